@@ -1,0 +1,247 @@
+//! What the eBPF programs and the gateway must agree on: keys and values of the shared maps, and their limits.
+//!
+//! Every type is `repr(C)`, has no implicit padding, and is plain data. Integers are in host order unless a field
+//! says otherwise. The eBPF side reads and writes the types themselves; the gateway goes through `to_bytes` and
+//! `from_bytes`, so that neither side needs to believe anything about the other's memory.
+#![no_std]
+#![forbid(unsafe_code)]
+
+/// A hardware address as it stands in a frame.
+pub type Mac = [u8; 6];
+
+/// Most entries the forwarding database holds; the control thread, its only writer, stops learning there.
+pub const FDB_ENTRIES: u32 = 65_536;
+/// Most (address, port) pairs the gateway listens on.
+pub const LISTENERS: u32 = 256;
+/// Most receive queues, hence workers, of one NIC.
+pub const QUEUES: u32 = 64;
+/// Size of the ring that reports new and moved source addresses, in bytes.
+pub const EVENTS_BYTES: u32 = 256 * 1024;
+
+/// Set in `skb->mark` of a frame on its way from the host port into the host, so that it is not cloned back; the
+/// NIC's ingress program zeroes it before the host's stack sees it.
+pub const MARK_INJECTED: u32 = 0x7472_6573;
+
+/// Who a MAC address stands behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u32)]
+pub enum Place {
+    /// The gateway host itself, with its macvlan and VRRP addresses.
+    Host = 1,
+    /// A station on the NIC's wire.
+    Wire = 2,
+    /// A station behind a peer.
+    Peer = 3,
+}
+
+/// Key of the forwarding database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub struct FdbKey {
+    /// Ethernet segment; 0 until there are several.
+    pub segment: u16,
+    /// VLAN id 0..=4095; 0 for untagged and priority-tagged frames.
+    pub vlan: u16,
+    /// The station.
+    pub mac: Mac,
+    /// Always zero: the map compares it.
+    pub reserved: u16,
+}
+
+impl FdbKey {
+    /// The key of `mac` in VLAN `vlan` of segment 0.
+    pub const fn new(vlan: u16, mac: Mac) -> Self {
+        Self { segment: 0, vlan, mac, reserved: 0 }
+    }
+}
+
+/// Value of the forwarding database as the eBPF programs see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct FdbValue {
+    /// A [`Place`] as its number.
+    pub place: u32,
+    /// 1: never learnt over and never aged (the host's own addresses, next hops in use).
+    pub fixed: u32,
+    /// `bpf_ktime_get_ns` when the station was last heard on the wire; only the eBPF programs write it after insertion.
+    pub last_seen_ns: u64,
+}
+
+/// Key of the listener set: where tunnel packets are addressed to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub struct ListenerKey {
+    /// IPv4 address in network order, as it stands in the packet.
+    pub address: [u8; 4],
+    /// UDP port in network order.
+    pub port: [u8; 2],
+    /// Always zero.
+    pub reserved: [u8; 2],
+}
+
+/// The one value of the settings map.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Settings {
+    /// Interface index of the NIC.
+    pub nic: u32,
+    /// Interface index of the host port (TAP).
+    pub host_port: u32,
+    /// 1: the NIC's wire is a port of the segment (bridge mode). 0: underlay, only tunnel packets are steered.
+    pub bridge: u32,
+    /// Longest frame XDP hands to an AF_XDP socket, in bytes with the Ethernet header; longer ones (unsplit TCP
+    /// segments in generic mode) are passed.
+    pub max_frame: u32,
+    /// Hardware address of the NIC: tunnel packets are addressed to it.
+    pub mac: Mac,
+    /// Always zero.
+    pub reserved: u16,
+    /// Heartbeat time-out in nanoseconds; 0: the programs are held by links and need no heartbeat.
+    pub heartbeat_timeout_ns: u64,
+}
+
+/// A source address that TC saw on the wire and the forwarding database does not place there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct SourceEvent {
+    /// The station, with its VLAN.
+    pub key: FdbKey,
+}
+
+/// What XDP decided about a frame: index into the per-CPU verdict counters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Verdict {
+    /// A tunnel data packet, to the worker.
+    Tunnel = 0,
+    /// Unicast to a station behind a peer, to the worker.
+    ToPeer = 1,
+    /// Unicast to an unknown station, to the worker, which floods it to the peers.
+    Flood = 2,
+    /// Left to the kernel.
+    Pass = 3,
+    /// Longer than [`Settings::max_frame`], left to the kernel.
+    TooLong = 4,
+    /// The queue has no AF_XDP socket, left to the kernel.
+    NoSocket = 5,
+}
+
+/// Number of [`Verdict`]s.
+pub const VERDICTS: u32 = 6;
+
+/// Names of the maps and programs in the eBPF object.
+pub mod names {
+    /// `HashMap<FdbKey, FdbValue>`.
+    pub const FDB: &str = "FDB";
+    /// `HashMap<ListenerKey, u32>`.
+    pub const LISTENERS: &str = "LISTENERS";
+    /// `Array<Settings>` with one value.
+    pub const SETTINGS: &str = "SETTINGS";
+    /// `XskMap`, by receive queue.
+    pub const XSKS: &str = "XSKS";
+    /// `RingBuf` of `SourceEvent`.
+    pub const EVENTS: &str = "EVENTS";
+    /// `PerCpuArray<u64>`, by `Verdict`.
+    pub const VERDICTS: &str = "VERDICTS";
+    /// `Array<u64>` with one value: `bpf_ktime_get_ns` (CLOCK_MONOTONIC) of the gateway's last heartbeat.
+    pub const HEARTBEAT: &str = "HEARTBEAT";
+    /// XDP program for the NIC.
+    pub const XDP_NIC: &str = "xdp_nic";
+    /// TC program: frames the host receives from the NIC.
+    pub const TC_NIC_IN: &str = "tc_nic_in";
+    /// TC program: frames the host sends to the NIC.
+    pub const TC_NIC_OUT: &str = "tc_nic_out";
+    /// TC program: frames the workers wrote to the host port, on their way into the host.
+    pub const TC_HOST_IN: &str = "tc_host_in";
+    /// XDP program that passes everything (a veth's far end needs one before frames can be sent to it).
+    pub const XDP_PASS: &str = "xdp_pass";
+}
+
+impl FdbKey {
+    /// Size in the map.
+    pub const SIZE: usize = 12;
+
+    /// As it stands in the map.
+    pub fn to_bytes(self) -> [u8; Self::SIZE] {
+        let mut bytes = [0; Self::SIZE];
+        bytes[0..2].copy_from_slice(&self.segment.to_ne_bytes());
+        bytes[2..4].copy_from_slice(&self.vlan.to_ne_bytes());
+        bytes[4..10].copy_from_slice(&self.mac);
+        bytes[10..12].copy_from_slice(&self.reserved.to_ne_bytes());
+        bytes
+    }
+
+    /// From what stands in the map, or in a [`SourceEvent`], which is the key alone.
+    pub fn from_bytes(bytes: [u8; Self::SIZE]) -> Self {
+        let [s0, s1, v0, v1, m0, m1, m2, m3, m4, m5, r0, r1] = bytes;
+        Self {
+            segment: u16::from_ne_bytes([s0, s1]),
+            vlan: u16::from_ne_bytes([v0, v1]),
+            mac: [m0, m1, m2, m3, m4, m5],
+            reserved: u16::from_ne_bytes([r0, r1]),
+        }
+    }
+}
+
+impl FdbValue {
+    /// Size in the map.
+    pub const SIZE: usize = 16;
+
+    /// As it stands in the map.
+    pub fn to_bytes(self) -> [u8; Self::SIZE] {
+        let mut bytes = [0; Self::SIZE];
+        bytes[0..4].copy_from_slice(&self.place.to_ne_bytes());
+        bytes[4..8].copy_from_slice(&self.fixed.to_ne_bytes());
+        bytes[8..16].copy_from_slice(&self.last_seen_ns.to_ne_bytes());
+        bytes
+    }
+
+    /// From what stands in the map.
+    pub fn from_bytes(bytes: [u8; Self::SIZE]) -> Self {
+        let [p0, p1, p2, p3, f0, f1, f2, f3, seen @ ..] = bytes;
+        Self {
+            place: u32::from_ne_bytes([p0, p1, p2, p3]),
+            fixed: u32::from_ne_bytes([f0, f1, f2, f3]),
+            last_seen_ns: u64::from_ne_bytes(seen),
+        }
+    }
+}
+
+impl ListenerKey {
+    /// Size in the map.
+    pub const SIZE: usize = 8;
+
+    /// As it stands in the map.
+    pub fn to_bytes(self) -> [u8; Self::SIZE] {
+        let [a, b, c, d] = self.address;
+        let [p, q] = self.port;
+        [a, b, c, d, p, q, 0, 0]
+    }
+}
+
+impl Settings {
+    /// Size in the map.
+    pub const SIZE: usize = 32;
+
+    /// As it stands in the map.
+    pub fn to_bytes(self) -> [u8; Self::SIZE] {
+        let mut bytes = [0; Self::SIZE];
+        let words = [self.nic, self.host_port, self.bridge, self.max_frame];
+        for (at, word) in words.into_iter().enumerate() {
+            bytes[at * 4..at * 4 + 4].copy_from_slice(&word.to_ne_bytes());
+        }
+        bytes[16..22].copy_from_slice(&self.mac);
+        bytes[24..32].copy_from_slice(&self.heartbeat_timeout_ns.to_ne_bytes());
+        bytes
+    }
+}
+
+// The eBPF side uses the types, the gateway the bytes: sizes and offsets agree by these.
+const _: () = {
+    assert!(size_of::<FdbKey>() == FdbKey::SIZE && core::mem::offset_of!(FdbKey, mac) == 4);
+    assert!(size_of::<FdbValue>() == FdbValue::SIZE && core::mem::offset_of!(FdbValue, last_seen_ns) == 8);
+    assert!(size_of::<ListenerKey>() == ListenerKey::SIZE && core::mem::offset_of!(ListenerKey, port) == 4);
+    assert!(size_of::<Settings>() == Settings::SIZE && core::mem::offset_of!(Settings, mac) == 16);
+    assert!(core::mem::offset_of!(Settings, heartbeat_timeout_ns) == 24);
+    assert!(size_of::<SourceEvent>() == FdbKey::SIZE);
+};

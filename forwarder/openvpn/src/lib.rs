@@ -1,0 +1,18 @@
+//! The OpenVPN protocol for Ethernet (TAP), both roles, without IO.
+//!
+//! Nothing here opens a socket, reads a clock, starts a thread or logs. Input comes in by `handle_*`, output is
+//! fetched by `poll_*`, and `now` is a parameter. In the order a session comes to life:
+#![forbid(unsafe_code)]
+
+/// The client role.
+pub mod client;
+/// The data channel: keys, sealing and opening packets, replay window, compression framing.
+pub mod data;
+/// The small numbers the protocol names things by.
+pub mod ids;
+/// The server role: cookie, sessions, addresses, push, exit.
+pub mod server;
+/// One control channel: reliability, TLS, key exchange, rekeying.
+pub mod session;
+/// What stands in packets: opcodes, control packets, key-method 2, peer info, push messages.
+pub mod wire;

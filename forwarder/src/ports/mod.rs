@@ -1,0 +1,35 @@
+//! Where frames come in and go out.
+//!
+//! The worker knows a port by the [`Port`] trait only. Behind it stand AF_XDP rings, kernel sockets (the tunnel's UDP
+//! socket, AF_PACKET, TAP) or plain memory. All ports of a worker share its [`Frames`].
+//!
+//! What passes a port is always a whole Ethernet frame. The tunnel's UDP socket is no exception: what it received
+//! comes with Ethernet, IPv4 and UDP headers written ahead of it ([`crate::ports::tunnel`]), so that the worker parses
+//! a tunnel packet in one way, whichever way it came.
+
+use std::os::fd::BorrowedFd;
+
+pub use crate::xdp::frames::{Frame, Frames};
+
+/// Most frames a worker takes from one port in one turn. Higher gathers better, lower is fairer between ports.
+pub const BATCH: usize = 64;
+
+/// A way in and out for frames.
+pub trait Port {
+    /// Appends frames that have arrived to `received`, at most `limit`, with memory from `frames`. Never waits.
+    fn receive(&mut self, frames: &mut Frames, received: &mut Vec<Frame>, limit: usize);
+
+    /// Sends all of `queue`, which is empty afterwards: what cannot be sent is counted, and its memory returned.
+    /// Never waits.
+    fn transmit(&mut self, frames: &mut Frames, queue: &mut Vec<Frame>);
+
+    /// End of the worker's turn: gives memory to the kernel to receive into, takes back what it has sent, and rings
+    /// its bell where it asks for that.
+    fn wake(&mut self, frames: &mut Frames);
+
+    /// What becomes readable when there is something to receive; `None` for a port that is only looked at.
+    fn readable(&self) -> Option<BorrowedFd<'_>>;
+
+    /// Frames inside the port, by where they are: added to the free and held ones they give the total.
+    fn held(&self) -> usize;
+}
