@@ -30,7 +30,10 @@ impl Handover {
     /// The packet's or frame's bytes.
     pub(super) fn bytes(&self) -> &[u8] {
         match self {
-            Self::Packet(bytes) | Self::ToPeer(_, bytes) | Self::Flooded(_, _, bytes) | Self::ToHost(bytes) => bytes,
+            Self::Packet(bytes)
+            | Self::ToPeer(_, bytes)
+            | Self::Flooded(_, _, bytes)
+            | Self::ToHost(bytes) => bytes,
         }
     }
 }
@@ -51,9 +54,8 @@ impl Handovers {
     /// The lanes of as many workers as there are `bells`, in their order.
     pub fn between(bells: &[Arc<EventFd>]) -> Vec<Self> {
         let count = bells.len();
-        let lanes: Vec<Vec<Lane>> = (0..count)
-            .map(|_| (0..count).map(|_| Arc::new(ArrayQueue::new(CAPACITY))).collect())
-            .collect();
+        let lanes: Vec<Vec<Lane>> =
+            (0..count).map(|_| (0..count).map(|_| Arc::new(ArrayQueue::new(CAPACITY))).collect()).collect();
         (0..count)
             .map(|index| Self {
                 index,

@@ -22,8 +22,12 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
             Command::InstallKey(peer_id, key_id, keys) => {
                 self.with_peer(peer_id, |peer| peer.channel.install(key_id, *keys));
             }
-            Command::SendWith(peer_id, key_id) => self.with_peer(peer_id, |peer| peer.channel.send_with(key_id)),
-            Command::RetireKey(peer_id, key_id) => self.with_peer(peer_id, |peer| peer.channel.retire(key_id)),
+            Command::SendWith(peer_id, key_id) => {
+                self.with_peer(peer_id, |peer| peer.channel.send_with(key_id))
+            }
+            Command::RetireKey(peer_id, key_id) => {
+                self.with_peer(peer_id, |peer| peer.channel.retire(key_id))
+            }
             Command::SetOuter(peer_id, path, outer) => self.with_peer(peer_id, |peer| {
                 peer.path = path;
                 peer.outer = outer;

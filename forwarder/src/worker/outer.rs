@@ -77,7 +77,13 @@ impl Outer {
     }
 
     /// For packets from `local` to `remote` that leave by the NIC, to the next hop's `destination`.
-    pub fn by_nic(local: SocketAddrV4, remote: SocketAddrV4, source: Mac, destination: Mac, mtu: u16) -> Self {
+    pub fn by_nic(
+        local: SocketAddrV4,
+        remote: SocketAddrV4,
+        source: Mac,
+        destination: Mac,
+        mtu: u16,
+    ) -> Self {
         Self::new(local, remote, source, destination, Way::Nic { mtu })
     }
 
@@ -114,13 +120,11 @@ impl Outer {
 
     fn finish(&self, packet: &mut [u8], udp: u16, identification: u16) -> Way {
         packet[field::IDENTIFICATION].copy_from_slice(&identification.to_be_bytes());
-        let ip_sum = checksum::fold(checksum::sum(&packet[field::IP_HEADER]));
-        packet[field::IP_CHECKSUM].copy_from_slice(&(!ip_sum).to_be_bytes());
-        let addresses = field::IP_SOURCE.start..field::IP_DESTINATION.end;
-        let pseudo = checksum::sum(&packet[addresses]) + u64::from(PROTOCOL_UDP) + u64::from(udp);
-        let udp_sum = !checksum::fold(pseudo + checksum::sum(&packet[field::UDP..]));
-        // 0 would say "no checksum". Source: RFC 768.
-        let udp_sum = if udp_sum == 0 { 0xffff } else { udp_sum };
+        let ip_sum = !checksum::fold(checksum::sum(&packet[field::IP_HEADER]));
+        packet[field::IP_CHECKSUM].copy_from_slice(&ip_sum.to_be_bytes());
+        let addresses = &packet[field::IP_SOURCE.start..field::IP_DESTINATION.end];
+        let pseudo = checksum::pseudo_header(addresses, PROTOCOL_UDP, usize::from(udp));
+        let udp_sum = checksum::never_none(checksum::finished(pseudo + checksum::sum(&packet[field::UDP..])));
         packet[field::UDP_CHECKSUM].copy_from_slice(&udp_sum.to_be_bytes());
         self.way
     }

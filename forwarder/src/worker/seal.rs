@@ -4,12 +4,7 @@ use std::{sync::atomic::Ordering::Relaxed, time::Instant};
 
 use openvpn::{data::SealError, ids::PeerId};
 
-use super::{
-    Way, Worker,
-    counters::add,
-    outer::OUTER_HEADER,
-    peers::Peer,
-};
+use super::{Way, Worker, counters::add, outer::OUTER_HEADER, peers::Peer};
 use crate::{
     drops::Drop,
     ports::{BATCH, Frame, Port},

@@ -77,7 +77,9 @@ impl Gateway {
             .into_iter()
             .zip(Handovers::between(&bells))
             .enumerate()
-            .map(|(index, ((post, mailbox), handovers))| Rig::new(index, segment, post, mailbox, handovers, now))
+            .map(|(index, ((post, mailbox), handovers))| {
+                Rig::new(index, segment, post, mailbox, handovers, now)
+            })
             .collect();
         Self { rigs, notices, now, _poll: poll }
     }
@@ -224,10 +226,10 @@ fn a_wire_frame_for_a_peer_is_sealed_for_it() {
     gateway.rigs[0].nic.send(&sent);
     gateway.turn();
     assert_eq!(gateway.received_by(&mut a), [sent]);
-    assert_eq!(gateway.notices.try_iter().collect::<Vec<_>>(), [Notice::Heard(
-        FdbKey::new(0, ON_WIRE),
-        Place::Wire
-    )]);
+    assert_eq!(
+        gateway.notices.try_iter().collect::<Vec<_>>(),
+        [Notice::Heard(FdbKey::new(0, ON_WIRE), Place::Wire)]
+    );
 }
 
 #[test]
@@ -393,5 +395,7 @@ fn a_peer_that_speaks_from_elsewhere_is_reported_after_it_authenticated() {
     gateway.rigs[0].nic.send(&moved);
     gateway.turn();
     let notices: Vec<_> = gateway.notices.try_iter().collect();
-    assert!(notices.iter().any(|notice| matches!(notice, Notice::Floated(peer_id, _) if *peer_id == a.peer_id)));
+    assert!(
+        notices.iter().any(|notice| matches!(notice, Notice::Floated(peer_id, _) if *peer_id == a.peer_id))
+    );
 }
