@@ -45,7 +45,7 @@ impl Tls {
             Engine::Client(config) => {
                 // Clients send no server name; rustls wants one, and our verifier does not look at it.
                 let name = ServerName::from(std::net::Ipv4Addr::UNSPECIFIED);
-                let mut connection = ClientConnection::new(Arc::clone(config), name.into())?;
+                let mut connection = ClientConnection::new(Arc::clone(config), name)?;
                 connection.set_buffer_limit(None);
                 connection.into()
             }
