@@ -152,7 +152,6 @@ impl Session {
     ///
     /// # Errors
     /// TLS cannot begin with this configuration.
-    #[expect(dead_code, reason = "the client role comes next")]
     pub(crate) fn connect(
         now: Instant,
         engine: Engine,
