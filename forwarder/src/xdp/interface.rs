@@ -22,8 +22,11 @@ pub(super) fn mtu(interface: &str) -> Option<u32> {
     // SAFETY: SIOCGIFMTU reads the name, which ends in a zero byte, and writes the MTU, both within the `ifreq` that
     // `request` is; the socket is open.
     let failed = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFMTU, &mut request) } != 0;
-    // SAFETY: after success the kernel has written this member of the union, and any integer is valid in it.
-    (!failed).then(|| unsafe { request.ifr_ifru.ifru_mtu })?.try_into().ok()
+    if failed {
+        return None;
+    }
+    // SAFETY: the kernel has written this member of the union, and any integer is valid in it.
+    unsafe { request.ifr_ifru.ifru_mtu }.try_into().ok()
 }
 
 fn request_for(interface: &str) -> Option<libc::ifreq> {
