@@ -35,7 +35,7 @@ pub fn run(options: &Options) -> Result<(), String> {
             "the demo makes network namespaces, which needs root: `sudo -E cargo xtask demo`".to_owned()
         );
     }
-    setup::run()?;
+    setup::packages()?;
     let binary = match &options.gateway {
         Some(binary) => binary.clone(),
         None => test::build(true)?,

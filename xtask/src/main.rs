@@ -21,7 +21,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Task {
     /// Install the system packages that building, testing and the demo need.
-    Setup,
+    Setup(setup::Options),
     /// The inner loop: format, clippy, unit tests and simulation; no root, under two minutes.
     Check,
     /// Everything: check, BPF fixtures, namespaces end to end with real OpenVPN, fuzzing, the built BPF object.
@@ -32,7 +32,7 @@ enum Task {
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
-        Task::Setup => setup::run(),
+        Task::Setup(options) => setup::run(options),
         Task::Check => check::run(),
         Task::Test(options) => test::run(&options),
         Task::Demo(options) => demo::run(&options),

@@ -1,27 +1,50 @@
 use std::process::Command;
 
+use clap::Args;
+
 use crate::stage::must;
 
 /// What building needs, beside a Rust toolchain (libbpf and AWS-LC are C).
-const BUILD: &[&str] =
-    &["build-essential", "clang", "cmake", "libclang-dev", "libelf-dev", "m4", "pkg-config", "zlib1g-dev"];
+const BUILD: &str = include_str!("../packages/build.txt");
 /// What the end-to-end tests and the demo need.
-const RUN: &[&str] = &[
-    "bpftool",
-    "ethtool",
-    "iperf3",
-    "iproute2",
-    "iputils-ping",
-    "nftables",
-    "openssl",
-    "openvpn",
-    "procps",
-    "util-linux",
-];
+const RUN: &str = include_str!("../packages/run.txt");
+
+/// What to install.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct Options {
+    /// Also what only `build-ebpf --check` and `fuzz` need: the eBPF toolchain, a nightly Rust, cargo-fuzz.
+    #[arg(long)]
+    all: bool,
+}
 
 /// Installs the packages that are missing, and says which.
-pub fn run() -> Result<(), String> {
-    install(&[BUILD, RUN].concat())
+pub fn run(options: Options) -> Result<(), String> {
+    packages()?;
+    if options.all {
+        fuzzing()?;
+    }
+    Ok(())
+}
+
+/// Installs the packages that building, testing and the demo need.
+pub fn packages() -> Result<(), String> {
+    install(&BUILD.lines().chain(RUN.lines()).collect::<Vec<_>>())
+}
+
+/// A nightly Rust and cargo-fuzz.
+fn fuzzing() -> Result<(), String> {
+    if !succeeds(Command::new("rustc").args(["+nightly", "--version"])) {
+        must(Command::new("rustup").args(["toolchain", "install", "nightly", "--profile", "minimal"]))?;
+    }
+    if !succeeds(Command::new("cargo").args(["fuzz", "--version"])) {
+        must(Command::new("cargo").args(["install", "--locked", "--quiet", "cargo-fuzz"]))?;
+    }
+    Ok(())
+}
+
+/// Whether `command` runs and ends well; its output is not shown.
+pub fn succeeds(command: &mut Command) -> bool {
+    command.output().is_ok_and(|output| output.status.success())
 }
 
 /// Installs those of `packages` that are missing, and says which.

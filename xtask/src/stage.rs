@@ -39,16 +39,20 @@ impl Ledger {
 
     /// Notes a stage that is left out.
     pub fn skip(&mut self, what: impl Into<String>) {
-        let what = what.into();
-        println!("\nSKIPPED: {what}");
-        self.skipped.push(what);
+        let line = format!("SKIPPED: {}", what.into());
+        println!("\n{line}");
+        if root_required() {
+            self.failed += 1;
+            self.failures.push(line.clone());
+        }
+        self.skipped.push(line);
     }
 
     /// Says what became of all stages; the last line stands alone.
     pub fn close(&self) -> Result<(), String> {
         println!();
         for what in &self.skipped {
-            println!("SKIPPED: {what}");
+            println!("{what}");
         }
         for name in &self.failures {
             println!("FAILED: {name}");
@@ -64,8 +68,17 @@ impl Ledger {
         self.failed += if ran.ok { ran.failed } else { ran.failed.max(1) };
         if !ran.ok {
             self.failures.push(name.to_owned());
+        } else if !ran.skipped.is_empty() && root_required() {
+            self.failed += 1;
+            self.failures.push(format!("{name}: tests were skipped where none may be"));
         }
+        self.skipped.extend(ran.skipped);
     }
+}
+
+/// Whether skipping for want of root is a failure (TRESTLE_REQUIRE_ROOT=1, as in CI).
+pub fn root_required() -> bool {
+    std::env::var("TRESTLE_REQUIRE_ROOT").is_ok_and(|value| value == "1")
 }
 
 /// Tells which stage begins.
@@ -105,20 +118,34 @@ struct Ran {
     ok: bool,
     passed: u64,
     failed: u64,
+    skipped: Vec<String>,
+}
+
+impl Ran {
+    fn read(&mut self, line: &str) {
+        let (passed, failed) = summary(line).unwrap_or_default();
+        self.passed += passed;
+        self.failed += failed;
+        // Tests that cannot run without root write such a line past libtest's capture.
+        if line.starts_with("SKIPPED") {
+            self.skipped.push(line.to_owned());
+        }
+    }
 }
 
 fn counted(command: &mut Command) -> Result<Ran, String> {
-    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    let failed = |e: std::io::Error| format!("a stage did not run: {e}");
+    let (output, input) = std::io::pipe().map_err(failed)?;
+    command.stdin(Stdio::null()).stdout(input.try_clone().map_err(failed)?).stderr(input);
     let mut child = command.spawn().map_err(|e| format!("{command:?} did not start: {e}"))?;
+    // The command holds the pipe's other end; the last line comes when nobody does any more.
+    command.stdout(Stdio::null()).stderr(Stdio::null());
     let mut ran = Ran::default();
-    let lines = child.stdout.take().map(BufReader::new).into_iter().flat_map(BufRead::lines);
-    for line in lines.map_while(Result::ok) {
+    for line in BufReader::new(output).lines().map_while(Result::ok) {
         println!("{line}");
-        let (passed, failed) = summary(&line).unwrap_or_default();
-        ran.passed += passed;
-        ran.failed += failed;
+        ran.read(&line);
     }
-    ran.ok = child.wait().map_err(|e| format!("waiting for a stage: {e}"))?.success();
+    ran.ok = child.wait().map_err(failed)?.success();
     Ok(ran)
 }
 
@@ -150,8 +177,8 @@ mod tests {
         let mut ledger = Ledger::default();
         ledger.enter_result("format", Ok(()));
         ledger.enter_result("clippy", Err("it complains".to_owned()));
-        ledger.enter("units", Ran { ok: true, passed: 7, failed: 0 });
-        ledger.enter("crash", Ran { ok: false, passed: 3, failed: 0 });
+        ledger.enter("units", Ran { ok: true, passed: 7, ..Ran::default() });
+        ledger.enter("crash", Ran { ok: false, passed: 3, ..Ran::default() });
         assert_eq!((ledger.passed, ledger.failed), (11, 2));
         assert_eq!(ledger.failures, ["clippy", "crash"]);
         assert!(ledger.close().is_err());
