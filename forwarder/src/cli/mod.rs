@@ -16,7 +16,7 @@ pub mod run;
 mod status;
 mod table;
 
-use crate::{config, management::socket::SocketError};
+use crate::{config, control, management::socket::SocketError};
 
 /// Where the control socket is when nothing else is said.
 pub const CONTROL: &str = "/run/trestle/control.sock";
@@ -90,6 +90,12 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+impl From<control::Error> for Error {
+    fn from(error: control::Error) -> Self {
+        Self(error.to_string())
+    }
+}
 
 impl From<config::Error> for Error {
     fn from(error: config::Error) -> Self {

@@ -10,6 +10,7 @@ use clap::Args;
 
 use super::{ControlArgs, Error, log};
 use crate::config::{self, Config, Datapath, Level, Note, Uplink, UplinkMode, XdpMode};
+use crate::control;
 
 /// What `trestle run` takes.
 #[derive(Debug, Args)]
@@ -62,14 +63,7 @@ pub fn run(args: RunArgs) -> Result<(), Error> {
             Level::Warning => tracing::warn!("{note}"),
         }
     }
-    serve(config)
-}
-
-/// The place of `crate::control::run`, until it is there.
-fn serve(_config: Config) -> Result<(), Error> {
-    Err(Error::new(
-        "the configuration is good, and the gateway itself does not run yet; keep OpenVPN for now",
-    ))
+    Ok(control::run(config)?)
 }
 
 /// Everything that can be wrong before the host is touched.
