@@ -119,7 +119,7 @@ pub fn read(path: &Path) -> Result<Server, Error> {
     let bytes = tls::read_bounded(path).map_err(|error| {
         Error::at(
             Place::file(path),
-            format!("the configuration cannot be read: {error}"),
+            format!("the configuration cannot be read: {}", tls::reason(&error)),
             "name an OpenVPN server configuration: `trestle run server.conf`",
         )
     })?;

@@ -23,6 +23,7 @@ mod files;
 mod usage;
 
 pub(super) use files::read_bounded;
+pub(crate) use files::reason;
 pub use files::resolve;
 use files::{Material, Pem};
 
