@@ -241,8 +241,8 @@ pub struct Pair {
     /// All but `KeyInstalled`, which are counted.
     pub events: Vec<Event>,
     pub keys_installed: usize,
-    /// Control packets the server sent.
-    pub answers: usize,
+    /// Control packets that came to the server, if they are wanted.
+    pub record: Option<Vec<Vec<u8>>>,
 }
 
 impl Pair {
@@ -264,7 +264,7 @@ impl Pair {
             gone: Vec::new(),
             events: Vec::new(),
             keys_installed: 0,
-            answers: 0,
+            record: None,
         }
     }
 
@@ -346,6 +346,9 @@ impl Pair {
                 self.server.handle_activity(*peer_id, self.now, self.start);
             }
         } else {
+            if let Some(record) = &mut self.record {
+                record.push(payload.to_vec());
+            }
             let _ = self.server.handle_datagram(self.now, path, payload);
             self.drain_server();
         }
@@ -374,7 +377,6 @@ impl Pair {
             self.handle_event(event);
         }
         while let Some(transmit) = self.server.poll_transmit() {
-            self.answers += 1;
             self.fly_to(transmit.path.remote, transmit.payload);
         }
     }
