@@ -31,7 +31,7 @@ pub enum Event {
     /// else.
     KeyMethod(KeyId, Box<KeyMethod>),
     /// Key material under this key: accept data from now on.
-    Keys(KeyId, Box<[u8; 256]>),
+    Keys(KeyId, KeyBlock),
     /// Send data under this key from now on.
     SendWith(KeyId),
     /// The key is no longer accepted.
@@ -83,5 +83,39 @@ impl Timer {
             Self::TranWindow => "retire the old key",
             Self::Rekey => "begin a rekey",
         }
+    }
+}
+
+/// The 256 bytes that data keys are made of. Never printed; overwritten when dropped.
+pub struct KeyBlock(Box<[u8; 256]>);
+
+impl KeyBlock {
+    /// All zero, to be written by the exporter.
+    pub(super) fn empty() -> Self {
+        Self(Box::new([0; 256]))
+    }
+
+    /// The bytes, to write.
+    pub(super) fn bytes_mut(&mut self) -> &mut [u8; 256] {
+        &mut self.0
+    }
+
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8; 256] {
+        &self.0
+    }
+}
+
+impl Drop for KeyBlock {
+    fn drop(&mut self) {
+        self.0.fill(0);
+        // Makes the compiler believe that somebody looks at the zeros.
+        std::hint::black_box(&self.0);
+    }
+}
+
+impl std::fmt::Debug for KeyBlock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("KeyBlock(hidden)")
     }
 }

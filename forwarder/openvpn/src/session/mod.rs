@@ -22,7 +22,7 @@ use std::{collections::VecDeque, time::Instant};
 use negotiation::{Negotiation, State, Step};
 use rustls::pki_types::CertificateDer;
 
-pub use event::{Event, Greeting, Ignored, Timer, Times};
+pub use event::{Event, Greeting, Ignored, KeyBlock, Timer, Times};
 pub use tls::Engine;
 
 use crate::{

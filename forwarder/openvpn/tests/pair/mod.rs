@@ -233,6 +233,8 @@ pub struct Pair {
     /// Between two frames of each agent to the server and of the server to each peer; `None`: no data.
     pub traffic: Option<Duration>,
     next_traffic: Instant,
+    /// The packet, counted from the beginning, that is lost whatever the weather.
+    pub lose: Option<u64>,
     flying: BTreeMap<(Instant, u64), Flying>,
     flown: u64,
     pub peers: HashMap<PeerId, (Path, Tunnel)>,
@@ -258,6 +260,7 @@ impl Pair {
             dice,
             traffic: None,
             next_traffic: start,
+            lose: None,
             flying: BTreeMap::new(),
             flown: 0,
             peers: HashMap::new(),
@@ -472,7 +475,8 @@ impl Pair {
     }
 
     fn fly(&mut self, to: To, address: SocketAddr, payload: Vec<u8>) {
-        if self.dice.below(100) < self.weather.loss {
+        if self.dice.below(100) < self.weather.loss || self.lose == Some(self.flown) {
+            self.flown += 1;
             return;
         }
         let copies = if self.dice.below(100) < self.weather.duplication { 2 } else { 1 };
