@@ -15,6 +15,8 @@ use std::io;
 pub mod links;
 /// Messages to and from the kernel.
 pub mod netlink;
+/// The NIC: its features, its cloud, its limits.
+pub mod nic;
 /// The outer path of a peer, and the surroundings it depends on.
 pub mod routes;
 
