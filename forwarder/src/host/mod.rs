@@ -17,6 +17,8 @@ pub mod links;
 pub mod netlink;
 /// The NIC: its features, its cloud, its limits.
 pub mod nic;
+/// Whether this host can do what is asked of it.
+pub mod preflight;
 /// Giving up privileges.
 pub mod privileges;
 /// The outer path of a peer, and the surroundings it depends on.

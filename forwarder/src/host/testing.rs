@@ -66,6 +66,14 @@ impl Namespace {
         })
     }
 
+    /// Whether `ip ARGUMENTS` succeeds in the namespace.
+    pub(crate) fn ip_takes(&self, arguments: &str) -> bool {
+        let arguments = arguments.to_owned();
+        self.run(move || {
+            Command::new("ip").args(arguments.split_whitespace()).output().unwrap().status.success()
+        })
+    }
+
     /// Moves an interface here.
     pub(crate) fn take(&self, from: &Self, interface: &str) {
         from.ip(&format!("link set {interface} netns {}", self.path));
@@ -117,6 +125,20 @@ impl Drop for Folder {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
     }
+}
+
+/// An object file whose section `xdp` holds a program that passes everything; `None` without clang, said aloud.
+pub(crate) fn passing_program(folder: &Folder) -> Option<PathBuf> {
+    let source = "__attribute__((section(\"xdp\"), used)) int pass(void *frame) { return 2; }";
+    folder.write("pass.c", source);
+    let object = folder.path().join("pass.o");
+    let mut clang = Command::new("clang");
+    clang.args(["-O2", "-g", "-target", "bpf", "-c", "-o"]).arg(&object).arg(folder.path().join("pass.c"));
+    if clang.status().is_ok_and(|status| status.success()) {
+        return Some(object);
+    }
+    skip("it attaches an XDP program, which needs clang to make one");
+    None
 }
 
 /// Says, past the test harness's capture, that a test did not run.

@@ -24,7 +24,7 @@ pub fn max_mtu(driver: &str, native: bool) -> Option<u32> {
         return None;
     }
     match driver {
-        // VETH_XDP_HEADROOM; virtnet_xdp_set; netvsc_xdp_set; MANA_XDP_MTU_MAX.
+        // VETH_XDP_HEADROOM, of the other end's MTU; virtnet_xdp_set; netvsc_xdp_set; MANA_XDP_MTU_MAX.
         "veth" | "virtio_net" | "hv_netvsc" | "mana" => Some(room - ETHERNET),
         // ENA_XDP_MAX_MTU; mlx5e_xdp_max_mtu.
         "ena" | "mlx5_core" => Some(room - ETHERNET - VLAN - FCS),
@@ -66,6 +66,7 @@ pub fn check(nic: &Link, driver: Option<&str>, native: bool, chunk: u32, headroo
 mod tests {
     use super::*;
     use crate::host::links::sample;
+    use crate::host::testing::{Folder, Namespace, passing_program};
 
     #[test]
     fn known_limits_are_those_of_the_drivers() {
@@ -100,5 +101,18 @@ mod tests {
         assert!(check(&nic(3506), Some("veth"), true, 4096, 0).is_ok());
         assert!(check(&nic(3507), Some("veth"), true, 4096, 0).is_err());
         assert!(check(&nic(1775), Some("veth"), true, 2048, 0).is_err(), "chunks may be the tighter limit");
+    }
+
+    #[test]
+    fn a_veth_takes_xdp_up_to_the_known_mtu_of_its_other_end() {
+        let folder = Folder::new();
+        let (Some(host), Some(program)) = (Namespace::new(), passing_program(&folder)) else { return };
+        host.ip("link add uplink type veth peer name wire");
+        let limit = max_mtu("veth", true).unwrap();
+        let attach = format!("link set dev uplink xdpdrv obj {} sec xdp", program.display());
+        host.ip(&format!("link set wire mtu {}", limit + 1));
+        assert!(!host.ip_takes(&attach));
+        host.ip(&format!("link set wire mtu {limit}"));
+        assert!(host.ip_takes(&attach));
     }
 }
