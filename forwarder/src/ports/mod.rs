@@ -11,6 +11,23 @@ use std::os::fd::BorrowedFd;
 
 pub use crate::xdp::frames::{Frame, Frames};
 
+/// Internet checksums, and finishing those that a sender left to its NIC.
+pub mod checksum;
+/// The host port: a TAP.
+pub mod host;
+/// Where the IP and transport headers of a frame are.
+pub mod layers;
+/// Rings over plain memory, for tests and benchmarks.
+pub mod memory;
+/// Cutting large TCP segments into frames.
+pub mod segment;
+/// The tunnel's UDP sockets.
+pub mod tunnel;
+/// A NIC by packet socket, and promiscuity.
+pub mod wire;
+/// A NIC's queue, over AF_XDP.
+pub mod xsk;
+
 /// Most frames a worker takes from one port in one turn. Higher gathers better, lower is fairer between ports.
 pub const BATCH: usize = 64;
 
@@ -30,6 +47,12 @@ pub trait Port {
     /// What becomes readable when there is something to receive; `None` for a port that is only looked at.
     fn readable(&self) -> Option<BorrowedFd<'_>>;
 
-    /// Frames inside the port, by where they are: added to the free and held ones they give the total.
+    /// Frames inside the port: added to the free ones and those the worker holds they give the total.
     fn held(&self) -> usize;
+
+    /// True while the port has something to receive that [`Port::readable`] does not tell of: the worker takes another
+    /// turn before it sleeps.
+    fn has_leftovers(&self) -> bool {
+        false
+    }
 }
