@@ -21,6 +21,8 @@ pub mod layers;
 pub mod memory;
 /// Cutting large TCP segments into frames.
 pub mod segment;
+#[cfg(test)]
+mod testing;
 /// The tunnel's UDP sockets.
 pub mod tunnel;
 /// A NIC by packet socket, and promiscuity.
