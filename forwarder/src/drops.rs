@@ -49,7 +49,6 @@ drop_reasons! {
     MacTableFull = "mac_table_full", "The MAC table is full; frames to stations it lacks are flooded. More than 65,536 stations, or a flood of invented addresses.";
     LinkLocalGroup = "link_local_group", "A peer sent to 01:80:C2:00:00:0x (spanning tree, LLDP, LACP), which does not cross to the wire.";
     HairpinFiltered = "hairpin_filtered", "A frame's destination stands where it came from.";
-    NoDestination = "no_destination", "A frame has no port to go to: no peer is connected and the segment has no other port.";
     // What the way out refuses.
     PeerNoKey = "peer_no_key", "A frame for a peer whose data key is not agreed yet.";
     PeerNoPath = "peer_no_path", "A packet for a peer to whom the host has no route.";

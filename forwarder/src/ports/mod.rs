@@ -11,8 +11,22 @@ use std::os::fd::BorrowedFd;
 
 pub use crate::xdp::frames::{Frame, Frames};
 
+/// Internet checksums, and finishing those that a sender left to its NIC.
+pub mod checksum;
+/// The host port: a TAP.
+pub mod host;
+/// Where the IP and transport headers of a frame are.
+pub mod layers;
 /// Rings over plain memory, for tests and benchmarks.
 pub mod memory;
+/// Cutting large TCP segments into frames.
+pub mod segment;
+/// The tunnel's UDP sockets.
+pub mod tunnel;
+/// A NIC by packet socket, and promiscuity.
+pub mod wire;
+/// A NIC's queue, over AF_XDP.
+pub mod xsk;
 
 /// Most frames a worker takes from one port in one turn. Higher gathers better, lower is fairer between ports.
 pub const BATCH: usize = 64;

@@ -131,7 +131,8 @@ mod tests {
 
     fn decide(segment: Segment, ingress: Ingress, destination: [u8; 6]) -> Decision {
         let (mut fdb, now) = (Fdb::default(), Instant::now());
-        let mut stands = |mac, port, fixed| fdb.set(common::FdbKey::new(0, mac), Some(Station { port, fixed }), now);
+        let mut stands =
+            |mac, port, fixed| fdb.set(common::FdbKey::new(0, mac), Some(Station { port, fixed }), now);
         stands(HOST, Port::Host, true);
         stands(ON_WIRE, Port::Wire, false);
         stands(BEHIND_1, Port::Peer(peer(1)), false);

@@ -85,13 +85,19 @@ mod tests {
     #[test]
     fn an_untagged_frame_is_in_vlan_0() {
         let header = Header::parse(&frame([0x08, 0x00], &[])).unwrap();
-        assert_eq!(header, Header { destination: [1, 2, 3, 4, 5, 6], source: [8, 9, 10, 11, 12, 13], vlan: 0 });
+        assert_eq!(
+            header,
+            Header { destination: [1, 2, 3, 4, 5, 6], source: [8, 9, 10, 11, 12, 13], vlan: 0 }
+        );
     }
 
     #[test]
     fn the_vlan_id_is_the_low_twelve_bits_of_the_outer_tag() {
         assert_eq!(Header::parse(&frame(ETHER_TYPE_8021Q, &[0xe1, 0x23])).unwrap().vlan, 0x123);
-        assert_eq!(Header::parse(&frame(ETHER_TYPE_8021AD, &[0x00, 0x07, 0x81, 0x00, 0, 9])).unwrap().vlan, 7);
+        assert_eq!(
+            Header::parse(&frame(ETHER_TYPE_8021AD, &[0x00, 0x07, 0x81, 0x00, 0, 9])).unwrap().vlan,
+            7
+        );
     }
 
     #[test]

@@ -159,7 +159,8 @@ impl Table {
             return Vec::new();
         }
         let is_old = |heard: Instant, ageing| now.saturating_duration_since(heard) >= ageing;
-        let silent = self.keys_where(|_, entry| !entry.station.fixed && is_old(entry.last_heard, self.ageing));
+        let silent =
+            self.keys_where(|_, entry| !entry.station.fixed && is_old(entry.last_heard, self.ageing));
         let mut changes = Vec::new();
         for key in silent {
             match heard_elsewhere(key).filter(|heard| !is_old(*heard, self.ageing)) {
@@ -175,6 +176,11 @@ impl Table {
     fn keys_where(&self, mut wanted: impl FnMut(FdbKey, &Entry) -> bool) -> Vec<FdbKey> {
         let keys = self.stations.iter().map(|(order, entry)| (key_of(*order), entry));
         keys.filter(|(key, entry)| wanted(*key, entry)).map(|(key, _)| key).collect()
+    }
+
+    /// Where `key` stands.
+    pub fn get(&self, key: FdbKey) -> Option<Station> {
+        self.stations.get(&order(key)).map(|entry| entry.station)
     }
 
     /// Every station with when it was last heard, ordered by segment, VLAN and address.
@@ -220,7 +226,10 @@ mod tests {
         let (mut table, now) = (Table::new(AGEING, 8, 8), Instant::now());
         assert_eq!(table.hear(A, peer(1), now), Heard::Changed(Change { key: A, station: learnt(peer(1)) }));
         assert_eq!(table.hear(A, peer(1), now), Heard::Refreshed);
-        assert_eq!(table.hear(A, Port::Wire, now), Heard::Changed(Change { key: A, station: learnt(Port::Wire) }));
+        assert_eq!(
+            table.hear(A, Port::Wire, now),
+            Heard::Changed(Change { key: A, station: learnt(Port::Wire) })
+        );
         assert_eq!(table.len(), 1);
     }
 

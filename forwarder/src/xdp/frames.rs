@@ -229,6 +229,11 @@ impl Frames {
         }
     }
 
+    /// Which memory this is, different for each.
+    pub(super) fn home(&self) -> u32 {
+        self.home
+    }
+
     /// Turns a token into the descriptor to hand to the kernel. `None`, and the token is gone, if it is of other memory.
     pub(super) fn lend(&self, frame: Frame) -> Option<FrameDesc> {
         let Memory::Umem(memory) = &self.memory else { return None };

@@ -1,0 +1,123 @@
+//! Opening the tunnel's sockets as one `SO_REUSEPORT` group that sorts control from data.
+
+use std::{
+    io,
+    net::{SocketAddrV4, UdpSocket},
+    os::fd::AsFd,
+};
+
+use nix::{
+    libc,
+    sys::socket::{setsockopt, sockopt},
+};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::xdp::sys::{self, Instruction};
+
+/// Asked for in each direction: a batch of full-size packets for every peer of a busy server. Too low loses packets
+/// when a thread is late, too high only costs memory while it is late.
+const BUFFER_BYTES: usize = 4 << 20;
+
+/// Opcodes `P_DATA_V1` and `P_DATA_V2`, the high five bits of a packet's first byte. Source: brief A.1.
+const DATA_OPCODES: [u32; 2] = [6, 9];
+
+/// Why the tunnel's port cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The port is taken.
+    #[error(
+        "UDP port {} of {} is in use: stop the other server (`ss -lunp` names it), or choose another with `port`",
+        .0.port(), .0.ip()
+    )]
+    InUse(SocketAddrV4),
+    /// The address is not ours.
+    #[error("{} is no address of this host: correct `local`, or leave it out to listen on every address", .0.ip())]
+    NotOurs(SocketAddrV4),
+    /// A privileged port.
+    #[error("UDP port {} may not be opened: ports below 1024 need root or CAP_NET_BIND_SERVICE", .0.port())]
+    Forbidden(SocketAddrV4),
+    /// Anything else.
+    #[error("UDP port {} cannot be opened on {} ({source}): see the system's log", .address.port(), .address.ip())]
+    Other {
+        /// What was to be opened.
+        address: SocketAddrV4,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+/// Opens `bind` for one control thread and `workers` workers: the control thread's socket, then the workers', in the
+/// order that the packets are sorted by (worker number `peer_id % workers`). With port 0 the kernel chooses one.
+///
+/// # Errors
+/// See [`OpenError`].
+pub fn open(bind: SocketAddrV4, workers: usize) -> Result<(UdpSocket, Vec<UdpSocket>), OpenError> {
+    let bind = available(bind).map_err(|error| refused(bind, error))?;
+    open_group(bind, workers).map_err(|error| refused(bind, error))
+}
+
+/// Binds without sharing once: a group of our own would join that of another server, which then loses its packets.
+fn available(bind: SocketAddrV4) -> io::Result<SocketAddrV4> {
+    let alone = UdpSocket::bind(bind)?;
+    Ok(SocketAddrV4::new(*bind.ip(), alone.local_addr()?.port()))
+}
+
+fn open_group(bind: SocketAddrV4, workers: usize) -> io::Result<(UdpSocket, Vec<UdpSocket>)> {
+    // The order of binding is the number in the group.
+    let control = member(bind)?;
+    let others = (0..workers).map(|_| member(bind)).collect::<io::Result<_>>()?;
+    if let Some(program) = sorter(workers) {
+        sys::attach_reuseport_program(control.as_fd(), &program)?;
+    }
+    Ok((control, others))
+}
+
+fn member(bind: SocketAddrV4) -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
+    setsockopt(&socket, sockopt::ReusePort, &true)?;
+    setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
+    // DF 0, and fragments are made here: a packet longer than the path takes must still arrive.
+    sys::set_socket_option(socket.as_fd(), libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DONT)?;
+    enlarge_buffers(&socket);
+    socket.bind(&bind.into())?;
+    Ok(socket.into())
+}
+
+/// As large as allowed: beyond `net.core.rmem_max` with CAP_NET_ADMIN only. Smaller ones work, and lose more.
+fn enlarge_buffers(socket: &Socket) {
+    if setsockopt(socket, sockopt::RcvBufForce, &BUFFER_BYTES).is_err() {
+        let _ = socket.set_recv_buffer_size(BUFFER_BYTES);
+    }
+    if setsockopt(socket, sockopt::SndBufForce, &BUFFER_BYTES).is_err() {
+        let _ = socket.set_send_buffer_size(BUFFER_BYTES);
+    }
+}
+
+/// The program that sorts: it sees the UDP payload, returns a number in the group, and a payload too short to read is
+/// number 0, as is everything without workers (`None`).
+fn sorter(workers: usize) -> Option<[Instruction; 10]> {
+    let workers = u32::try_from(workers).ok().filter(|workers| *workers > 0)?;
+    let [data_v1, data_v2] = DATA_OPCODES;
+    Some([
+        Instruction::load_byte(0),
+        Instruction::shift_right(3),
+        Instruction::jump_if_equal(data_v1, 2, 0),
+        Instruction::jump_if_equal(data_v2, 1, 0),
+        Instruction::return_value(0),
+        // The peer id is the low 24 bits of the first word.
+        Instruction::load_word(0),
+        Instruction::and(0x00ff_ffff),
+        Instruction::modulo(workers),
+        Instruction::add(1),
+        Instruction::return_accumulator(),
+    ])
+}
+
+fn refused(address: SocketAddrV4, source: io::Error) -> OpenError {
+    match source.kind() {
+        io::ErrorKind::AddrInUse => OpenError::InUse(address),
+        io::ErrorKind::AddrNotAvailable => OpenError::NotOurs(address),
+        io::ErrorKind::PermissionDenied => OpenError::Forbidden(address),
+        _ => OpenError::Other { address, source },
+    }
+}
