@@ -104,7 +104,7 @@ impl Gateway {
 
     /// Starts a gateway in `namespace` without waiting for anything.
     pub fn launch(namespace: &Namespace, folder: &Path, start: &Start) -> Result<Self> {
-        std::fs::create_dir_all(folder.join("log/openvpn")).map_err(Fault::io("creating a log folder"))?;
+        std::fs::create_dir_all(site_log(folder)).map_err(Fault::io("creating a log folder"))?;
         let control = folder.join("control.sock");
         let mut command = match start.mode {
             Mode::Stock => stock(namespace, folder, start)?,
@@ -159,7 +159,7 @@ impl Gateway {
 
     /// All it has logged, wherever `server.conf` and its own taste put it.
     pub fn log(&self) -> String {
-        self.process.log() + &process::read_lossy(&self.folder.join("log/openvpn/openvpn.log"))
+        self.process.log() + &process::read_lossy(&site_log(&self.folder).join("openvpn.log"))
     }
 
     /// The end of its log.
@@ -214,8 +214,9 @@ impl Gateway {
 
 /// Runs `trestle run` where it is expected to refuse, to its end.
 pub fn refused(namespace: &Namespace, folder: &Path, arguments: &[&str]) -> Result<process::Output> {
-    let mut command = namespace.command(&binary()?.to_string_lossy());
-    command.arg("run").args(arguments).current_dir(folder);
+    std::fs::create_dir_all(site_log(folder)).map_err(Fault::io("creating a log folder"))?;
+    let mut command = hosted(namespace, folder);
+    command.arg(binary()?).arg("run").args(arguments).current_dir(folder);
     output(&mut command, 20)
 }
 
@@ -266,6 +267,11 @@ fn stock(namespace: &Namespace, folder: &Path, start: &Start) -> Result<Command>
     let mut command = hosted(namespace, folder);
     command.args(["openvpn", "--config", "server.conf"]);
     Ok(command)
+}
+
+/// Where a gateway that runs in `folder` finds what it knows as /var/log/openvpn.
+fn site_log(folder: &Path) -> PathBuf {
+    folder.join("log/openvpn")
 }
 
 /// A command in `namespace` that sees the /sys of its network, as on a host of its own, and its own log folder.

@@ -12,7 +12,7 @@ mod table;
 pub use decide::{Decision, Flood, Ingress, Segment};
 pub use fdb::{Fdb, Lookup};
 pub use header::{ETHERNET_HEADER, Header};
-pub use table::{Change, Heard, Table};
+pub use table::{Change, Heard, Table, Tally};
 
 use openvpn::ids::PeerId;
 

@@ -21,6 +21,18 @@ pub struct Table {
     ageing: Duration,
     limit_per_peer: usize,
     capacity: usize,
+    tally: Tally,
+}
+
+/// What happened to learnt stations since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Stations that were new.
+    pub learned: u64,
+    /// Stations that moved to another port.
+    pub moved: u64,
+    /// Stations that were not heard for the ageing time.
+    pub expired: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -60,7 +72,14 @@ const fn key_of((segment, vlan, mac): (u16, u16, Mac)) -> FdbKey {
 impl Table {
     /// An empty table. Stations not heard for `ageing` are removed, zero means never.
     pub fn new(ageing: Duration, limit_per_peer: usize, capacity: usize) -> Self {
-        Self { stations: BTreeMap::new(), behind: HashMap::new(), ageing, limit_per_peer, capacity }
+        Self {
+            stations: BTreeMap::new(),
+            behind: HashMap::new(),
+            ageing,
+            limit_per_peer,
+            capacity,
+            tally: Tally::default(),
+        }
     }
 
     /// A frame from `key` was heard at `port`.
@@ -78,6 +97,12 @@ impl Table {
         if let Err(reason) = self.admit(key, port) {
             return Heard::Refused(reason);
         }
+        let seen_before = if self.stations.contains_key(&order(key)) {
+            &mut self.tally.moved
+        } else {
+            &mut self.tally.learned
+        };
+        *seen_before += 1;
         Heard::Changed(self.enter(key, Station { port, fixed: false }, now))
     }
 
@@ -167,7 +192,10 @@ impl Table {
                 Some(heard) => {
                     self.stations.entry(order(key)).and_modify(|entry| entry.last_heard = heard);
                 }
-                None => changes.extend(self.remove(key)),
+                None => {
+                    self.tally.expired += 1;
+                    changes.extend(self.remove(key));
+                }
             }
         }
         changes
@@ -198,9 +226,19 @@ impl Table {
         self.stations.is_empty()
     }
 
-    /// Stations that may stand behind one peer.
-    pub fn limit_per_peer(&self) -> usize {
-        self.limit_per_peer
+    /// What happened to learnt stations since the start.
+    pub fn tally(&self) -> Tally {
+        self.tally
+    }
+
+    /// Most stations it holds.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// A station not heard for this long is forgotten; zero: never.
+    pub fn ageing(&self) -> Duration {
+        self.ageing
     }
 }
 

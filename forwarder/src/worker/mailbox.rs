@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use common::FdbKey;
+use common::{FdbKey, Mac};
 use crossbeam::channel::{Receiver, Sender, TrySendError};
 use mio::Waker;
 use nix::{errno::Errno, sys::eventfd::EventFd};
@@ -38,6 +38,8 @@ pub enum Command {
     Ping(PeerId),
     /// The MAC table changed.
     Station(Change),
+    /// The NIC has another hardware address.
+    NicMac(Mac),
     /// End the thread.
     Stop,
 }

@@ -34,6 +34,7 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
             }),
             Command::Ping(peer_id) => self.seal_ping(peer_id, now),
             Command::Station(change) => self.enter(change, now),
+            Command::NicMac(mac) => self.settings.nic_mac = mac,
             Command::Stop => self.stopped = true,
         }
     }

@@ -102,6 +102,11 @@ impl Outer {
         Self { header, way }
     }
 
+    /// Packets leave by the NIC, as long as they are not too long.
+    pub fn leaves_by_nic(&self) -> bool {
+        matches!(self.way, Way::Nic { .. })
+    }
+
     /// Writes the headers ahead of the `payload` bytes that stand in `packet` from [`OUTER_HEADER`] on, and says by
     /// which way the packet leaves. `packet` ends with its payload.
     pub fn write(&self, packet: &mut [u8], identification: u16) -> Way {

@@ -102,7 +102,7 @@ impl Server {
 
     /// Sessions that are no peers: half open, or lingering after their end.
     pub fn half_open(&self) -> usize {
-        self.instances.len() - self.len()
+        self.instances.len().saturating_sub(self.len())
     }
 
     /// After `stop`: every notice is acknowledged, or 2 s have passed.

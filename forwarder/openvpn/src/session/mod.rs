@@ -152,7 +152,6 @@ impl Session {
     ///
     /// # Errors
     /// TLS cannot begin with this configuration.
-    #[expect(dead_code, reason = "the client role comes next")]
     pub(crate) fn connect(
         now: Instant,
         engine: Engine,
@@ -487,13 +486,14 @@ impl Session {
         self.handle_timeout(now);
     }
 
-    /// A failed rekey leaves the old key in use; a failed first negotiation, or a failure of the old key's own
-    /// connection, leaves nothing.
+    /// A failed rekey leaves the old key in use; a failed first negotiation, or a stream that breaks later, leaves
+    /// nothing. What becomes of an old key's own stream does not matter.
     fn negotiation_failed(&mut self, now: Instant, key_id: KeyId, reason: String) {
         if key_id != self.newest.key_id {
             return;
         }
-        let Some((old, dies)) = self.old.take() else {
+        let old = self.old.take().filter(|_| !self.newest.was_active());
+        let Some((old, dies)) = old else {
             return self.events.push_back(Event::Failed(reason));
         };
         self.newest = old;

@@ -73,6 +73,8 @@ pub(super) struct Negotiation {
     pub(super) reliable: Reliable,
     pub(super) tls: Tls,
     state: State,
+    /// It had come to `Active` when it failed.
+    was_active: bool,
     is_client: bool,
 }
 
@@ -102,7 +104,15 @@ impl Negotiation {
         state: State,
     ) -> Result<Self, rustls::Error> {
         let (reliable, tls) = (Reliable::new(first_id), Tls::new(engine)?);
-        Ok(Self { key_id, begun: now, reliable, tls, state, is_client: engine.is_client() })
+        Ok(Self {
+            key_id,
+            begun: now,
+            reliable,
+            tls,
+            state,
+            was_active: false,
+            is_client: engine.is_client(),
+        })
     }
 
     pub(super) fn state(&self) -> State {
@@ -112,6 +122,11 @@ impl Negotiation {
     /// True once data under the key may be accepted.
     pub(super) fn has_keys(&self) -> bool {
         matches!(self.state, State::Confirming | State::Active)
+    }
+
+    /// True if it failed after it had succeeded: the peer broke the stream.
+    pub(super) fn was_active(&self) -> bool {
+        self.was_active
     }
 
     /// True when nothing waits to be sent or acknowledged.
@@ -166,6 +181,7 @@ impl Negotiation {
 
     /// It is over; an alert may still be under way.
     pub(super) fn fail(&mut self, reason: String) -> Step {
+        self.was_active |= self.state == State::Active;
         self.become_state(State::Failed);
         Step::Failed(reason)
     }

@@ -15,8 +15,11 @@ use crate::wire::{Acks, Opcode, control::MAX_ACKS};
 const SEND_WINDOW: u32 = 4;
 /// How far ahead of the next expected id a packet is kept. Upstream 2.6: 12.
 const RECEIVE_WINDOW: u32 = 12;
-/// First retransmission; doubles each time. `tls-timeout`.
+/// First retransmission; doubles each time, up to [`MAX_RETRANSMIT`]. `tls-timeout`.
 const RETRANSMIT: Duration = Duration::from_secs(2);
+/// Doubling ends here. Upstream doubles for ever, which is five attempts in hand-window; with a fifth of all packets
+/// lost one handshake in twenty would fail.
+const MAX_RETRANSMIT: Duration = Duration::from_secs(8);
 /// A packet is taken for lost once this many later ones are acknowledged.
 const LATER_ACKS: u8 = 3;
 /// Most acknowledgements in a packet that carries something else: SoftEther drops packets with more.
@@ -145,7 +148,7 @@ impl Reliable {
             let acks = self.take_acks(ACKS_BESIDE_DATA);
             let packet = self.in_air.get_mut(at)?;
             packet.due = now + packet.backoff;
-            packet.backoff *= 2;
+            packet.backoff = (packet.backoff * 2).min(MAX_RETRANSMIT);
             let (opcode, payload) = (packet.opcode, packet.payload.clone());
             return Some(Outgoing { opcode, packet_id: Some(packet.id), acks, payload });
         }
