@@ -195,9 +195,7 @@ mod tests {
                 .starts_with("kernel 5.15 is too old, trestle needs 6.1 or newer")
         );
         assert!(OLDEST.check().is_ok());
-        let lacking = |kernel: Kernel| {
-            kernel.features().filter(|(_, there)| !there).map(|(feature, _)| feature.name).count()
-        };
+        let lacking = |kernel: Kernel| kernel.features().filter(|(_, there)| !there).count();
         assert_eq!((lacking(OLDEST), lacking(Kernel { major: 6, minor: 12 })), (2, 0));
     }
 

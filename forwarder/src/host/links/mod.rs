@@ -16,7 +16,7 @@ mod change;
 mod unicast_filter;
 mod uppers;
 
-pub use change::LinkChange;
+pub use change::{LinkChange, disable_ipv6};
 pub use unicast_filter::unicast_filter;
 pub use uppers::{host_macs, uppers};
 
