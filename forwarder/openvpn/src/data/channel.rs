@@ -164,16 +164,19 @@ impl InstalledKey {
     ) -> Result<usize, SealError> {
         let len = prefix.len() + frame.len();
         let (header, rest) = out.split_first_chunk_mut::<HEADER>().ok_or(SealError::TooLong)?;
-        let plaintext = rest.get_mut(..len).ok_or(SealError::TooLong)?;
+        let ciphertext = rest.get_mut(..len).ok_or(SealError::TooLong)?;
         let packet_id = self.allowance.take(len)?;
-        let aad = packet::aad(key_id, peer_id, packet_id);
-        plaintext[..prefix.len()].copy_from_slice(prefix);
-        plaintext[prefix.len()..].copy_from_slice(frame);
+        let (aad, tag) = header.split_at_mut(AAD);
+        aad.copy_from_slice(&packet::aad(key_id, peer_id, packet_id));
+        let sealed = if prefix.is_empty() {
+            self.seal.seal(packet_id, aad, frame, ciphertext, tag)
+        } else {
+            ciphertext[..prefix.len()].copy_from_slice(prefix);
+            ciphertext[prefix.len()..].copy_from_slice(frame);
+            self.seal.seal_in_place(packet_id, aad, ciphertext, tag)
+        };
         // The one thing AES-GCM refuses is a plaintext of more than 64 GiB.
-        let tag = self.seal.seal(packet_id, &aad, plaintext).map_err(|_| SealError::TooLong)?;
-        header[..AAD].copy_from_slice(&aad);
-        header[AAD..].copy_from_slice(tag.as_ref());
-        Ok(HEADER + len)
+        sealed.map(|()| HEADER + len).map_err(|_| SealError::TooLong)
     }
 
     fn take_rekey_request(&mut self) -> bool {

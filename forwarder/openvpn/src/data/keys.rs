@@ -10,14 +10,11 @@
 use std::{alloc::Layout, fmt, num::NonZeroU32};
 
 use aws_lc_rs::{
-    aead::{AES_128_GCM, AES_256_GCM, Aad, Algorithm, LessSafeKey, NONCE_LEN, Nonce, Tag, UnboundKey},
+    aead::{AES_128_GCM, AES_256_GCM, Aad, Algorithm, LessSafeKey, NONCE_LEN, Nonce, UnboundKey},
     error::Unspecified,
 };
 
-use super::{
-    Cipher, Role,
-    packet::{AAD, Packet},
-};
+use super::{Cipher, Role, packet::Packet};
 
 /// Length of one direction's part of the key block.
 const HALF: usize = 128;
@@ -76,14 +73,29 @@ impl DirectionKey {
         self.key.open_separate_gather(nonce, Aad::from(packet.aad), packet.ciphertext, packet.tag, plaintext)
     }
 
-    /// Encrypts `in_out` in place. The caller never passes the same `packet_id` twice.
+    /// Encrypts `plaintext` into `ciphertext`, which is as long, and writes `TAG` bytes of tag. The caller never passes
+    /// the same `packet_id` twice.
     pub(super) fn seal(
         &self,
         packet_id: NonZeroU32,
-        aad: &[u8; AAD],
+        aad: &[u8],
+        plaintext: &[u8],
+        ciphertext: &mut [u8],
+        tag: &mut [u8],
+    ) -> Result<(), Unspecified> {
+        let (nonce, aad) = (self.nonce(packet_id), Aad::from(aad));
+        self.key.seal_out_of_place_scatter(nonce, aad, plaintext, ciphertext, &[], tag)
+    }
+
+    /// As [`Self::seal`], with the plaintext where the ciphertext will be.
+    pub(super) fn seal_in_place(
+        &self,
+        packet_id: NonZeroU32,
+        aad: &[u8],
         in_out: &mut [u8],
-    ) -> Result<Tag, Unspecified> {
-        self.key.seal_in_place_separate_tag(self.nonce(packet_id), Aad::from(aad), in_out)
+        tag: &mut [u8],
+    ) -> Result<(), Unspecified> {
+        self.key.seal_in_place_scatter(self.nonce(packet_id), Aad::from(aad), in_out, &[], tag)
     }
 
     fn nonce(&self, packet_id: NonZeroU32) -> Nonce {

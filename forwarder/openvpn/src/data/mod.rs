@@ -1,10 +1,10 @@
 //! The data channel of one peer: keys, packets, replay window, framing, limits.
 //!
 //! ```text
-//!  open:  packet ─► layout ─► key by key_id ─► replay check ─► AEAD ─► replay commit ─► unframe ─► frame
-//!         (packet)            (channel)        (replay)       (keys)                   (framing)  ping, exit (message)
-//!  seal:  frame ─► frame it ─► next packet id, limits ─► copy behind the header ─► AEAD in place
-//!         (framing)  (usage)                            (channel)                (keys)
+//!  open:  packet ─► split ─► key by id ─► replay? ─► AEAD ─► replay! ─► unframe ─► frame, ping, exit
+//!                  (packet)   (channel)   (replay)   (keys)  (replay)   (framing)   (message)
+//!  seal:  frame ─► escape ─► packet id, limits ─► AEAD ─► packet
+//!                 (framing)       (usage)        (keys)
 //! ```
 //!
 //! One worker owns a [`DataChannel`]: packet ids are never used twice because nobody else seals. Nothing here allocates
