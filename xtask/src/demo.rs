@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use clap::Args;
 use nix::sys::signal::{SigSet, Signal};
+use trestle_tests::echo::{ping, reachable};
 use trestle_tests::frame::{self, FULL_SIZE};
 use trestle_tests::gateway::{Mode, Start};
 use trestle_tests::netns::Namespace;
 use trestle_tests::network::{GATEWAY, LAN_HOST, Layout};
 use trestle_tests::raw::{RawPort, Volley};
 use trestle_tests::site::{Site, is_root};
-use trestle_tests::traffic::{Extent, Stream, iperf3, ping, reachable};
+use trestle_tests::traffic::{Extent, Stream, iperf3};
 use trestle_tests::{Fault, netns};
 
 use crate::{setup, test};
