@@ -32,6 +32,12 @@ const PLAIN_CAPACITY: usize = 3840;
 /// A station is reported to be alive this many times within the ageing time.
 const REPORTS: u32 = 4;
 
+/// Memory all workers share with the NIC, in bytes.
+pub(super) fn memory_bytes(plan: &Plan) -> u64 {
+    let chunk = plan.nic.as_ref().map_or(0, |nic| chunk_bytes_for(nic.mtu));
+    u64::from(FRAMES) * u64::from(chunk) * plan.workers as u64
+}
+
 /// One worker that has not begun.
 #[derive(Debug)]
 struct Recruit {
