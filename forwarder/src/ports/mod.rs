@@ -58,3 +58,14 @@ pub trait Port {
         false
     }
 }
+
+// A worker's ports are opened by another thread, which may hold what the worker may not.
+const _: () = {
+    const fn goes_to_another_thread<T: Send>() {}
+    goes_to_another_thread::<Frames>();
+    goes_to_another_thread::<host::HostPort>();
+    goes_to_another_thread::<memory::MemoryPort>();
+    goes_to_another_thread::<tunnel::TunnelPort>();
+    goes_to_another_thread::<wire::WirePort>();
+    goes_to_another_thread::<xsk::XskPort>();
+};

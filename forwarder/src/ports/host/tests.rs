@@ -191,6 +191,42 @@ fn a_frame_goes_to_the_host_and_too_short_ones_are_counted() {
 }
 
 #[test]
+fn a_large_segment_waits_for_memory_and_loses_nothing() {
+    in_namespace(|| {
+        let (mut port, drops) = open("tap0");
+        let mut frames = Frames::in_memory(3, 1792);
+        // As the host's stack hands it over: 20 times 1448 bytes and 7 more.
+        let payload: Vec<u8> = (0..20 * 1448 + 7).map(|at: u32| (at / 1448) as u8).collect();
+        let packet = [
+            &[2; 12][..],
+            &[0x08, 0, 0x45, 0, 0, 0, 0, 1, 0x40, 0, 64, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2],
+            &[0, 80, 0, 81, 0, 0, 0, 0, 0, 0, 0, 9, 0x50, 0x18, 1, 1, 0, 0, 0, 0],
+            &payload,
+        ]
+        .concat();
+        let cut = header(1, 1, 1448, 34, 16).cut(&packet).unwrap();
+        port.buffer[VNET_LEN..VNET_LEN + packet.len()].copy_from_slice(&packet);
+        port.pending = Some(Pending { cut, next: 0, len: packet.len() });
+
+        let mut seen = Vec::new();
+        let mut turns = 0;
+        while port.has_leftovers() {
+            let mut received = Vec::new();
+            port.receive(&mut frames, &mut received, BATCH);
+            assert_eq!((received.len(), frames.free()), (3, 0), "as much as there is memory for");
+            for frame in received {
+                seen.extend_from_slice(&frames.bytes(&frame)[54..]);
+                frames.put(frame);
+            }
+            turns += 1;
+        }
+        assert_eq!(turns, 7);
+        assert!(seen == payload);
+        assert_eq!(drops.get(Drop::SegmentMalformed), 0);
+    });
+}
+
+#[test]
 fn a_host_port_that_is_down_counts_what_it_cannot_deliver() {
     in_namespace(|| {
         let (mut port, drops) = open("tap0");
