@@ -46,9 +46,9 @@ drop_reasons! {
     SourceInvalid = "source_invalid", "A frame's source address is zero, broadcast or multicast.";
     SourceIsGateway = "source_is_gateway", "A peer sent a frame with the source address of the gateway host or of a router it uses. Two machines share an address, or the peer is hostile.";
     MacLimit = "mac_limit", "A peer has more stations behind it than max-routes-per-client allows; frames from further ones are dropped.";
+    MacTableFull = "mac_table_full", "The MAC table is full; frames to stations it lacks are flooded. More than 65,536 stations, or a flood of invented addresses.";
     LinkLocalGroup = "link_local_group", "A peer sent to 01:80:C2:00:00:0x (spanning tree, LLDP, LACP), which does not cross to the wire.";
     HairpinFiltered = "hairpin_filtered", "A frame's destination stands where it came from.";
-    NoDestination = "no_destination", "A frame has no port to go to: no peer is connected and the segment has no other port.";
     // What the way out refuses.
     PeerNoKey = "peer_no_key", "A frame for a peer whose data key is not agreed yet.";
     PeerNoPath = "peer_no_path", "A packet for a peer to whom the host has no route.";

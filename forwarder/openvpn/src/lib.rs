@@ -10,9 +10,13 @@ pub mod client;
 pub mod data;
 /// The small numbers the protocol names things by.
 pub mod ids;
+/// Secret randomness from one seed.
+mod random;
 /// The server role: cookie, sessions, addresses, push, exit.
 pub mod server;
 /// One control channel: reliability, TLS, key exchange, rekeying.
 pub mod session;
+/// TLS configurations as OpenVPN wants them.
+pub mod tls;
 /// What stands in packets: opcodes, control packets, key-method 2, peer info, push messages.
 pub mod wire;

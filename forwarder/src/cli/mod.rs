@@ -1,1 +1,137 @@
-//! To come.
+//! The command line, one file a subcommand.
+
+use std::{fmt, path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand};
+
+mod ask;
+mod drops;
+mod fdb;
+/// A log as the configuration wants it.
+pub mod log;
+mod peers;
+mod ports;
+/// `trestle run`.
+pub mod run;
+mod status;
+mod table;
+
+use crate::{config, control, management::socket::SocketError};
+
+/// Where the control socket is when nothing else is said.
+pub const CONTROL: &str = "/run/trestle/control.sock";
+
+/// An Ethernet gateway: remote machines join a LAN as if plugged into it.
+#[derive(Debug, Parser)]
+#[command(name = "trestle", version)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway
+    Run(run::RunArgs),
+    /// Show how the gateway is
+    Status(AskArgs),
+    /// Show the clients connected
+    Peers(AskArgs),
+    /// Show which station stands behind which port
+    Fdb(AskArgs),
+    /// Show the ports of the segment
+    Ports(AskArgs),
+    /// Show what was lost, and why
+    Drops(DropsArgs),
+}
+
+/// What every question to a running gateway takes.
+#[derive(Debug, Args)]
+struct AskArgs {
+    /// Print one JSON object
+    #[arg(short, long)]
+    json: bool,
+    #[command(flatten)]
+    control: ControlArgs,
+}
+
+#[derive(Debug, Args)]
+struct DropsArgs {
+    #[command(flatten)]
+    ask: AskArgs,
+    /// Show also what never happened
+    #[arg(short, long)]
+    all: bool,
+}
+
+/// Which gateway is meant.
+#[derive(Clone, Debug, Args)]
+pub struct ControlArgs {
+    /// The gateway's control socket
+    #[arg(long, value_name = "SOCKET", env = "TRESTLE_CONTROL", default_value = CONTROL)]
+    pub control: PathBuf,
+}
+
+/// Why a command failed: one line for stderr.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Error(String);
+
+impl Error {
+    /// From a sentence with cause and cure.
+    pub fn new(sentence: impl Into<String>) -> Self {
+        Self(sentence.into())
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<control::Error> for Error {
+    fn from(error: control::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl From<config::Error> for Error {
+    fn from(error: config::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl From<SocketError> for Error {
+    fn from(error: SocketError) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// Runs the command line of this process: exit code 1 for an error, 2 for wrong usage.
+pub fn main() -> ExitCode {
+    match Cli::parse().run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("trestle: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+impl Cli {
+    fn run(self) -> Result<(), Error> {
+        match self.command {
+            Command::Run(args) => run::run(args),
+            Command::Status(args) => status::run(&args),
+            Command::Peers(args) => peers::run(&args),
+            Command::Fdb(args) => fdb::run(&args),
+            Command::Ports(args) => ports::run(&args),
+            Command::Drops(args) => drops::run(&args),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

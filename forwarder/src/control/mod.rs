@@ -1,1 +1,37 @@
-//! To come.
+//! The control thread: OpenVPN sessions, the MAC table's one writer, routes and neighbours, the operator.
+//!
+//! One loop over everything that can be waited for. The data path runs without it: when it is late, sessions and
+//! learning are late, frames are not.
+//!
+//! ```text
+//!  UDP socket (control packets) ─┐                            ┌─ UDP socket
+//!  workers' notices ─────────────┤                            ├─ workers' commands
+//!  eBPF: sources heard ──────────┼─ Server, Sessions,         ┼─ eBPF maps
+//!  netlink: routes, neighbours ──┤  Stations, Surroundings    ├─ status file
+//!  control socket, signals, time ┘                            └─ control socket
+//! ```
+
+mod crew;
+mod datapath;
+mod error;
+mod gateway;
+mod host_port;
+mod plan;
+mod report;
+mod sessions;
+mod signals;
+mod start;
+mod stations;
+mod surroundings;
+
+pub use error::Error;
+
+use crate::config::Config;
+
+/// Runs a gateway until it is told to stop.
+///
+/// # Errors
+/// It could not start, and everything is as it was; or the loop cannot go on. Cause and cure, as a sentence.
+pub fn run(config: Config) -> Result<(), Error> {
+    start::start(&config)?.run()
+}

@@ -1,1 +1,8 @@
-//! To come.
+//! What the operator sees: the state of the gateway as JSON over a Unix socket, and OpenVPN's status file.
+
+/// The control socket's server side.
+pub mod socket;
+/// What `trestle status`, `peers`, `fdb`, `ports` and `drops` answer.
+pub mod status;
+/// OpenVPN's status file, version 1.
+pub mod status_file;

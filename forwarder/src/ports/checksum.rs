@@ -102,7 +102,7 @@ fn checksum_at(layers: &Layers) -> Option<usize> {
 }
 
 /// In UDP a field of 0 means "none" (RFC 768); ffff is the same sum. Linux does so for TCP, too.
-const fn never_none(checksum: u16) -> u16 {
+pub const fn never_none(checksum: u16) -> u16 {
     if checksum == 0 { 0xffff } else { checksum }
 }
 

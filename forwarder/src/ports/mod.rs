@@ -19,6 +19,8 @@ pub mod host;
 pub mod layers;
 /// Rings over plain memory, for tests and benchmarks.
 pub mod memory;
+/// The NIC as a worker has it, whichever way.
+pub mod nic;
 /// Cutting large TCP segments into frames.
 pub mod segment;
 #[cfg(test)]

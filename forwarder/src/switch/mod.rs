@@ -1,1 +1,37 @@
-//! To come.
+//! Which port a frame goes to. Pure: no IO, no clock, no threads.
+//!
+//! A segment has three kinds of ports ([`Port`]): the NIC's wire, the gateway host and the peers. What a frame's
+//! header says is read by [`Header`], where it goes is decided by [`Segment::decide`] against a [`Fdb`] (what a worker
+//! knows), and who stands where is kept by [`Table`] (what the control thread knows, the one writer).
+
+mod decide;
+mod fdb;
+mod header;
+mod table;
+
+pub use decide::{Decision, Flood, Ingress, Segment};
+pub use fdb::{Fdb, Lookup};
+pub use header::{ETHERNET_HEADER, Header};
+pub use table::{Change, Heard, Table, Tally};
+
+use openvpn::ids::PeerId;
+
+/// A port of the segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Port {
+    /// The gateway host.
+    Host,
+    /// The NIC's wire, with all stations on it.
+    Wire,
+    /// One peer, with all stations behind it.
+    Peer(PeerId),
+}
+
+/// Where a station stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Station {
+    /// Behind which port.
+    pub port: Port,
+    /// The host's own address or a next hop in use: never learnt over, never aged, never claimed by a peer.
+    pub fixed: bool,
+}

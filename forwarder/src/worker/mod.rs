@@ -1,1 +1,203 @@
-//! To come.
+//! The data path. One worker, pinned to a CPU, owns one queue of the NIC, its share of the peers and all memory their
+//! frames pass through. It shares nothing that is written with another thread but counters.
+//!
+//! [`Worker::turn`] is the whole way of a frame, in order:
+//!
+//! ```text
+//!  NIC queue ─┐            ┌ tunnel packets ─ open ─┐                 ┌ a peer's ─── seal ─┐┌─ NIC queue
+//!  tunnel UDP ┼─ classify ─┤                        ├─ frames ─ switch┤ flooded ── × n ────┼┼─ tunnel UDP
+//!  host port ─┘            └ the LAN's frames ──────┘                 └ wire's, host's ────┘└─ host port
+//! ```
+//!
+//! Each step works through the whole batch before the next begins. A frame is a token: it is taken from
+//! [`Frames`], moved from list to list, and given back exactly once.
+
+mod classify;
+mod counters;
+mod forward;
+mod handover;
+mod mailbox;
+mod obey;
+mod open;
+pub mod outer;
+mod peers;
+mod run;
+mod seal;
+#[cfg(test)]
+mod tests;
+
+use std::{sync::Arc, time::Instant};
+
+pub use counters::{Clock, PeerCounters, PortCounters, WorkerCounters};
+pub use handover::{Handover, Handovers};
+pub use mailbox::{Command, Mailbox, NewPeer, Notice, Post};
+use openvpn::ids::PeerId;
+pub use outer::{Outer, Way};
+pub use peers::Peers;
+
+use crate::{
+    ports::{BATCH, Frame, Frames, Port},
+    switch::{Fdb, Flood, Ingress, Segment},
+};
+
+/// What a worker is told at birth.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Which of the workers it is, from 0. Worker 0 owns the host port.
+    pub index: usize,
+    /// The segment's ports and filters.
+    pub segment: Segment,
+    /// The NIC's address: what comes to it by XDP is a tunnel packet.
+    pub nic_mac: common::Mac,
+    /// Longest frame of the segment, in bytes with header and tags.
+    pub max_frame: usize,
+    /// The wire is a veth: frames from it may carry unfinished checksums.
+    pub finish_checksums: bool,
+    /// A station that is still heard is reported this often.
+    pub report_interval: std::time::Duration,
+}
+
+/// The ports of one worker.
+#[derive(Debug)]
+pub struct Ports<N, T, H> {
+    /// The NIC: tunnel packets and the wire's frames.
+    pub nic: N,
+    /// The tunnel's UDP socket: tunnel packets that XDP let pass, and those too long for one packet on the way out.
+    pub tunnel: T,
+    /// The host port; worker 0 has it.
+    pub host: Option<H>,
+}
+
+/// The data path of one NIC queue.
+#[derive(Debug)]
+pub struct Worker<N, T, H> {
+    settings: Settings,
+    ports: Ports<N, T, H>,
+    frames: Frames,
+    peers: Peers,
+    fdb: Fdb,
+    mailbox: Mailbox,
+    handovers: Handovers,
+    counters: Arc<WorkerCounters>,
+    clock: Clock,
+    batch: Batch,
+    /// IPv4 identification of the next tunnel packet: with DF 0 fragments on the way must be told apart.
+    identification: u16,
+    stopped: bool,
+}
+
+/// The lists frames move through within a turn; all are empty between turns, and keep their memory.
+#[derive(Debug, Default)]
+struct Batch {
+    /// Just received, by port.
+    from_nic: Vec<Frame>,
+    from_tunnel: Vec<Frame>,
+    from_host: Vec<Frame>,
+    /// Classified.
+    packets: Vec<(Arrival, Frame)>,
+    inner: Vec<(Ingress, Frame)>,
+    /// Switched.
+    to_peer: Vec<(PeerId, Frame)>,
+    flooded: Vec<(Ingress, Flood, Frame)>,
+    /// Ready to leave.
+    to_nic: Vec<Frame>,
+    to_tunnel: Vec<Frame>,
+    to_host: Vec<Frame>,
+}
+
+/// By which way a tunnel packet arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Arrival {
+    Xdp,
+    Socket,
+}
+
+impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
+    /// A worker without peers. All of `frames`' memory stays with it and its ports.
+    pub fn new(
+        settings: Settings,
+        ports: Ports<N, T, H>,
+        frames: Frames,
+        mailbox: Mailbox,
+        handovers: Handovers,
+        counters: Arc<WorkerCounters>,
+        clock: Clock,
+    ) -> Self {
+        Self {
+            settings,
+            ports,
+            frames,
+            peers: Peers::default(),
+            fdb: Fdb::default(),
+            mailbox,
+            handovers,
+            counters,
+            clock,
+            batch: Batch::default(),
+            identification: 0,
+            stopped: false,
+        }
+    }
+
+    /// One batch through the whole data path. Returns how many frames came in; never waits.
+    pub fn turn(&mut self, now: Instant) -> usize {
+        self.obey(now);
+        let received = self.receive() + self.accept_handovers(now);
+        self.classify();
+        self.open(now);
+        self.switch(now);
+        self.seal_unicast(now);
+        self.seal_flooded(now);
+        self.transmit();
+        self.handovers.wake_others();
+        self.mailbox.wake_control();
+        self.assert_conservation();
+        received
+    }
+
+    fn receive(&mut self) -> usize {
+        let Self { ports, frames, batch, .. } = self;
+        ports.nic.receive(frames, &mut batch.from_nic, BATCH);
+        ports.tunnel.receive(frames, &mut batch.from_tunnel, BATCH);
+        if let Some(host) = &mut ports.host {
+            host.receive(frames, &mut batch.from_host, BATCH);
+        }
+        self.counters.nic.rx(batch.from_nic.len());
+        self.counters.host.rx(batch.from_host.len());
+        batch.from_nic.len() + batch.from_tunnel.len() + batch.from_host.len()
+    }
+
+    fn transmit(&mut self) {
+        self.flush();
+        let Self { ports, frames, .. } = self;
+        ports.nic.wake(frames);
+        ports.tunnel.wake(frames);
+        if let Some(host) = &mut ports.host {
+            host.wake(frames);
+        }
+    }
+
+    /// Sends what is ready; a flood to many peers does so several times a turn, to need no more memory than a batch.
+    fn flush(&mut self) {
+        let Self { ports, frames, batch, counters, .. } = self;
+        counters.nic.tx(batch.to_nic.len());
+        ports.nic.transmit(frames, &mut batch.to_nic);
+        ports.tunnel.transmit(frames, &mut batch.to_tunnel);
+        if let Some(host) = &mut ports.host {
+            counters.host.tx(batch.to_host.len());
+            host.transmit(frames, &mut batch.to_host);
+        }
+    }
+
+    /// Free and held in ports is all there is: between turns no list holds a frame.
+    fn assert_conservation(&self) {
+        debug_assert_eq!(
+            self.frames.free()
+                + self.ports.nic.held()
+                + self.ports.tunnel.held()
+                + self.ports.host.as_ref().map_or(0, Port::held),
+            self.frames.total(),
+            "a frame was lost or doubled"
+        );
+    }
+}

@@ -1,9 +1,18 @@
 //! The one fence around `unsafe`.
 
+/// Putting the eBPF programs on the NIC and the host port.
+pub mod attach;
 /// Many packets with one system call.
 pub mod datagrams;
 /// The memory frames live in.
 pub mod frames;
+mod interface;
+/// The maps shared with the eBPF programs.
+pub mod maps;
+/// The eBPF programs: start here, its head says in which order all this is used.
+pub mod programs;
+/// What the kernel may have against them.
+pub mod refusal;
 /// The few system calls no library wraps.
 pub mod sys;
 /// AF_XDP rings, with frames going in and coming out as tokens.

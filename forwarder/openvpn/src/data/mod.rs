@@ -1,11 +1,33 @@
-//! The data channel of one peer. (Signatures agreed; bodies to come.)
+//! The data channel of one peer: keys, packets, replay window, framing, limits.
+//!
+//! ```text
+//!  open:  packet ─► split ─► key by id ─► replay? ─► AEAD ─► replay! ─► unframe ─► frame, ping, exit
+//!                  (packet)   (channel)   (replay)   (keys)  (replay)   (framing)   (message)
+//!  seal:  frame ─► escape ─► packet id, limits ─► AEAD ─► packet
+//!                 (framing)       (usage)        (keys)
+//! ```
+//!
+//! One worker owns a [`DataChannel`]: packet ids are never used twice because nobody else seals. Nothing here allocates
+//! for a packet, reads a clock or believes a byte before it is authentic.
 
-use crate::ids::{KeyId, PeerId};
+mod channel;
+mod framing;
+mod keys;
+mod message;
+mod packet;
+mod replay;
+mod usage;
 
-/// Bytes ahead of a frame in a data packet: opcode and key id, peer id, packet id, tag. Source: brief A.10.
-pub const HEADER: usize = 24;
+pub use channel::DataChannel;
+pub use keys::DataKeys;
+pub use message::{OCC_EXIT, OCC_MAGIC, PING};
+pub use packet::{HEADER, peer_id_of};
+pub use replay::WINDOW as REPLAY_WINDOW;
+
 /// Most bytes that sealing adds to a frame: the header and the 0x50 escape of v2 compression framing.
-pub const MAX_OVERHEAD: usize = HEADER + 2;
+pub const MAX_OVERHEAD: usize = HEADER + framing::ESCAPE;
+/// Shortest Ethernet frame in bytes: its header alone. Source: brief B, "Frames".
+pub const MIN_FRAME: usize = 14;
 
 /// The AEAD of a data channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,22 +55,6 @@ pub enum Role {
     Server,
     /// Client: the reverse.
     Client,
-}
-
-/// The keys of one direction pair, from 256 bytes of key block (`key2`). Zeroized on drop; never printed.
-pub struct DataKeys;
-
-impl std::fmt::Debug for DataKeys {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("DataKeys(hidden)")
-    }
-}
-
-impl DataKeys {
-    /// From the exporter's or the PRF's 256 bytes.
-    pub fn new(_cipher: Cipher, _role: Role, _key2: &[u8; 256]) -> Self {
-        todo!()
-    }
 }
 
 /// What an authentic packet held.
@@ -102,61 +108,4 @@ pub enum SealError {
     /// The packet does not fit the output.
     #[error("the packet does not fit")]
     TooLong,
-}
-
-/// Sealing and opening for one peer, owned by one worker. No clock, no allocation per packet.
-pub struct DataChannel;
-
-impl DataChannel {
-    /// A channel without keys. `max_frame` bounds decompression.
-    pub fn new(_peer_id: PeerId, _framing: Framing, _max_frame: usize) -> Self {
-        todo!()
-    }
-
-    /// Packets under `key_id` can be opened from now on; sending still uses the former key, if there is one.
-    pub fn install(&mut self, _key_id: KeyId, _keys: DataKeys) {
-        todo!()
-    }
-
-    /// Packets are sealed under `key_id` from now on. Unknown ids change nothing.
-    pub fn send_with(&mut self, _key_id: KeyId) {
-        todo!()
-    }
-
-    /// Forgets the key.
-    pub fn retire(&mut self, _key_id: KeyId) {
-        todo!()
-    }
-
-    /// Opens `packet` (a whole UDP payload) into `out`. On error `out` is unspecified, the window unchanged unless
-    /// the packet was authentic.
-    ///
-    /// # Errors
-    /// See [`OpenError`].
-    pub fn open(&mut self, _packet: &[u8], _out: &mut [u8]) -> Result<Opened, OpenError> {
-        todo!()
-    }
-
-    /// Seals `frame` into `out` and returns the packet's length, `frame.len() + HEADER`, 2 more for a frame that
-    /// begins with 0x50 under [`Framing::V2`].
-    ///
-    /// # Errors
-    /// See [`SealError`].
-    pub fn seal(&mut self, _frame: &[u8], _out: &mut [u8]) -> Result<usize, SealError> {
-        todo!()
-    }
-
-    /// Seals a keepalive into `out`.
-    ///
-    /// # Errors
-    /// See [`SealError`].
-    pub fn seal_ping(&mut self, _out: &mut [u8]) -> Result<usize, SealError> {
-        todo!()
-    }
-
-    /// True once, when the sending or receiving side of the key in use nears its limit and a rekey must begin.
-    #[must_use]
-    pub fn take_rekey_request(&mut self) -> bool {
-        todo!()
-    }
 }

@@ -1,232 +1,98 @@
-//! The server role. (Signatures agreed; bodies to come.)
+//! The server role: all sessions of one server.
+//!
+//! ```text
+//!   datagram ─► whose? ─┬─ a session of this address ─► Session ─► events ─► admission, push, exit
+//!                       └─ nobody's ─► cookie: answer without state, or begin a session (half open)
+//! ```
+//! A client is half open until its certificate and key-method message are accepted; only then does it cost a peer id,
+//! an address, or the session of another client.
+
+mod admission;
+mod config;
+mod cookie;
+mod event;
+mod first_contact;
+mod instance;
+mod leases;
+mod lifecycle;
 
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr},
-    sync::Arc,
+    collections::{BTreeMap, HashMap, VecDeque},
     time::{Duration, Instant},
 };
 
-use crate::{
-    data::{Cipher, DataKeys, Framing},
-    ids::{KeyId, PeerId},
+pub use config::{Compress, Config, ExitNotify, Pool};
+pub use event::{Connected, ControlError, Event, GoneReason, Path, Transmit};
+
+use self::{
+    cookie::{Cookie, RateLimit},
+    instance::{Instance, Stage, Timer},
+    leases::Leases,
 };
-
-/// What the server does, from `server.conf`. Times not in the file have upstream's defaults.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// Certificates and protocol versions.
-    pub tls: Arc<rustls::ServerConfig>,
-    /// Data ciphers in order of preference.
-    pub data_ciphers: Vec<Cipher>,
-    /// `keepalive`: the server pings after this much silence of its own; `None`: never.
-    pub ping: Option<Duration>,
-    /// The server drops a peer not heard for this long; `None`: never.
-    pub ping_restart: Option<Duration>,
-    /// Options pushed to every client, in order, before those the server adds (`ifconfig`, `peer-id`, ...).
-    /// `compress` does not stand here.
-    pub push: Vec<String>,
-    /// What `compress` becomes per client.
-    pub compress: Compress,
-    /// Addresses to lease; `None`: no `ifconfig` is pushed.
-    pub pool: Option<Pool>,
-    /// Most peers at once.
-    pub max_clients: usize,
-    /// Without it a new login closes the older session of the same name.
-    pub duplicate_cn: bool,
-    /// `reneg-sec`; `None`: the server never begins a rekey by time.
-    pub reneg: Option<Duration>,
-    /// `hand-window`: a negotiation not done by then fails.
-    pub hand_window: Duration,
-    /// `tran-window`: an old key is accepted for this long.
-    pub tran_window: Duration,
-    /// `connect-freq-initial`: stateless answers per period.
-    pub connect_freq_initial: (u32, Duration),
-    /// `explicit-exit-notify`: what clients are told at the stop.
-    pub exit_notify: Option<ExitNotify>,
-    /// `tun-mtu`.
-    pub tun_mtu: u16,
-    /// The OCC string we would send is not sent by servers; this is the client's expectation for logs. Reserved.
-    pub port: u16,
-}
-
-/// `compress` and `push "compress ..."` of the server's file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Compress {
-    /// Nothing is pushed; no framing.
-    Off,
-    /// `lz4-v2` to clients that survive it, `stub-v2` to the others that know it, else nothing (brief A.11).
-    PerClient,
-}
-
-/// The addresses of `server-bridge GATEWAY NETMASK FIRST LAST`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pool {
-    /// The gateway's own address, never leased.
-    pub gateway: Ipv4Addr,
-    /// Netmask pushed with a lease; the subnet's broadcast and network addresses are never leased.
-    pub netmask: Ipv4Addr,
-    /// First address.
-    pub first: Ipv4Addr,
-    /// Last address, included.
-    pub last: Ipv4Addr,
-}
-
-/// `explicit-exit-notify 1` or `2`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ExitNotify {
-    /// `RESTART`: come back here.
-    Restart,
-    /// `RESTART,[N]`: try the next remote.
-    NextRemote,
-}
-
-/// Where a client is: its address, and the one of ours that it used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Path {
-    /// The client's address and port as they arrive here.
-    pub remote: SocketAddr,
-    /// Our address that it sent to; answers leave from it.
-    pub local: IpAddr,
-}
-
-/// A control packet to send.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Transmit {
-    /// To whom, from which of our addresses.
-    pub path: Path,
-    /// The UDP payload.
-    pub payload: Vec<u8>,
-}
-
-/// What the data path and the operator must know.
-#[derive(Debug)]
-pub enum Event {
-    /// A peer has authenticated and is set up; `KeyInstalled` and `SendWith` for its first key follow at once.
-    Connected(Connected),
-    /// Packets of `peer_id` under `key_id` can be opened from now on.
-    KeyInstalled {
-        /// Whose.
-        peer_id: PeerId,
-        /// Under which key.
-        key_id: KeyId,
-        /// The keys.
-        keys: Box<DataKeys>,
-    },
-    /// Packets to `peer_id` are sealed under `key_id` from now on.
-    SendWith {
-        /// Whose.
-        peer_id: PeerId,
-        /// Under which key.
-        key_id: KeyId,
-    },
-    /// The key is no longer accepted.
-    KeyRetired {
-        /// Whose.
-        peer_id: PeerId,
-        /// Which key.
-        key_id: KeyId,
-    },
-    /// A keepalive is due on the data channel.
-    PingDue {
-        /// To whom.
-        peer_id: PeerId,
-    },
-    /// The peer's address changed (a reset from a known address that authenticated, or a float we were told of).
-    PathChanged {
-        /// Whose.
-        peer_id: PeerId,
-        /// Where it is now.
-        path: Path,
-    },
-    /// The session is over; its `peer_id` may be used again.
-    Gone {
-        /// Whose.
-        peer_id: PeerId,
-        /// Why, as a sentence for the log.
-        reason: GoneReason,
-    },
-    /// A client was refused, with the sentence for the log; it has been told where it can be.
-    Refused {
-        /// Where it is.
-        path: Path,
-        /// Its certificate's name where it got that far.
-        name: Option<String>,
-        /// Cause and cure.
-        reason: String,
-    },
-}
-
-/// A peer that has just connected.
-#[derive(Clone, Debug)]
-pub struct Connected {
-    /// Its number.
-    pub peer_id: PeerId,
-    /// Its certificate's common name, non-printing characters replaced by `_`.
-    pub name: String,
-    /// Where it is.
-    pub path: Path,
-    /// The leased address.
-    pub address: Option<Ipv4Addr>,
-    /// The data cipher agreed.
-    pub cipher: Cipher,
-    /// The framing agreed.
-    pub framing: Framing,
-    /// `IV_VER` and `IV_PLAT`, for the log; attacker-controlled, printable characters only, bounded.
-    pub software: String,
-}
-
-/// Why a session ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GoneReason {
-    /// It said so (EXIT or OCC exit).
-    Exit,
-    /// Not heard for `ping-restart`.
-    PingTimeout,
-    /// The same name logged in again.
-    Replaced,
-    /// The same client started anew from the same address.
-    Restarted,
-    /// A rekey failed and the old key ran out.
-    RekeyFailed,
-    /// The server disconnected it.
-    Disconnected,
-}
-
-/// Why a control packet came to nothing; each maps to one drop reason.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ControlError {
-    /// Cannot be parsed.
-    #[error("the control packet cannot be parsed")]
-    Malformed,
-    /// No session, no valid cookie.
-    #[error("the control packet belongs to no session")]
-    UnknownPeer,
-    /// Wrong key, or outside the window.
-    #[error("the control packet is out of sync")]
-    OutOfSync,
-    /// Too many first packets.
-    #[error("too many first packets")]
-    RateLimited,
-    /// No room, or the session is being refused.
-    #[error("the client is refused")]
-    Refused,
-}
+use crate::{
+    ids::PeerId,
+    random::Random,
+    session::Ignored,
+    wire::{Body, ControlPacket, Head},
+};
 
 /// Why `poll_timeout` wants to be called again.
 pub type Reason = &'static str;
 
-/// All sessions of one server.
-pub struct Server;
+/// Order of birth; never used twice.
+type InstanceId = u64;
 
+/// How long a stopping server waits for its notices to be acknowledged.
+const STOP_LINGER: Duration = Duration::from_secs(2);
+
+/// All sessions of one server.
+pub struct Server {
+    config: Config,
+    random: Random,
+    cookie: Cookie,
+    first_packets: RateLimit,
+    leases: Leases,
+    instances: BTreeMap<InstanceId, Instance>,
+    next_instance: InstanceId,
+    /// Sessions at an address: a live one, one that may replace it, some that linger.
+    by_path: HashMap<Path, Vec<InstanceId>>,
+    /// Connected sessions by peer id: `by_peer.len() <= max_clients`.
+    by_peer: Vec<Option<InstanceId>>,
+    /// Each instance's next timer, as of its last visit; a timer that has moved later since is found out then.
+    timers: BTreeMap<(Instant, InstanceId), Reason>,
+    timer_of: HashMap<InstanceId, Instant>,
+    /// Set once stopping: when waiting ends.
+    stop_at: Option<Instant>,
+    transmits: VecDeque<Transmit>,
+    events: VecDeque<Event>,
+}
+
+/// What is and what was.
 impl Server {
     /// A server without sessions. `seed` is secret randomness: the cookie key and session ids come from it.
-    pub fn new(_config: Config, _seed: [u8; 32], _now: Instant) -> Self {
-        todo!()
+    pub fn new(config: Config, seed: [u8; 32], now: Instant) -> Self {
+        let mut random = Random::new(seed);
+        Self {
+            cookie: Cookie::new(&mut random, now),
+            first_packets: RateLimit::new(config.connect_freq_initial, now),
+            leases: Leases::new(config.pool.as_ref(), config.duplicate_cn),
+            random,
+            config,
+            instances: BTreeMap::new(),
+            next_instance: 0,
+            by_path: HashMap::new(),
+            by_peer: Vec::new(),
+            timers: BTreeMap::new(),
+            timer_of: HashMap::new(),
+            stop_at: None,
+            transmits: VecDeque::new(),
+            events: VecDeque::new(),
+        }
     }
 
     /// Number of peers connected.
     pub fn len(&self) -> usize {
-        todo!()
+        self.by_peer.iter().flatten().count()
     }
 
     /// True without peers.
@@ -234,75 +100,252 @@ impl Server {
         self.len() == 0
     }
 
-    /// A control packet (any opcode but data) arrived.
-    ///
-    /// # Errors
-    /// The packet came to nothing: count it.
-    pub fn handle_datagram(
-        &mut self,
-        _now: Instant,
-        _path: Path,
-        _datagram: &[u8],
-    ) -> Result<(), ControlError> {
-        todo!()
-    }
-
-    /// What the data path last saw of a peer: feeds ping and ping-restart.
-    pub fn handle_activity(&mut self, _peer_id: PeerId, _last_received: Instant, _last_sent: Instant) {
-        todo!()
-    }
-
-    /// The peer said on the data channel that it leaves.
-    pub fn handle_exit(&mut self, _now: Instant, _peer_id: PeerId) {
-        todo!()
-    }
-
-    /// An authentic, fresh data packet of the peer came from another address.
-    pub fn handle_float(&mut self, _now: Instant, _peer_id: PeerId, _path: Path) {
-        todo!()
-    }
-
-    /// The peer's data key nears its limit: begin a rekey.
-    pub fn handle_rekey_request(&mut self, _now: Instant, _peer_id: PeerId) {
-        todo!()
-    }
-
-    /// Time has come.
-    pub fn handle_timeout(&mut self, _now: Instant) {
-        todo!()
-    }
-
-    /// Ends one peer's session: it is told to restart.
-    pub fn disconnect(&mut self, _now: Instant, _peer_id: PeerId) {
-        todo!()
-    }
-
-    /// Tells every peer that the server stops (`explicit-exit-notify`) and takes no new ones. Returns when it is
-    /// polite to leave: once everything is acknowledged, `poll_timeout` is `None` and `is_stopped`.
-    pub fn stop(&mut self, _now: Instant) {
-        todo!()
+    /// Sessions that are no peers: half open, or lingering after their end.
+    pub fn half_open(&self) -> usize {
+        self.instances.len().saturating_sub(self.len())
     }
 
     /// After `stop`: every notice is acknowledged, or 2 s have passed.
     pub fn is_stopped(&self) -> bool {
-        todo!()
+        self.stop_at.is_some() && self.instances.is_empty()
+    }
+}
+
+/// What comes in.
+impl Server {
+    /// A control packet (any opcode but data) arrived.
+    ///
+    /// # Errors
+    /// The packet came to nothing: count it.
+    pub fn handle_datagram(&mut self, now: Instant, path: Path, datagram: &[u8]) -> Result<(), ControlError> {
+        let (head, rest) = Head::parse(datagram).map_err(|_| ControlError::Malformed)?;
+        match Body::parse(head.opcode, rest) {
+            Ok(body) => self.handle_packet(now, path, &ControlPacket { head, body }),
+            Err(_) if self.looks_wrapped(&head, datagram.len()) => self.refuse_wrapped(now, path),
+            Err(_) => Err(ControlError::Malformed),
+        }
     }
 
-    /// The next control packet to send.
+    fn handle_packet(
+        &mut self,
+        now: Instant,
+        path: Path,
+        packet: &ControlPacket<'_>,
+    ) -> Result<(), ControlError> {
+        let Some(id) = self.instance_of(&path, packet) else {
+            return self.handle_unknown(now, path, packet);
+        };
+        self.visit(now, id, |_, instance| {
+            instance.session.handle_packet(now, packet)?;
+            if let Some(peer) = instance.peer_mut() {
+                peer.last_received = peer.last_received.max(now);
+            }
+            Ok(())
+        })
+        .unwrap_or(Err(ControlError::UnknownPeer))
+    }
+
+    fn instance_of(&self, path: &Path, packet: &ControlPacket<'_>) -> Option<InstanceId> {
+        let ids = self.by_path.get(path)?;
+        let is_sender = |id: &&InstanceId| {
+            let session = self.instances.get(id).map(|instance| &instance.session);
+            session.is_some_and(|session| session.remote_id() == Some(packet.head.session_id))
+        };
+        ids.iter().find(is_sender).copied()
+    }
+
+    /// What the data path last saw of a peer: feeds ping and ping-restart.
+    pub fn handle_activity(&mut self, peer_id: PeerId, last_received: Instant, last_sent: Instant) {
+        let instance = self.id_of(peer_id).and_then(|id| self.instances.get_mut(&id));
+        // Both only move timers later, so the timer on record may stand.
+        if let Some(peer) = instance.and_then(Instance::peer_mut) {
+            peer.last_received = peer.last_received.max(last_received);
+            peer.last_sent = peer.last_sent.max(last_sent);
+        }
+    }
+
+    /// The peer said on the data channel that it leaves.
+    pub fn handle_exit(&mut self, now: Instant, peer_id: PeerId) {
+        self.part(now, peer_id, GoneReason::Exit, None);
+    }
+
+    /// An authentic, fresh data packet of the peer came from another address.
+    pub fn handle_float(&mut self, now: Instant, peer_id: PeerId, path: Path) {
+        if let Some(id) = self.id_of(peer_id)
+            && self.clear_way_for_float(now, id, &path)
+        {
+            self.move_instance(id, path);
+            self.events.push_back(Event::PathChanged { peer_id, path });
+        }
+    }
+
+    /// The peer's data key nears its limit: begin a rekey.
+    pub fn handle_rekey_request(&mut self, now: Instant, peer_id: PeerId) {
+        if let Some(id) = self.id_of(peer_id) {
+            self.visit(now, id, |_, instance| instance.session.begin_rekey(now));
+        }
+    }
+
+    /// Time has come.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.stop_at.is_some_and(|at| at <= now) {
+            self.forget_all();
+        }
+        let due: Vec<InstanceId> =
+            self.timers.range(..=(now, InstanceId::MAX)).map(|((_, id), _)| *id).collect();
+        for id in due {
+            self.visit(now, id, |server, instance| server.run_timers(now, instance));
+        }
+    }
+
+    /// Ends one peer's session: it is told to restart.
+    pub fn disconnect(&mut self, now: Instant, peer_id: PeerId) {
+        self.part(now, peer_id, GoneReason::Disconnected, Some("RESTART"));
+    }
+
+    /// Tells every peer that the server stops (`explicit-exit-notify`) and takes no new ones. Returns when it is
+    /// polite to leave: once everything is acknowledged, `poll_timeout` is `None` and `is_stopped`.
+    pub fn stop(&mut self, now: Instant) {
+        if self.stop_at.is_some() {
+            return;
+        }
+        self.stop_at = Some(now + STOP_LINGER);
+        let notice = self.config.exit_notify.map(|notify| match notify {
+            ExitNotify::Restart => "RESTART",
+            ExitNotify::NextRemote => "RESTART,[N]",
+        });
+        let peers: Vec<PeerId> =
+            self.instances.values().filter_map(Instance::peer).map(|peer| peer.id).collect();
+        for peer_id in peers {
+            self.part(now, peer_id, GoneReason::Disconnected, notice);
+        }
+        // What is not connected, or has nothing to hear, need not be waited for.
+        let ids: Vec<InstanceId> = self.instances.keys().copied().collect();
+        for id in ids {
+            self.visit(now, id, |_, _| ());
+        }
+    }
+}
+
+/// What goes out.
+impl Server {
+    /// The next control packet to send. Fetch and act on all events first: a client may use a key as soon as it hears
+    /// our answer.
     #[must_use]
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
-        todo!()
+        self.transmits.pop_front()
     }
 
     /// The next event.
     #[must_use]
     pub fn poll_event(&mut self) -> Option<Event> {
-        todo!()
+        self.events.pop_front()
     }
 
     /// When `handle_timeout` must be called, and why.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<(Instant, Reason)> {
-        todo!()
+        let timer = self.timers.first_key_value().map(|((at, _), reason)| (*at, *reason));
+        let stop =
+            self.stop_at.filter(|_| !self.instances.is_empty()).map(|at| (at, "stop waiting for clients"));
+        timer.into_iter().chain(stop).min_by_key(|(at, _)| *at)
+    }
+}
+
+/// Keeping the tables together.
+impl Server {
+    fn id_of(&self, peer_id: PeerId) -> Option<InstanceId> {
+        self.by_peer.get(peer_id.index()).copied().flatten()
+    }
+
+    /// Every change of an instance goes through here: afterwards its events are handled, its packets queued, its
+    /// timer on record is right, and it is forgotten if it is over. `None` if there is no such instance.
+    fn visit<T>(
+        &mut self,
+        now: Instant,
+        id: InstanceId,
+        change: impl FnOnce(&mut Self, &mut Instance) -> T,
+    ) -> Option<T> {
+        let mut instance = self.instances.remove(&id)?;
+        let result = change(self, &mut instance);
+        while let Some(event) = instance.session.poll_event() {
+            self.handle_event(now, id, &mut instance, event);
+        }
+        while let Some(payload) = instance.session.poll_transmit(now) {
+            self.transmits.push_back(Transmit { path: instance.path, payload });
+            if let Some(peer) = instance.peer_mut() {
+                peer.last_sent = now;
+            }
+        }
+        self.record_timer(id, instance.timeout(&self.config));
+        if self.is_over(now, &instance) {
+            self.unlink(id, &instance.path);
+        } else {
+            self.instances.insert(id, instance);
+        }
+        Some(result)
+    }
+
+    fn is_over(&self, now: Instant, instance: &Instance) -> bool {
+        match instance.stage {
+            Stage::HalfOpen => self.stop_at.is_some(),
+            Stage::Connected(_) => false,
+            Stage::Lingering(until) => until <= now || self.stop_at.is_some() && instance.session.is_quiet(),
+        }
+    }
+
+    fn record_timer(&mut self, id: InstanceId, timer: Option<(Instant, Timer)>) {
+        if let Some(before) = self.timer_of.remove(&id) {
+            self.timers.remove(&(before, id));
+        }
+        if let Some((at, timer)) = timer {
+            self.timer_of.insert(id, at);
+            self.timers.insert((at, id), timer.reason());
+        }
+    }
+
+    fn unlink(&mut self, id: InstanceId, path: &Path) {
+        self.record_timer(id, None);
+        if let Some(ids) = self.by_path.get_mut(path) {
+            ids.retain(|other| *other != id);
+            if ids.is_empty() {
+                self.by_path.remove(path);
+            }
+        }
+    }
+
+    fn move_instance(&mut self, id: InstanceId, path: Path) {
+        let Some(instance) = self.instances.get_mut(&id) else { return };
+        let former = std::mem::replace(&mut instance.path, path);
+        let timer = instance.timeout(&self.config);
+        self.unlink(id, &former);
+        self.by_path.entry(path).or_default().push(id);
+        self.record_timer(id, timer);
+    }
+
+    fn forget_all(&mut self) {
+        self.instances.clear();
+        self.by_path.clear();
+        self.by_peer.clear();
+        self.timers.clear();
+        self.timer_of.clear();
+    }
+}
+
+impl From<Ignored> for ControlError {
+    fn from(ignored: Ignored) -> Self {
+        match ignored {
+            Ignored::Malformed => Self::Malformed,
+            Ignored::OutOfSync => Self::OutOfSync,
+        }
+    }
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server")
+            .field("peers", &self.len())
+            .field("half_open", &self.half_open())
+            .finish_non_exhaustive()
     }
 }

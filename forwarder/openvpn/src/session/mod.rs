@@ -1,1 +1,370 @@
-//! To come.
+//! One control channel: a pair of session ids, and the negotiations of its data keys one after another.
+//!
+//! ```text
+//!   key 0 negotiated ──► in use ──────────────► old ──────────► retired
+//!                            │ soft reset         ▲ accepted for tran-window
+//!                            ▼                    │
+//!                        key 1 negotiated ──► in use ...          (a new TLS connection each)
+//! ```
+//! No frame is lost over a rekey because both ends *accept* under the new key before either *sends* with it: the
+//! sender waits for the peer's acknowledgement of its last key-method packet, and some time more. A rekey that fails
+//! leaves the old key in use until tran-window is over.
+
+mod blame;
+mod event;
+mod negotiation;
+mod rekey;
+mod reliable;
+mod tls;
+
+use std::{collections::VecDeque, time::Instant};
+
+use negotiation::{Negotiation, State, Step};
+use rustls::pki_types::CertificateDer;
+
+pub use event::{Event, Greeting, Ignored, KeyBlock, Timer, Times};
+pub use tls::Engine;
+
+use crate::{
+    ids::KeyId,
+    random::Random,
+    wire::{Body, ControlPacket, Head, Opcode, SessionId, key_method::KeyMethod},
+};
+
+/// Longest payload of a control packet that is looked at: stock clients keep whole packets below 1250 bytes.
+const MAX_PAYLOAD: usize = 2048;
+/// Most of our own messages that wait for a negotiation.
+const MAX_COMMANDS: usize = 64;
+
+/// One control channel with one peer.
+pub struct Session {
+    engine: Engine,
+    local: SessionId,
+    /// `None` until the server's reset has come to a client.
+    remote: Option<SessionId>,
+    times: Times,
+    greeting: Greeting,
+    random: Random,
+    /// The negotiation under way, or the last one done.
+    newest: Negotiation,
+    /// The key before it, and when it dies.
+    old: Option<(Negotiation, Instant)>,
+    /// Keys before those, accepted for a moment more. At most 7: key ids.
+    retiring: VecDeque<(Instant, KeyId)>,
+    /// The key data is sent with.
+    sending: Option<KeyId>,
+    /// When to send with the newest key, once it is active.
+    switch_at: Option<Instant>,
+    /// When the newest key dies, if the attempt to replace it failed.
+    expires: Option<Instant>,
+    rekey_at: Option<Instant>,
+    /// Messages that wait for the negotiation under way.
+    commands: VecDeque<String>,
+    events: VecDeque<Event>,
+}
+
+/// Begins sessions and hears their packets.
+impl Session {
+    /// The client's end: sends a hard reset.
+    ///
+    /// # Errors
+    /// TLS cannot begin with this configuration.
+    pub(crate) fn connect(
+        now: Instant,
+        engine: Engine,
+        times: Times,
+        greeting: Greeting,
+        mut random: Random,
+    ) -> Result<Self, rustls::Error> {
+        let newest = Negotiation::open(now, KeyId::FIRST, &engine, Opcode::HardResetClient)?;
+        let local = random.session_id();
+        Ok(Self::new(engine, (local, None), times, greeting, random, newest))
+    }
+
+    /// The server's end, after the stateless exchange of resets between `local` and `remote`.
+    ///
+    /// # Errors
+    /// TLS cannot begin with this configuration.
+    pub(crate) fn resume(
+        now: Instant,
+        engine: Engine,
+        ids: (SessionId, SessionId),
+        times: Times,
+        random: Random,
+    ) -> Result<Self, rustls::Error> {
+        let newest = Negotiation::resume(now, &engine)?;
+        Ok(Self::new(engine, (ids.0, Some(ids.1)), times, Greeting::default(), random, newest))
+    }
+
+    fn new(
+        engine: Engine,
+        (local, remote): (SessionId, Option<SessionId>),
+        times: Times,
+        greeting: Greeting,
+        random: Random,
+        newest: Negotiation,
+    ) -> Self {
+        Self {
+            engine,
+            local,
+            remote,
+            times,
+            greeting,
+            random,
+            newest,
+            old: None,
+            retiring: VecDeque::new(),
+            sending: None,
+            switch_at: None,
+            expires: None,
+            rekey_at: None,
+            commands: VecDeque::new(),
+            events: VecDeque::new(),
+        }
+    }
+
+    /// The peer's session id.
+    pub fn remote_id(&self) -> Option<SessionId> {
+        self.remote
+    }
+
+    /// The certificate that the peer showed in the newest negotiation.
+    pub fn peer_certificate(&self) -> Option<&CertificateDer<'static>> {
+        self.newest.tls.peer_certificate()
+    }
+
+    /// True when nothing waits to be sent or acknowledged.
+    pub fn is_quiet(&self) -> bool {
+        self.newest.is_quiet() && self.commands.is_empty()
+    }
+
+    /// A control packet arrived.
+    ///
+    /// # Errors
+    /// The packet came to nothing.
+    pub fn handle_packet(&mut self, now: Instant, packet: &ControlPacket<'_>) -> Result<(), Ignored> {
+        let ControlPacket { head, body } = packet;
+        if body.payload.len() > MAX_PAYLOAD {
+            return Err(Ignored::Malformed);
+        }
+        self.check_ids(head, body)?;
+        if self.is_rekey(head, body) {
+            self.begin_negotiation(now);
+        }
+        let negotiation = match &mut self.old {
+            _ if self.newest.key_id == head.key_id => &mut self.newest,
+            Some((old, _)) if old.key_id == head.key_id => old,
+            _ => return Err(Ignored::OutOfSync),
+        };
+        negotiation.reliable.handle_acks(now, body.acks.as_slice());
+        let mut outcome = Ok(());
+        let mut failure = None;
+        if let Some(id) = body.packet_id {
+            let (received, failed) = negotiation.handle_packet(id, body.payload);
+            failure = failed;
+            if received == reliable::Received::BeyondWindow {
+                outcome = Err(Ignored::OutOfSync);
+            }
+        }
+        if let Some(Step::Failed(reason)) = failure {
+            self.negotiation_failed(now, head.key_id, reason);
+        }
+        self.advance(now);
+        outcome
+    }
+
+    /// Checks whose packet it is; a client learns the server's session id from the answer to its reset.
+    fn check_ids(&mut self, head: &Head, body: &Body<'_>) -> Result<(), Ignored> {
+        if body.remote_session_id.is_some_and(|id| id != self.local) {
+            return Err(Ignored::OutOfSync);
+        }
+        match self.remote {
+            Some(remote) if remote == head.session_id => Ok(()),
+            None if head.opcode == Opcode::HardResetServer && body.remote_session_id.is_some() => {
+                self.remote = Some(head.session_id);
+                Ok(())
+            }
+            _ => Err(Ignored::OutOfSync),
+        }
+    }
+
+    /// True if the packet begins a rekey.
+    fn is_rekey(&self, head: &Head, body: &Body<'_>) -> bool {
+        head.opcode == Opcode::SoftReset
+            && body.packet_id == Some(0)
+            && head.key_id == self.newest.key_id.next()
+            && self.newest.has_keys()
+    }
+}
+
+/// What the owner decides.
+impl Session {
+    /// The peer's key-method message is accepted. The server answers it with its own; keys exist from now on.
+    pub fn accept(&mut self, now: Instant, greeting: Option<Greeting>) {
+        if self.newest.state() != State::Judging {
+            return;
+        }
+        if let Some(greeting) = greeting {
+            self.greeting = greeting;
+            self.say_key_method();
+        }
+        let key_id = self.newest.key_id;
+        let keys = match self.newest.tls.export_data_keys() {
+            Ok(keys) => keys,
+            Err(error) => return self.fail(now, format!("TLS cannot derive data keys: {error}")),
+        };
+        self.newest.confirm();
+        self.events.push_back(Event::Keys(key_id, keys));
+        if self.sending.is_none() {
+            self.send_with(key_id);
+        }
+        self.advance(now);
+    }
+
+    /// The newest negotiation is given up.
+    pub fn fail(&mut self, now: Instant, reason: String) {
+        self.newest.fail(String::new());
+        self.negotiation_failed(now, self.newest.key_id, reason);
+        self.advance(now);
+    }
+
+    /// Sends `text` (without NUL) as soon as the newest negotiation has keys.
+    pub fn send_command(&mut self, now: Instant, text: String) {
+        if self.commands.len() < MAX_COMMANDS {
+            self.commands.push_back(text);
+        }
+        self.advance(now);
+    }
+
+    /// Begins a rekey, unless one is under way.
+    pub fn begin_rekey(&mut self, now: Instant) {
+        if self.newest.state() == State::Active {
+            self.begin_negotiation(now);
+            self.advance(now);
+        }
+    }
+}
+
+/// What follows.
+impl Session {
+    /// The next datagram to send at `now`.
+    #[must_use]
+    pub fn poll_transmit(&mut self, now: Instant) -> Option<Vec<u8>> {
+        let old = self.old.as_mut().map(|(old, _)| old);
+        for negotiation in std::iter::once(&mut self.newest).chain(old) {
+            let Some(packet) = negotiation.reliable.poll(now) else { continue };
+            let head = Head { opcode: packet.opcode, key_id: negotiation.key_id, session_id: self.local };
+            // Acknowledgements exist only once the peer was heard.
+            let remote_session_id = self.remote.filter(|_| !packet.acks.as_slice().is_empty());
+            let body = Body {
+                acks: packet.acks,
+                remote_session_id,
+                packet_id: packet.packet_id,
+                payload: &packet.payload,
+            };
+            return Some(ControlPacket { head, body }.emit());
+        }
+        None
+    }
+
+    /// The next event.
+    #[must_use]
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// The next timer.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<(Instant, Timer)> {
+        let active = self.newest.state() == State::Active;
+        let negotiating = !active && self.newest.state() != State::Failed;
+        let old = self.old.as_ref();
+        [
+            (self.newest.reliable.deadline(), Timer::Retransmit),
+            (old.and_then(|(old, _)| old.reliable.deadline()), Timer::Retransmit),
+            (negotiating.then(|| self.newest.begun + self.times.hand_window), Timer::HandWindow),
+            (self.switch_at.filter(|_| active), Timer::SwitchKey),
+            (self.retiring.front().map(|(at, _)| *at), Timer::RetireKey),
+            (old.map(|(_, dies)| *dies).filter(|_| active), Timer::TranWindow),
+            (self.expires, Timer::TranWindow),
+            (self.rekey_at.filter(|_| active), Timer::Rekey),
+        ]
+        .into_iter()
+        .filter_map(|(at, timer)| at.map(|at| (at, timer)))
+        .min_by_key(|(at, _)| *at)
+    }
+
+    /// Time has come. Retransmissions come from [`Self::poll_transmit`] alone.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some((at, timer)) = self.poll_timeout()
+            && at <= now
+        {
+            match timer {
+                Timer::Retransmit => break,
+                Timer::HandWindow => self.fail(now, "the negotiation took longer than hand-window".into()),
+                Timer::SwitchKey => self.send_with(self.newest.key_id),
+                Timer::RetireKey => self.retire_superseded(),
+                Timer::TranWindow => self.old_key_died(),
+                Timer::Rekey => self.begin_rekey(now),
+            }
+        }
+    }
+
+    /// Follows the negotiations as far as they go, then fills the send windows.
+    fn advance(&mut self, now: Instant) {
+        while let Some(step) = self.newest.step() {
+            self.follow(now, step);
+        }
+        if let Some((old, _)) = &mut self.old {
+            while let Some(step) = old.step() {
+                if let Step::Command(text) = step {
+                    self.events.push_back(Event::Command(text));
+                }
+            }
+            old.pump(now);
+        }
+        if self.newest.has_keys() {
+            for text in self.commands.drain(..) {
+                let mut message = text.into_bytes();
+                message.push(0);
+                self.newest.tls.write(&message);
+            }
+        }
+        self.newest.pump(now);
+    }
+
+    fn follow(&mut self, now: Instant, step: Step) {
+        match step {
+            Step::TlsDone if self.engine.is_client() => self.say_key_method(),
+            Step::TlsDone => {}
+            Step::KeyMethod(message) => {
+                self.events.push_back(Event::KeyMethod(self.newest.key_id, message));
+            }
+            Step::Active => self.negotiation_done(now),
+            Step::Command(text) => self.events.push_back(Event::Command(text)),
+            Step::Failed(reason) => self.negotiation_failed(now, self.newest.key_id, reason),
+        }
+    }
+
+    fn say_key_method(&mut self) {
+        let client = self.engine.is_client();
+        let message = KeyMethod {
+            pre_master: client.then(|| self.pre_master()),
+            random1: self.random.block(),
+            random2: self.random.block(),
+            options: self.greeting.options.clone().into_bytes(),
+            username: Vec::new(),
+            password: Vec::new(),
+            peer_info: self.greeting.peer_info.clone().into_bytes(),
+        };
+        self.newest.tls.write(&message.emit());
+    }
+
+    fn pre_master(&mut self) -> [u8; 48] {
+        let mut secret = [0; 48];
+        for part in secret.chunks_mut(16) {
+            part.copy_from_slice(&self.random.block()[..16]);
+        }
+        secret
+    }
+}

@@ -1,0 +1,128 @@
+//! What the gateway tells the programs, and what they tell it.
+
+#![allow(
+    unsafe_code,
+    reason = "one of the two fences: map values are shared with other CPUs and the gateway"
+)]
+
+use aya_ebpf::{
+    btf_maps::{Array, HashMap, PerCpuArray, RingBuf, XskMap},
+    helpers::bpf_ktime_get_ns,
+    macros::btf_map,
+};
+use common::{FdbKey, FdbValue, ListenerKey, Place, Settings, SourceEvent, Verdict};
+
+#[btf_map]
+static FDB: HashMap<FdbKey, FdbValue, { common::FDB_ENTRIES as usize }> = HashMap::new();
+#[btf_map]
+static LISTENERS: HashMap<ListenerKey, u32, { common::LISTENERS as usize }> = HashMap::new();
+#[btf_map]
+static SETTINGS: Array<Settings, 1> = Array::new();
+#[btf_map]
+static XSKS: XskMap<{ common::QUEUES as usize }> = XskMap::new();
+// Not `RingBuf<SourceEvent, _>`: libbpf takes the type's size for a value size, which a ring buffer must not have.
+#[btf_map]
+static EVENTS: RingBuf<(), { common::EVENTS_BYTES as usize }> = RingBuf::new();
+#[btf_map]
+static VERDICTS: PerCpuArray<u64, { common::VERDICTS as usize }> = PerCpuArray::new();
+#[btf_map]
+static HEARTBEAT: Array<u64, 1> = Array::new();
+
+/// Least age at which `last_seen_ns` is written anew: ageing counts in seconds, and a write costs every CPU the line.
+const REFRESH_NS: u64 = 1_000_000_000;
+
+/// What the forwarding database says of a station.
+#[derive(Clone, Copy)]
+pub enum Station {
+    /// Nothing.
+    Unknown,
+    /// It stands behind a peer.
+    Peer,
+    /// It stands behind a peer, and nothing heard elsewhere changes that.
+    FixedPeer,
+    /// It is the host's own, on the wire, or of a kind this program is too old to know.
+    Here,
+}
+
+/// The gateway's settings; until it has written them they are zero, and all frames pass.
+#[inline(always)]
+pub fn settings() -> Option<&'static Settings> {
+    SETTINGS.get(0)
+}
+
+/// Where a station stands.
+#[inline(always)]
+pub fn station(key: &FdbKey) -> Station {
+    // SAFETY: the value is read at once. Should the gateway remove the entry meanwhile, its slot may be taken by
+    // another: then one frame is judged by a neighbour's entry, as it would have been a moment later or earlier.
+    match unsafe { FDB.get(key) } {
+        None => Station::Unknown,
+        Some(value) => place_of(value),
+    }
+}
+
+#[inline(always)]
+fn place_of(value: &FdbValue) -> Station {
+    match (value.place == Place::Peer as u32, value.fixed != 0) {
+        (true, false) => Station::Peer,
+        (true, true) => Station::FixedPeer,
+        (false, _) => Station::Here,
+    }
+}
+
+/// Notes that a station was heard on the wire, if that is where it is known to stand; else says where it does.
+#[inline(always)]
+pub fn hear(key: &FdbKey) -> Station {
+    let Some(value) = FDB.get_ptr_mut(key) else { return Station::Unknown };
+    // SAFETY: as in `station`. The one field written is an aligned u64, which others see whole; at worst a neighbour's
+    // entry is refreshed once.
+    unsafe {
+        if (*value).place == Place::Wire as u32 && (*value).fixed == 0 {
+            let now = bpf_ktime_get_ns();
+            if now.saturating_sub((*value).last_seen_ns) >= REFRESH_NS {
+                (*value).last_seen_ns = now;
+            }
+        }
+        place_of(&*value)
+    }
+}
+
+/// Whether the gateway listens there.
+#[inline(always)]
+pub fn is_listener(key: &ListenerKey) -> bool {
+    // SAFETY: only the entry's being there is looked at.
+    unsafe { LISTENERS.get(key) }.is_some()
+}
+
+/// Tells the gateway of a new or moved source. A full ring loses the event; the next frame brings another.
+#[inline(always)]
+pub fn report(key: FdbKey) {
+    let _ = EVENTS.output_untyped::<SourceEvent>(SourceEvent { key }, 0);
+}
+
+/// Counts a verdict.
+#[inline(always)]
+pub fn count(verdict: Verdict) {
+    if let Some(counter) = VERDICTS.get_ptr_mut(verdict as u32) {
+        // SAFETY: the slot is this CPU's own, and XDP runs do not interrupt one another there.
+        unsafe { *counter += 1 }
+    }
+}
+
+/// Hands the current frame to the AF_XDP socket of `queue`; without one the answer is `otherwise`.
+#[inline(always)]
+pub fn to_socket(queue: u32, otherwise: u32) -> Result<u32, u32> {
+    XSKS.redirect(queue, otherwise.into())
+}
+
+/// Whether the gateway still lives, where no link ties the programs to its life.
+#[inline(always)]
+pub fn gateway_alive(settings: &Settings) -> bool {
+    if settings.heartbeat_timeout_ns == 0 {
+        return true;
+    }
+    // SAFETY: the helper has no precondition.
+    let now = unsafe { bpf_ktime_get_ns() };
+    let beat = HEARTBEAT.get(0).copied().unwrap_or(0);
+    now.saturating_sub(beat) <= settings.heartbeat_timeout_ns
+}

@@ -1,0 +1,147 @@
+//! What a frame is: malformed, not ours, or ours. Nothing here acts on it.
+
+use common::{FdbKey, ListenerKey, Mac};
+
+use crate::frame::Frame;
+
+/// The frame ends early or contradicts itself: the kernel may make of it what it likes.
+pub struct Malformed;
+
+const ETHERNET: usize = 14;
+const TAG: usize = 4;
+const UDP: usize = 8;
+
+const IPV4: u16 = 0x0800;
+const CUSTOMER_TAG: u16 = 0x8100;
+const SERVICE_TAG: u16 = 0x88a8;
+
+const VLAN_ID: u16 = 0x0fff;
+const PROTOCOL_UDP: u8 = 17;
+/// More fragments, or an offset: either way the whole datagram is not here.
+const FRAGMENT: u16 = 0x3fff;
+
+//= openvpn-wire-protocol "Packet format": the opcode is the upper five bits of the first byte.
+const OPCODE_SHIFT: u8 = 3;
+const P_DATA_V1: u8 = 6;
+const P_DATA_V2: u8 = 9;
+
+/// The Ethernet header with its outer tag.
+pub struct Ethernet {
+    /// Where it goes.
+    pub destination: Mac,
+    /// Where it comes from.
+    pub source: Mac,
+    /// VLAN of the outer tag; 0 without one, and for VLAN id 0, which carries a priority only.
+    pub vlan: u16,
+    /// What comes after the header; 0 behind a tag, where nothing of ours is looked for.
+    untagged_type: u16,
+}
+
+impl Ethernet {
+    /// Reads the header.
+    #[inline(always)]
+    pub fn parse(frame: &impl Frame) -> Result<Self, Malformed> {
+        let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, t0, t1] =
+            frame.read::<ETHERNET>(0).ok_or(Malformed)?;
+        let ethertype = u16::from_be_bytes([t0, t1]);
+        let tag = match frame.stripped_tag() {
+            Some(tag) => Some(tag),
+            None if matches!(ethertype, CUSTOMER_TAG | SERVICE_TAG) => Some(inline_tag(frame)?),
+            None => None,
+        };
+        Ok(Self {
+            destination: [d0, d1, d2, d3, d4, d5],
+            source: [s0, s1, s2, s3, s4, s5],
+            vlan: tag.unwrap_or(0) & VLAN_ID,
+            untagged_type: if tag.is_some() { 0 } else { ethertype },
+        })
+    }
+
+    /// Key of the destination in the forwarding database.
+    #[inline(always)]
+    pub fn destination_key(&self) -> FdbKey {
+        FdbKey::new(self.vlan, self.destination)
+    }
+
+    /// Key of the source in the forwarding database.
+    #[inline(always)]
+    pub fn source_key(&self) -> FdbKey {
+        FdbKey::new(self.vlan, self.source)
+    }
+
+    /// A source that can be a station: not a group, not zero.
+    #[inline(always)]
+    pub fn has_valid_source(&self) -> bool {
+        !is_group(self.source) && self.source != [0; 6]
+    }
+}
+
+/// Broadcast and multicast.
+#[inline(always)]
+pub fn is_group(mac: Mac) -> bool {
+    mac[0] & 1 != 0
+}
+
+#[inline(always)]
+fn inline_tag(frame: &impl Frame) -> Result<u16, Malformed> {
+    let [control0, control1, _, _] = frame.read::<TAG>(ETHERNET).ok_or(Malformed)?;
+    Ok(u16::from_be_bytes([control0, control1]))
+}
+
+/// A whole UDP datagram over IPv4 in an untagged frame.
+pub struct Udp {
+    /// Address and port it comes from.
+    pub source: ListenerKey,
+    /// Address and port it goes to.
+    pub destination: ListenerKey,
+    header: usize,
+    has_payload: bool,
+}
+
+impl Udp {
+    /// `Ok(None)`: something else, or a fragment.
+    #[inline(always)]
+    pub fn parse(frame: &impl Frame, ethernet: &Ethernet) -> Result<Option<Self>, Malformed> {
+        if ethernet.untagged_type != IPV4 {
+            return Ok(None);
+        }
+        let ip = frame.read::<20>(ETHERNET).ok_or(Malformed)?;
+        let header_len = usize::from(ip[0] & 0x0f) * 4;
+        if ip[0] >> 4 != 4 || header_len < 20 {
+            return Err(Malformed);
+        }
+        if ip[9] != PROTOCOL_UDP || u16::from_be_bytes([ip[6], ip[7]]) & FRAGMENT != 0 {
+            return Ok(None);
+        }
+        let udp = frame.read::<UDP>(ETHERNET + header_len).ok_or(Malformed)?;
+        let ip_len = u16::from_be_bytes([ip[2], ip[3]]);
+        let udp_len = u16::from_be_bytes([udp[4], udp[5]]);
+        if usize::from(udp_len) < UDP
+            || usize::from(ip_len) < header_len + usize::from(udp_len)
+            || (frame.length() as usize) < ETHERNET + usize::from(ip_len)
+        {
+            return Err(Malformed);
+        }
+        Ok(Some(Self {
+            source: listener([ip[12], ip[13], ip[14], ip[15]], [udp[0], udp[1]]),
+            destination: listener([ip[16], ip[17], ip[18], ip[19]], [udp[2], udp[3]]),
+            header: ETHERNET + header_len,
+            has_payload: usize::from(udp_len) > UDP,
+        }))
+    }
+
+    /// Whether the payload is an OpenVPN data packet, by its opcode.
+    #[inline(always)]
+    pub fn is_data(&self, frame: &impl Frame) -> Result<bool, Malformed> {
+        if !self.has_payload {
+            return Ok(false);
+        }
+        let [.., first] = frame.read::<{ UDP + 1 }>(self.header).ok_or(Malformed)?;
+        Ok(matches!(first >> OPCODE_SHIFT, P_DATA_V1 | P_DATA_V2))
+    }
+}
+
+#[inline(always)]
+fn listener(address: [u8; 4], port: [u8; 2]) -> ListenerKey {
+    ListenerKey { address, port, reserved: [0; 2] }
+}

@@ -1,0 +1,72 @@
+//! XDP on the NIC: one match from what a frame is to what is done with it.
+
+use aya_ebpf::{bindings::xdp_action::XDP_PASS, programs::XdpContext};
+use common::{Settings, Verdict};
+
+use crate::{
+    frame::Frame,
+    maps::{self, Station},
+    parse::{Ethernet, Malformed, Udp, is_group},
+};
+
+/// Decides about a frame and acts.
+#[inline(always)]
+pub fn steer(context: &XdpContext) -> u32 {
+    let Some(settings) = maps::settings() else { return XDP_PASS };
+    match classify(context, settings) {
+        Ok(Some(verdict @ (Verdict::Tunnel | Verdict::ToPeer | Verdict::Flood))) => {
+            redirect(context, settings, verdict)
+        }
+        // Not ours, or not understood: the kernel knows what to do.
+        Ok(_) | Err(Malformed) => pass(Verdict::Pass),
+    }
+}
+
+/// `Ok(None)`: the kernel's.
+#[inline(always)]
+fn classify(frame: &XdpContext, settings: &Settings) -> Result<Option<Verdict>, Malformed> {
+    let ethernet = Ethernet::parse(frame)?;
+    if ethernet.destination == settings.mac {
+        return Ok(is_tunnel(frame, &ethernet)?.then_some(Verdict::Tunnel));
+    }
+    // Groups belong to the host as well, so they pass, and TC clones them.
+    if settings.bridge == 0 || is_group(ethernet.destination) {
+        return Ok(None);
+    }
+    let verdict = match maps::station(&ethernet.destination_key()) {
+        Station::Peer | Station::FixedPeer => Verdict::ToPeer,
+        Station::Unknown => Verdict::Flood,
+        Station::Here => return Ok(None),
+    };
+    // TC hears the sources of all that passes, but it does not see this frame.
+    maps::hear(&ethernet.source_key());
+    Ok(Some(verdict))
+}
+
+#[inline(always)]
+fn is_tunnel(frame: &XdpContext, ethernet: &Ethernet) -> Result<bool, Malformed> {
+    match Udp::parse(frame, ethernet)? {
+        Some(udp) if maps::is_listener(&udp.destination) => udp.is_data(frame),
+        _ => Ok(false),
+    }
+}
+
+#[inline(always)]
+fn redirect(context: &XdpContext, settings: &Settings, verdict: Verdict) -> u32 {
+    if context.length() > settings.max_frame {
+        return pass(Verdict::TooLong);
+    }
+    match maps::to_socket(context.rx_queue_index(), XDP_PASS) {
+        Ok(redirected) => {
+            maps::count(verdict);
+            redirected
+        }
+        Err(_) => pass(Verdict::NoSocket),
+    }
+}
+
+#[inline(always)]
+fn pass(verdict: Verdict) -> u32 {
+    maps::count(verdict);
+    XDP_PASS
+}

@@ -1,0 +1,111 @@
+//! What the client is told to do, and what comes out of it.
+
+use std::{net::Ipv4Addr, sync::Arc, time::Duration};
+
+use crate::{
+    data::{Cipher, DataKeys, Framing},
+    ids::{KeyId, PeerId},
+};
+
+/// What the client does. Times have upstream's defaults in [`Config::new`].
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Certificates; see [`crate::tls::client_config`].
+    pub tls: Arc<rustls::ClientConfig>,
+    /// Data ciphers offered, in order of preference.
+    pub data_ciphers: Vec<Cipher>,
+    /// `reneg-sec`; `None`: the client never begins a rekey by time.
+    pub reneg: Option<Duration>,
+    /// `hand-window`: a negotiation not done by then fails.
+    pub hand_window: Duration,
+    /// `tran-window`: an old key is accepted for this long.
+    pub tran_window: Duration,
+    /// `tun-mtu`.
+    pub tun_mtu: u16,
+    /// Whether v2 compression framing is offered.
+    pub compression: bool,
+}
+
+impl Config {
+    /// Upstream's defaults.
+    pub fn new(tls: Arc<rustls::ClientConfig>) -> Self {
+        Self {
+            tls,
+            data_ciphers: vec![Cipher::Aes256Gcm, Cipher::Aes128Gcm],
+            reneg: Some(Duration::from_secs(3600)),
+            hand_window: Duration::from_secs(60),
+            tran_window: Duration::from_secs(3600),
+            tun_mtu: 1500,
+            compression: true,
+        }
+    }
+}
+
+/// What the data path and the operator must know.
+#[derive(Debug)]
+pub enum Event {
+    /// The server has pushed its options; `KeyInstalled` and `SendWith` for the first key follow at once.
+    Connected(Connected),
+    /// Packets under `key_id` can be opened from now on.
+    KeyInstalled {
+        /// Under which key.
+        key_id: KeyId,
+        /// The keys.
+        keys: Box<DataKeys>,
+    },
+    /// Packets are sealed under `key_id` from now on.
+    SendWith {
+        /// Under which key.
+        key_id: KeyId,
+    },
+    /// The key is no longer accepted.
+    KeyRetired {
+        /// Which key.
+        key_id: KeyId,
+    },
+    /// A keepalive is due on the data channel.
+    PingDue,
+    /// The session is over. Nothing follows but what is still to be acknowledged.
+    Closed(CloseReason),
+}
+
+/// The terms on which the server let us in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Connected {
+    /// The number to put into data packets.
+    pub peer_id: PeerId,
+    /// The leased address and its netmask.
+    pub address: Option<(Ipv4Addr, Ipv4Addr)>,
+    /// The data cipher.
+    pub cipher: Cipher,
+    /// The framing.
+    pub framing: Framing,
+    /// All that was pushed, in order.
+    pub options: Vec<String>,
+}
+
+/// Why the session ended.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CloseReason {
+    /// We left.
+    #[error("we left")]
+    Exit,
+    /// The server asks us to connect anew; the text says where.
+    #[error("the server asks to connect anew: {0}")]
+    Restart(String),
+    /// The server does not let us in.
+    #[error("the server refuses us: {0}")]
+    Refused(String),
+    /// The server was not heard for `ping-restart`.
+    #[error("the server has not been heard for ping-restart")]
+    PingTimeout,
+    /// The handshake failed.
+    #[error("the handshake failed: {0}")]
+    HandshakeFailed(String),
+    /// A rekey failed and the old key ran out.
+    #[error("a rekey failed and the old key ran out")]
+    RekeyFailed,
+    /// What the server pushed cannot be done.
+    #[error("the server pushed what this client cannot do: {0}")]
+    Incompatible(String),
+}

@@ -1,0 +1,74 @@
+//! What the server is told to do.
+
+use std::{net::Ipv4Addr, sync::Arc, time::Duration};
+
+use crate::data::Cipher;
+
+/// What the server does, from `server.conf`. Times not in the file have upstream's defaults.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Certificates and protocol versions.
+    pub tls: Arc<rustls::ServerConfig>,
+    /// Data ciphers in order of preference.
+    pub data_ciphers: Vec<Cipher>,
+    /// `keepalive`: the server pings after this much silence of its own; `None`: never.
+    pub ping: Option<Duration>,
+    /// The server drops a peer not heard for this long; `None`: never.
+    pub ping_restart: Option<Duration>,
+    /// Options pushed to every client, in order, before those the server adds (`ifconfig`, `peer-id`, ...).
+    /// `compress` does not stand here.
+    pub push: Vec<String>,
+    /// What `compress` becomes per client.
+    pub compress: Compress,
+    /// Addresses to lease; `None`: no `ifconfig` is pushed.
+    pub pool: Option<Pool>,
+    /// Most peers at once.
+    pub max_clients: usize,
+    /// Without it a new login closes the older session of the same name.
+    pub duplicate_cn: bool,
+    /// `reneg-sec`; `None`: the server never begins a rekey by time.
+    pub reneg: Option<Duration>,
+    /// `hand-window`: a negotiation not done by then fails.
+    pub hand_window: Duration,
+    /// `tran-window`: an old key is accepted for this long.
+    pub tran_window: Duration,
+    /// `connect-freq-initial`: stateless answers per period.
+    pub connect_freq_initial: (u32, Duration),
+    /// `explicit-exit-notify`: what clients are told at the stop.
+    pub exit_notify: Option<ExitNotify>,
+    /// `tun-mtu`.
+    pub tun_mtu: u16,
+    /// The OCC string we would send is not sent by servers; this is the client's expectation for logs. Reserved.
+    pub port: u16,
+}
+
+/// `compress` and `push "compress ..."` of the server's file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compress {
+    /// Nothing is pushed; no framing.
+    Off,
+    /// `lz4-v2` to clients that survive it, `stub-v2` to the others that know it, else nothing (brief A.11).
+    PerClient,
+}
+
+/// The addresses of `server-bridge GATEWAY NETMASK FIRST LAST`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pool {
+    /// The gateway's own address, never leased.
+    pub gateway: Ipv4Addr,
+    /// Netmask pushed with a lease; the subnet's broadcast and network addresses are never leased.
+    pub netmask: Ipv4Addr,
+    /// First address.
+    pub first: Ipv4Addr,
+    /// Last address, included.
+    pub last: Ipv4Addr,
+}
+
+/// `explicit-exit-notify 1` or `2`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExitNotify {
+    /// `RESTART`: come back here.
+    Restart,
+    /// `RESTART,[N]`: try the next remote.
+    NextRemote,
+}

@@ -1,0 +1,90 @@
+//! Answering first packets without state. Source: brief A.4.
+//!
+//! The server's session id is a keyed hash of the client's address and session id and the time, so the answer to a
+//! reset need not be remembered: whoever sends that id back was reached at the address it claims.
+
+use std::{
+    net::IpAddr,
+    time::{Duration, Instant},
+};
+
+use aws_lc_rs::hmac;
+
+use super::Path;
+use crate::{random::Random, wire::SessionId};
+
+/// A cookie is accepted in the slot it was made in and the two after it.
+const SLOT: Duration = Duration::from_secs(30);
+
+/// The secret, and the beginning of time.
+pub(super) struct Cookie {
+    key: hmac::Key,
+    epoch: Instant,
+}
+
+impl Cookie {
+    pub(super) fn new(random: &mut Random, now: Instant) -> Self {
+        Self { key: hmac::Key::new(hmac::HMAC_SHA256, &random.block()), epoch: now }
+    }
+
+    /// Our session id for a client that calls itself `client`, at `now`.
+    pub(super) fn make(&self, now: Instant, path: &Path, client: SessionId) -> Option<SessionId> {
+        self.in_slot(self.slot(now), path, client)
+    }
+
+    /// True if `ours` was made for this client in this slot or the two before.
+    pub(super) fn verify(&self, now: Instant, path: &Path, client: SessionId, ours: SessionId) -> bool {
+        let slot = self.slot(now);
+        (slot.saturating_sub(2)..=slot)
+            .filter_map(|slot| self.in_slot(slot, path, client))
+            .any(|id| aws_lc_rs::constant_time::verify_slices_are_equal(&id.bytes(), &ours.bytes()).is_ok())
+    }
+
+    fn slot(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.epoch).as_secs() / SLOT.as_secs()
+    }
+
+    fn in_slot(&self, slot: u64, path: &Path, client: SessionId) -> Option<SessionId> {
+        let mut hash = hmac::Context::with_key(&self.key);
+        hash.update(&slot.to_be_bytes());
+        update_address(&mut hash, path.remote.ip());
+        hash.update(&path.remote.port().to_be_bytes());
+        update_address(&mut hash, path.local);
+        hash.update(&client.bytes());
+        let tag = hash.sign();
+        // All-zero once in 2^64: that client's next attempt has another session id.
+        tag.as_ref().first_chunk::<8>().and_then(|bytes| SessionId::new(*bytes))
+    }
+}
+
+fn update_address(hash: &mut hmac::Context, address: IpAddr) {
+    match address {
+        IpAddr::V4(v4) => hash.update(&v4.to_ipv6_mapped().octets()),
+        IpAddr::V6(v6) => hash.update(&v6.octets()),
+    }
+}
+
+/// At most so many in a period. `connect-freq-initial`.
+pub(super) struct RateLimit {
+    most: u32,
+    period: Duration,
+    begun: Instant,
+    count: u32,
+}
+
+impl RateLimit {
+    pub(super) fn new((most, period): (u32, Duration), now: Instant) -> Self {
+        Self { most, period, begun: now, count: 0 }
+    }
+
+    /// True if one more is allowed now; it is counted.
+    pub(super) fn allow(&mut self, now: Instant) -> bool {
+        if now.saturating_duration_since(self.begun) >= self.period {
+            self.begun = now;
+            self.count = 0;
+        }
+        let allowed = self.count < self.most;
+        self.count += u32::from(allowed);
+        allowed
+    }
+}

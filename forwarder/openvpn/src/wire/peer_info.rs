@@ -1,0 +1,91 @@
+//! What a client says about itself in the key-method 2 message. Source: brief A.7.
+
+use crate::data::Cipher;
+
+/// Bits of `IV_PROTO`.
+pub mod proto {
+    /// Data packets with peer id.
+    pub const DATA_V2: u32 = 1 << 1;
+    /// The push reply may come unasked.
+    pub const REQUEST_PUSH: u32 = 1 << 2;
+    /// Data keys may come from the TLS exporter.
+    pub const TLS_KEY_EXPORT: u32 = 1 << 3;
+    /// The client says `EXIT` on the control channel.
+    pub const CC_EXIT_NOTIFY: u32 = 1 << 7;
+}
+
+/// Longest `software` text kept, in bytes.
+const MAX_SOFTWARE: usize = 64;
+
+/// The lines we act on; all others are ignored.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PeerInfo {
+    /// `IV_PROTO`, 0 when absent.
+    pub proto: u32,
+    /// `IV_CIPHERS`, or what `IV_NCP=2` implies; names we know only.
+    pub ciphers: Vec<Cipher>,
+    /// `IV_MTU` was present: the client understands a pushed `tun-mtu`.
+    pub has_mtu: bool,
+    /// `IV_LZ4v2=1`.
+    pub lz4_v2: bool,
+    /// `IV_COMP_STUBv2=1`.
+    pub stub_v2: bool,
+    /// `IV_VER` and `IV_PLAT`: printable ASCII, at most 64 bytes.
+    pub software: String,
+}
+
+impl PeerInfo {
+    /// Reads the lines; unknown and malformed ones are skipped, a repeated key counts the last time.
+    pub fn parse(text: &[u8]) -> Self {
+        let mut info = Self::default();
+        let (mut version, mut platform, mut ncp) = ("", "", false);
+        for line in text.split(|&byte| byte == b'\n') {
+            let Some((key, value)) = std::str::from_utf8(line).ok().and_then(|line| line.split_once('='))
+            else {
+                continue;
+            };
+            match key {
+                "IV_PROTO" => info.proto = value.parse().unwrap_or(0),
+                "IV_CIPHERS" => info.ciphers = value.split(':').filter_map(cipher_from_name).collect(),
+                "IV_NCP" => ncp = value.parse::<u32>().is_ok_and(|level| level >= 2),
+                "IV_MTU" => info.has_mtu = true,
+                "IV_LZ4v2" => info.lz4_v2 = value == "1",
+                "IV_COMP_STUBv2" => info.stub_v2 = value == "1",
+                "IV_VER" => version = value,
+                "IV_PLAT" => platform = value,
+                _ => {}
+            }
+        }
+        if ncp && info.ciphers.is_empty() {
+            info.ciphers = vec![Cipher::Aes256Gcm, Cipher::Aes128Gcm];
+        }
+        // A hostile list may repeat a name for ever.
+        info.ciphers.truncate(16);
+        info.software = printable(&format!("{version} {platform}"));
+        info
+    }
+
+    /// True if every bit of `bits` is set in `IV_PROTO`.
+    pub fn supports(&self, bits: u32) -> bool {
+        self.proto & bits == bits
+    }
+}
+
+/// The cipher of that name, in any case; `None` for ciphers we do not have.
+pub fn cipher_from_name(name: &str) -> Option<Cipher> {
+    [Cipher::Aes256Gcm, Cipher::Aes128Gcm]
+        .into_iter()
+        .find(|cipher| cipher_name(*cipher).eq_ignore_ascii_case(name))
+}
+
+/// The name that goes into `cipher` and `IV_CIPHERS`.
+pub const fn cipher_name(cipher: Cipher) -> &'static str {
+    match cipher {
+        Cipher::Aes128Gcm => "AES-128-GCM",
+        Cipher::Aes256Gcm => "AES-256-GCM",
+    }
+}
+
+fn printable(text: &str) -> String {
+    text.trim().chars().filter(|c| c.is_ascii_graphic() || *c == ' ').take(MAX_SOFTWARE).collect()
+}

@@ -1,0 +1,157 @@
+//! `trestle run`: the command line and `server.conf` into one [`Config`], and the gateway started with it.
+
+use std::{
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use clap::Args;
+
+use super::{ControlArgs, Error, log};
+use crate::config::{self, Config, Datapath, Level, Note, Uplink, UplinkMode, XdpMode};
+use crate::control;
+
+/// What `trestle run` takes.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// OpenVPN's server configuration, as it stands
+    #[arg(value_name = "SERVER.CONF")]
+    server: Option<PathBuf>,
+    /// The NIC on the wire, and how to stand beside the host: bridge (the wire is a port of the segment) or underlay
+    /// (the wire carries only the tunnel; for EC2, Azure and GCE)
+    #[arg(long, value_name = "NIC[:MODE]")]
+    uplink: Vec<String>,
+    /// Workers, one a receive queue [default: as many as the NIC has queues]
+    #[arg(long, value_name = "N")]
+    workers: Option<NonZeroUsize>,
+    /// CPUs the workers are pinned to, as 0,2-3
+    #[arg(long, value_name = "LIST")]
+    cpus: Option<String>,
+    /// How frames come to the workers
+    #[arg(long, value_enum, default_value_t)]
+    datapath: Datapath,
+    /// Where in the kernel XDP runs
+    #[arg(long, value_enum, default_value_t)]
+    xdp: XdpMode,
+    /// Seconds after which a station that is not heard is forgotten [default: 300]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
+    ageing: Option<u32>,
+    #[command(flatten)]
+    control: ControlArgs,
+    /// Not there yet
+    #[arg(long, value_name = "BR", hide = true)]
+    bridge: Option<String>,
+    /// Not there yet
+    #[arg(long, value_name = "TRESTLE.TOML", hide = true)]
+    config: Option<PathBuf>,
+}
+
+/// Ageing when neither the command line nor `stale-routes-check` says another: what switches have by default.
+const AGEING: Duration = Duration::from_secs(300);
+
+/// Runs the gateway until it is told to stop.
+///
+/// # Errors
+/// What is wrong with the command line, the configuration, or the host.
+pub fn run(args: RunArgs) -> Result<(), Error> {
+    let (config, notes) = configure(args)?;
+    log::start(&config.server)?;
+    for note in &notes {
+        match note.level {
+            Level::Info => tracing::info!("{note}"),
+            Level::Warning => tracing::warn!("{note}"),
+        }
+    }
+    Ok(control::run(config)?)
+}
+
+/// Everything that can be wrong before the host is touched.
+///
+/// # Errors
+/// What is not there yet, a wrong list, an unusable configuration or certificate.
+pub fn configure(args: RunArgs) -> Result<(Config, Vec<Note>), Error> {
+    refuse_what_comes_later(&args)?;
+    let path = args.server.as_deref().ok_or_else(|| {
+        Error::new("no configuration is named; name OpenVPN's: `trestle run server.conf --uplink NIC`")
+    })?;
+    let uplink = args.uplink.first().map(|word| parse_uplink(word)).transpose()?;
+    let cpus = args.cpus.as_deref().map(parse_cpus).transpose()?.unwrap_or_default();
+    let (server, loaded) = load(path)?;
+    let ageing = args.ageing.map(|seconds| Duration::from_secs(seconds.into())).or(server.ageing);
+    let notes = server.notes.iter().cloned().chain(loaded.notes).collect();
+    let config = Config {
+        server,
+        tls: loaded.tls,
+        uplink,
+        workers: args.workers,
+        cpus,
+        datapath: args.datapath,
+        xdp: args.xdp,
+        control: args.control.control,
+        ageing: ageing.unwrap_or(AGEING),
+    };
+    Ok((config, notes))
+}
+
+fn load(path: &Path) -> Result<(config::Server, config::tls::Loaded), Error> {
+    let server = config::read(path)?;
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let loaded = config::tls::load(&server, i64::try_from(now.as_secs()).unwrap_or(i64::MAX))?;
+    Ok((server, loaded))
+}
+
+fn refuse_what_comes_later(args: &RunArgs) -> Result<(), Error> {
+    let later = if args.bridge.is_some() {
+        "--bridge comes later; name the NIC itself by --uplink NIC, out of its bridge"
+    } else if args.config.is_some() {
+        "--config comes later; everything stands in server.conf and on the command line for now"
+    } else if args.uplink.len() > 1 {
+        "a second --uplink comes later; name one NIC"
+    } else {
+        return Ok(());
+    };
+    Err(Error::new(later))
+}
+
+fn parse_uplink(word: &str) -> Result<Uplink, Error> {
+    let (nic, mode) = word.split_once(':').unwrap_or((word, "bridge"));
+    let mode = match mode {
+        "bridge" => UplinkMode::Bridge,
+        "underlay" => UplinkMode::Underlay,
+        "macnat" => {
+            return Err(Error::new(format!(
+                "--uplink {nic}:macnat comes later; on a cloud's NIC write --uplink {nic}:underlay"
+            )));
+        }
+        other => {
+            return Err(Error::new(format!(
+                "--uplink does not know the mode `{other}`; write {nic}:bridge or {nic}:underlay"
+            )));
+        }
+    };
+    // IFNAMSIZ - 1.
+    if nic.is_empty() || nic.len() > 15 {
+        return Err(Error::new(format!("`{nic}` cannot be a NIC's name; `ip link` shows them")));
+    }
+    Ok(Uplink { nic: nic.to_owned(), mode })
+}
+
+/// Highest CPU number taken: what Linux is built for at most.
+const CPUS: usize = 8192;
+
+/// `0,2-3` as the CPUs 0, 2 and 3, in this order.
+fn parse_cpus(list: &str) -> Result<Vec<usize>, Error> {
+    let wrong = || Error::new(format!("--cpus {list} is not a list of CPUs; write one as 0,2-3"));
+    let mut cpus = Vec::new();
+    for part in list.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last): (usize, usize) =
+            first.trim().parse().ok().zip(last.trim().parse().ok()).ok_or_else(wrong)?;
+        if first > last || last >= CPUS {
+            return Err(wrong());
+        }
+        cpus.extend((first..=last).filter(|cpu| !cpus.contains(cpu)).collect::<Vec<_>>());
+    }
+    Ok(cpus)
+}

@@ -1,0 +1,64 @@
+//! `trestle status`: one screen that says whether all is well.
+
+use std::fmt::Write as _;
+
+use super::{
+    AskArgs, Error, ask, drops, peers, ports,
+    table::{duration, plain, plural},
+};
+use crate::management::status::{Datapath, Request, Status};
+
+pub(super) fn run(args: &AskArgs) -> Result<(), Error> {
+    ask::show(args, Request::Status, table)
+}
+
+pub(super) fn table(status: &Status) -> String {
+    let mut text = String::new();
+    for line in &status.health {
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "health: {}", plain(line));
+    }
+    let _ = writeln!(
+        text,
+        "trestle {}, up {}, datapath {}",
+        status.version,
+        duration(status.uptime_s),
+        match status.datapath {
+            Datapath::AfXdp => "af-xdp",
+            Datapath::Socket => "socket",
+        }
+    );
+    let _ = writeln!(
+        text,
+        "listening on {}; {} of at most {}\n",
+        plain(&status.listen.join(", ")),
+        plural(u64::try_from(status.peers.len()).unwrap_or(u64::MAX), "peer"),
+        status.max_peers
+    );
+    text.push_str(&ports::table(&status.ports));
+    if !status.peers.is_empty() {
+        let _ = write!(text, "\n{}", peers::table(&status.peers));
+    }
+    let _ = writeln!(text, "\n{}", drops::summary(&status.drops));
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::management::status::example;
+
+    #[test]
+    fn the_screen_is_as_it_was_agreed() {
+        assert_eq!(table(&example().status), include_str!("testdata/status.txt"));
+    }
+
+    #[test]
+    fn what_is_wrong_comes_first_and_an_idle_gateway_is_short() {
+        let mut status = example().status;
+        status.peers.clear();
+        status.drops.clear();
+        status.health = vec!["ens5 takes XDP only generic; see docs/OPERATING.md".into()];
+        assert_eq!(table(&status), include_str!("testdata/status-idle.txt"));
+    }
+}

@@ -1,0 +1,339 @@
+//! What `server.conf` says, typed: the result of [`super::parse`].
+
+use std::{
+    fmt,
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use openvpn::{
+    data::Cipher,
+    server::{Compress, ExitNotify, Pool},
+};
+
+use super::error::{Error, Level, Note, Place};
+
+/// A server's configuration as its file has it, with upstream's defaults for what it leaves out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// The file, as the operator named it.
+    pub file: PathBuf,
+    /// `cd`: where relative paths begin; `None`: the current directory.
+    pub directory: Option<PathBuf>,
+    /// `local`: the address listened on; `None`: every address of the host.
+    pub local: Option<Ipv4Addr>,
+    /// `port`.
+    pub port: u16,
+    /// `dev`: the host port's name; `None` for bare `dev tap`, where the kernel chooses.
+    pub device: Option<String>,
+    /// `tun-mtu`: the segment's largest frame without its Ethernet header, in bytes.
+    pub tun_mtu: u16,
+    /// `ca`.
+    pub ca: Source,
+    /// `cert`.
+    pub cert: Source,
+    /// `key`.
+    pub key: Source,
+    /// `crl-verify`.
+    pub crl: Option<Source>,
+    /// `dh`: only looked for, since TLS 1.3 agrees keys without it.
+    pub dh: Option<Source>,
+    /// `remote-cert-tls client`: a client's certificate must say that it is for clients.
+    pub require_client_usage: bool,
+    /// Addresses to lease, from `server-bridge`.
+    pub pool: Option<Pool>,
+    /// `client-to-client`: without it peers reach the wire and the host, not one another.
+    pub client_to_client: bool,
+    /// The server pings after this much silence of its own.
+    pub ping: Option<Duration>,
+    /// A peer not heard for this long is dropped; twice what clients are told, as upstream.
+    pub ping_restart: Option<Duration>,
+    /// `data-ciphers`, in order of preference.
+    pub data_ciphers: Vec<Cipher>,
+    /// `compress`, also where it is only pushed.
+    pub compress: Compress,
+    /// Options pushed to every client, in upstream's order; `compress` does not stand here.
+    pub push: Vec<String>,
+    /// `max-clients`.
+    pub max_clients: usize,
+    /// `max-routes-per-client`: most stations behind a peer.
+    pub max_macs_per_peer: usize,
+    /// `stale-routes-check`: after how long without a frame a station is forgotten.
+    pub ageing: Option<Duration>,
+    /// `duplicate-cn`.
+    pub duplicate_cn: bool,
+    /// `reneg-sec`; `None`: the server never begins a rekey by time.
+    pub reneg: Option<Duration>,
+    /// `hand-window`.
+    pub hand_window: Duration,
+    /// `tran-window`.
+    pub tran_window: Duration,
+    /// `connect-freq-initial`: stateless answers per period.
+    pub connect_freq_initial: (u32, Duration),
+    /// `explicit-exit-notify`.
+    pub exit_notify: Option<ExitNotify>,
+    /// `sndbuf` of the tunnel's socket, in bytes.
+    pub sndbuf_bytes: Option<usize>,
+    /// `rcvbuf` of the tunnel's socket, in bytes.
+    pub rcvbuf_bytes: Option<usize>,
+    /// `user`, by name: looked up when privileges are given up.
+    pub user: Option<String>,
+    /// `group`, by name.
+    pub group: Option<String>,
+    /// `status`.
+    pub status: Option<StatusFile>,
+    /// `log` or `log-append`, whichever stands first.
+    pub log: Option<LogFile>,
+    /// `writepid`.
+    pub pid_file: Option<PathBuf>,
+    /// `verb`, 0..=11; 3 is an ordinary log.
+    pub verb: u8,
+    /// What the operator should read although the gateway starts.
+    pub notes: Vec<Note>,
+}
+
+/// A file named by a directive, or the text in its place.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Source {
+    /// A path, as it stands in the directive on `line`.
+    File {
+        /// The path.
+        path: PathBuf,
+        /// The directive's line.
+        line: u32,
+    },
+    /// An inline block that begins on `line`.
+    Inline {
+        /// What it holds.
+        text: String,
+        /// The block's first line.
+        line: u32,
+    },
+}
+
+/// Without an inline block's text, which may be a private key.
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File { path, line } => {
+                f.debug_struct("File").field("path", path).field("line", line).finish()
+            }
+            Self::Inline { line, .. } => f.debug_struct("Inline").field("line", line).finish_non_exhaustive(),
+        }
+    }
+}
+
+/// `status FILE [SECONDS]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StatusFile {
+    /// The file.
+    pub path: PathBuf,
+    /// How often it is written.
+    pub interval: Duration,
+}
+
+/// `log FILE` or `log-append FILE`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogFile {
+    /// The file.
+    pub path: PathBuf,
+    /// True for `log-append`; `log` empties the file at the start.
+    pub append: bool,
+}
+
+/// What has been read so far: every directive writes its part, [`Draft::finish`] checks the whole.
+#[derive(Debug)]
+pub(super) struct Draft {
+    pub(super) server: Server,
+    pub(super) ca: Option<Source>,
+    pub(super) cert: Option<Source>,
+    pub(super) key: Option<Source>,
+    pub(super) keepalive: Option<(u32, u32)>,
+    /// `ping` and `ping-restart` stood on this line.
+    pub(super) own_ping: Option<u32>,
+    pub(super) dev: Option<(String, u32)>,
+    pub(super) dev_type_tap: bool,
+    pub(super) mode_server: bool,
+    pub(super) bridge: Option<Bridge>,
+    /// `ignore-unknown-option`.
+    pub(super) may_be_unknown: Vec<String>,
+}
+
+/// What `server-bridge` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Bridge {
+    /// `server-bridge GATEWAY NETMASK FIRST LAST`.
+    Pool { pool: Pool, line: u32 },
+    /// `server-bridge`: clients ask the LAN's DHCP, and take their route from it.
+    Dhcp,
+    /// `server-bridge nogw`.
+    NoGateway,
+}
+
+impl Draft {
+    pub(super) fn new(file: &Path) -> Self {
+        Self {
+            server: defaults(file),
+            ca: None,
+            cert: None,
+            key: None,
+            keepalive: None,
+            own_ping: None,
+            dev: None,
+            dev_type_tap: false,
+            mode_server: false,
+            bridge: None,
+            may_be_unknown: Vec::new(),
+        }
+    }
+
+    pub(super) fn note(&mut self, level: Level, line: u32, text: impl Into<String>) {
+        let place = Place::line(&self.server.file, line);
+        self.server.notes.push(Note { level, place, text: text.into() });
+    }
+
+    /// Checks what no directive can check alone, and adds what follows from several.
+    pub(super) fn finish(mut self) -> Result<Server, Error> {
+        self.apply_device()?;
+        self.apply_bridge()?;
+        self.apply_keepalive()?;
+        let file = self.server.file.clone();
+        let missing = |name: &str, what: &str| {
+            Error::at(Place::file(&file), format!("`{name}` is missing"), format!("name {what}"))
+        };
+        self.server.ca =
+            self.ca.take().ok_or_else(|| missing("ca", "the certificate that signed the clients' ones"))?;
+        self.server.cert = self.cert.take().ok_or_else(|| missing("cert", "the server's certificate"))?;
+        self.server.key = self.key.take().ok_or_else(|| missing("key", "the server's private key"))?;
+        Ok(self.server)
+    }
+
+    fn apply_device(&mut self) -> Result<(), Error> {
+        let Some((name, line)) = self.dev.take() else {
+            return Err(Error::at(
+                Place::file(&self.server.file),
+                "`dev` is missing",
+                "write `dev tap0`: the host's interface on the segment",
+            ));
+        };
+        let place = Place::line(&self.server.file, line);
+        if name == "tap" {
+            return Ok(());
+        }
+        if name.starts_with("tun") && !self.dev_type_tap {
+            return Err(Error::at(
+                place,
+                "`dev tun` carries IP packets, and this gateway Ethernet frames",
+                "write `dev tap0` here and in the clients' files, or keep OpenVPN for this network",
+            ));
+        }
+        if !name.starts_with("tap") && !self.dev_type_tap {
+            return Err(Error::at(
+                place,
+                format!("`dev {name}` does not say what kind of device it is"),
+                "add `dev-type tap`",
+            ));
+        }
+        self.server.device = Some(name);
+        Ok(())
+    }
+
+    fn apply_bridge(&mut self) -> Result<(), Error> {
+        match self.bridge {
+            Some(Bridge::Pool { pool, line }) => {
+                self.note_unleased(pool, line);
+                self.server.pool = Some(pool);
+                self.server.push.push(format!("route-gateway {}", pool.gateway));
+            }
+            Some(Bridge::Dhcp) => self.server.push.push("route-gateway dhcp".into()),
+            Some(Bridge::NoGateway) => {}
+            None if self.mode_server => {}
+            None => {
+                return Err(Error::at(
+                    Place::file(&self.server.file),
+                    "the file is not a server's: it has neither `server-bridge` nor `mode server`",
+                    "add `server-bridge GATEWAY NETMASK FIRST LAST`",
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn note_unleased(&mut self, pool: Pool, line: u32) {
+        let mask = pool.netmask.to_bits();
+        let network = pool.gateway.to_bits() & mask;
+        let special = [
+            (Ipv4Addr::from_bits(network), "the subnet itself"),
+            (Ipv4Addr::from_bits(network | !mask), "the subnet's broadcast address"),
+            (pool.gateway, "the gateway's own address"),
+        ];
+        for (address, what) in special {
+            if (pool.first..=pool.last).contains(&address) {
+                let text = format!("the pool includes {address}, {what}: it is never leased");
+                self.note(Level::Warning, line, text);
+            }
+        }
+    }
+
+    /// Source: helper.c `helper_keepalive`: the server waits twice as long as it tells its clients to.
+    fn apply_keepalive(&mut self) -> Result<(), Error> {
+        let Some((interval, timeout)) = self.keepalive else { return Ok(()) };
+        if let Some(line) = self.own_ping {
+            return Err(Error::at(
+                Place::line(&self.server.file, line),
+                "`keepalive` says this already",
+                "keep `keepalive` and take this line out",
+            ));
+        }
+        self.server.ping = Some(Duration::from_secs(interval.into()));
+        self.server.ping_restart = Some(Duration::from_secs(u64::from(timeout) * 2));
+        self.server.push.push(format!("ping {interval}"));
+        self.server.push.push(format!("ping-restart {timeout}"));
+        Ok(())
+    }
+}
+
+/// Source: `init_options` of options.c (brief, section 0).
+fn defaults(file: &Path) -> Server {
+    let nothing = Source::Inline { text: String::new(), line: 0 };
+    Server {
+        file: file.to_owned(),
+        directory: None,
+        local: None,
+        port: 1194,
+        device: None,
+        tun_mtu: 1500,
+        ca: nothing.clone(),
+        cert: nothing.clone(),
+        key: nothing,
+        crl: None,
+        dh: None,
+        require_client_usage: false,
+        pool: None,
+        client_to_client: false,
+        ping: None,
+        ping_restart: None,
+        data_ciphers: vec![Cipher::Aes256Gcm, Cipher::Aes128Gcm],
+        compress: Compress::Off,
+        push: Vec::new(),
+        max_clients: 1024,
+        max_macs_per_peer: 256,
+        ageing: None,
+        duplicate_cn: false,
+        reneg: Some(Duration::from_secs(3600)),
+        hand_window: Duration::from_secs(60),
+        tran_window: Duration::from_secs(3600),
+        connect_freq_initial: (100, Duration::from_secs(10)),
+        exit_notify: None,
+        sndbuf_bytes: None,
+        rcvbuf_bytes: None,
+        user: None,
+        group: None,
+        status: None,
+        log: None,
+        pid_file: None,
+        verb: 1,
+        notes: Vec::new(),
+    }
+}

@@ -1,0 +1,389 @@
+//! Every directive of OpenVPN 2.7 that can stand in a server's file, and what becomes of it here.
+//!
+//! One table, so that nothing is silently ignored: a directive is done, accepted because it needs nothing here, comes
+//! later, or is refused; what is not in the table is unknown, and the nearest known word is suggested.
+
+use super::{
+    apply::{self, Done},
+    negotiate,
+    words::Directive,
+};
+
+/// What becomes of a directive.
+#[derive(Clone, Copy)]
+pub(super) enum Class {
+    /// Followed, by this function, with at least and at most so many words.
+    Done(usize, usize, fn(Directive<'_>) -> Done),
+    /// Needs nothing here, because...
+    Accepted(&'static str),
+    /// Comes later; what to do for now.
+    NotYet(&'static str),
+    /// Will not come, because...; what to do.
+    Refused(&'static str, &'static str),
+}
+
+use Class::{Accepted, Done as Does, NotYet, Refused};
+
+const NO_SCRIPTS: Class = NotYet("take the line out for now: no scripts are run");
+const NO_PASSWORDS: Class = NotYet("take the line out for now: clients log in by certificate");
+const NO_WRAPPING: Class =
+    NotYet("take the line out here and in the clients' files for now, or keep OpenVPN for this network");
+const NO_VLANS: Class = NotYet("take the line out for now: tagged frames cross unchanged");
+const NO_ROUTING: Class = NotYet(
+    "take the line out for now and give the host's interface its address by your network configuration",
+);
+const CLIENTS: Class = Refused("a client's directive stands in a server's file", "take the line out");
+const KEYS_STAY: Class = Accepted("keys, device and addresses are always kept");
+const OUR_LOOP: Class = Accepted("the data path has its own batches and queues");
+const TCP_ONLY: Class = Accepted("it concerns TCP, and the tunnel is UDP");
+const RETIRED: Class = Refused("OpenVPN itself has given it up", "take the line out");
+const STRONGER: Class = Accepted("rustls allows only what is strong, whatever this says");
+const IN_PROFILE: Class = Refused("it belongs to the file of a single client", "take the line out");
+
+/// Name and class, by subject.
+#[rustfmt::skip]
+pub(super) const DIRECTIVES: &[(&str, Class)] = &[
+    // Where the gateway listens.
+    ("port", Does(1, 1, apply::port)),
+    ("lport", Does(1, 1, apply::port)),
+    ("proto", Does(1, 1, apply::proto)),
+    ("local", Does(1, 3, apply::local)),
+    ("sndbuf", Does(1, 1, apply::sndbuf)),
+    ("rcvbuf", Does(1, 1, apply::rcvbuf)),
+    ("multihome", Accepted("answers always leave from the address the client used")),
+    ("float", Accepted("a client may always change its address")),
+    ("bind", Accepted("a server always binds its port")),
+    ("fast-io", OUR_LOOP),
+    ("txqueuelen", OUR_LOOP),
+    ("tcp-queue-limit", TCP_ONLY),
+    ("tcp-nodelay", TCP_ONLY),
+    ("socket-flags", TCP_ONLY),
+    ("connect-freq", Accepted("`connect-freq-initial` bounds how many clients begin at once")),
+    ("connect-freq-initial", Does(2, 2, apply::connect_freq_initial)),
+    ("bind-dev", NotYet("take the line out for now, or bind to one address by `local`")),
+    ("mark", NotYet("take the line out for now")),
+    ("passtos", NotYet("take the line out for now")),
+    ("proto-force", CLIENTS),
+    ("port-share", NotYet("take the line out: it needs `proto tcp`")),
+    ("inetd", RETIRED),
+    // The segment and the device on it.
+    ("dev", Does(1, 1, apply::dev)),
+    ("dev-type", Does(1, 1, apply::dev_type)),
+    ("dev-node", NotYet("take the line out and name the device by `dev tap0`")),
+    ("tun-mtu", Does(1, 1, apply::tun_mtu)),
+    ("tun-mtu-extra", Accepted("frames of any length up to `tun-mtu` and their headers are taken")),
+    ("tun-mtu-max", Accepted("clients are told the same `tun-mtu`")),
+    ("link-mtu", NotYet("take the line out here and in the clients' files, or write `tun-mtu` instead")),
+    ("fragment", NotYet("take the line out here and in the clients' files: long packets are sent as IP fragments")),
+    ("mssfix", Accepted("TCP segments cross as they are; long packets are sent as IP fragments")),
+    ("mtu-disc", Accepted("long packets are sent as IP fragments")),
+    ("mtu-test", CLIENTS),
+    ("mode", Does(1, 1, apply::mode)),
+    ("server-bridge", Does(0, 4, apply::server_bridge)),
+    ("server", NotYet("write `server-bridge GATEWAY NETMASK FIRST LAST` for now")),
+    ("server-ipv6", NotYet("take the line out: IPv6 crosses like any frame, with the LAN's own router")),
+    ("topology", Accepted("it concerns `dev tun`")),
+    ("client-to-client", Does(0, 0, apply::client_to_client)),
+    ("ifconfig", NO_ROUTING),
+    ("ifconfig-ipv6", NO_ROUTING),
+    ("ifconfig-noexec", Accepted("no address is set on the host's interface")),
+    ("ifconfig-nowarn", Accepted("no such warning is made")),
+    ("ifconfig-pool", NotYet("write `server-bridge GATEWAY NETMASK FIRST LAST` for now")),
+    ("ifconfig-pool-persist", NotYet("take the line out for now: a client may get another address after a restart of the gateway")),
+    ("ifconfig-ipv6-pool", NO_ROUTING),
+    ("route", NO_ROUTING),
+    ("route-ipv6", NO_ROUTING),
+    ("route-gateway", NO_ROUTING),
+    ("route-metric", NO_ROUTING),
+    ("route-delay", NO_ROUTING),
+    ("route-noexec", Accepted("no routes are set")),
+    ("route-nopull", CLIENTS),
+    ("vlan-tagging", NO_VLANS),
+    ("vlan-accept", NO_VLANS),
+    ("vlan-pvid", NO_VLANS),
+    ("max-routes-per-client", Does(1, 1, apply::max_routes_per_client)),
+    ("stale-routes-check", Does(1, 2, apply::stale_routes_check)),
+    ("bcast-buffers", OUR_LOOP),
+    ("hash-size", OUR_LOOP),
+    ("mktun", NotYet("take the line out: make the device with `ip tuntap add`, or let the gateway make it")),
+    ("rmtun", NotYet("take the line out")),
+    ("disable-dco", Accepted("the kernel's OpenVPN is not used")),
+    ("windows-driver", Accepted("it concerns Windows")),
+    // Certificates and TLS.
+    ("ca", Does(0, 1, apply::ca)),
+    ("cert", Does(0, 1, apply::cert)),
+    ("key", Does(0, 1, apply::key)),
+    ("dh", Does(0, 1, apply::dh)),
+    ("crl-verify", Does(0, 2, apply::crl_verify)),
+    ("extra-certs", NotYet("append the certificates to the `cert` file instead")),
+    ("capath", NotYet("put the certificates into one file and name it by `ca`")),
+    ("pkcs12", NotYet("unpack it with `openssl pkcs12` into `ca`, `cert` and `key`")),
+    ("askpass", NotYet("store the key without a password: `openssl pkey -in KEY -out NEW`")),
+    ("remote-cert-tls", Does(1, 1, apply::remote_cert_tls)),
+    ("remote-cert-ku", NotYet("write `remote-cert-tls client` instead")),
+    ("remote-cert-eku", NotYet("write `remote-cert-tls client` instead")),
+    ("ns-cert-type", Refused("OpenVPN itself has given it up", "write `remote-cert-tls client` instead")),
+    ("verify-client-cert", Does(0, 1, apply::verify_client_cert)),
+    ("client-cert-not-required", Refused("OpenVPN itself has given it up", "take the line out: clients log in by certificate")),
+    ("verify-x509-name", NotYet("take the line out for now: every certificate of `ca` that is not revoked may log in")),
+    ("peer-fingerprint", NotYet("take the line out for now and name a `ca`")),
+    ("verify-hash", NotYet("take the line out for now")),
+    ("x509-username-field", NotYet("take the line out for now: a client's name is its certificate's common name")),
+    ("x509-track", NO_SCRIPTS),
+    ("tls-server", Accepted("a server is always the TLS server")),
+    ("tls-client", CLIENTS),
+    ("tls-version-min", Does(1, 2, apply::tls_version_min)),
+    ("tls-version-max", Does(1, 1, apply::tls_version_max)),
+    ("tls-cipher", STRONGER),
+    ("tls-ciphersuites", STRONGER),
+    ("tls-groups", STRONGER),
+    ("ecdh-curve", STRONGER),
+    ("tls-cert-profile", STRONGER),
+    ("tls-timeout", Does(1, 1, apply::tls_timeout)),
+    ("tls-auth", NO_WRAPPING),
+    ("tls-crypt", NO_WRAPPING),
+    ("tls-crypt-v2", NO_WRAPPING),
+    ("tls-crypt-v2-verify", NO_WRAPPING),
+    ("tls-crypt-v2-max-age", NO_WRAPPING),
+    ("key-direction", NO_WRAPPING),
+    ("tls-exit", CLIENTS),
+    ("tls-verify", NO_SCRIPTS),
+    ("tls-export-cert", NO_SCRIPTS),
+    ("single-session", NotYet("take the line out for now")),
+    ("secret", Refused("static keys join two machines only, and OpenVPN itself has given them up", "make certificates and name them by `ca`, `cert` and `key`")),
+    ("engine", Refused("keys are handled by rustls, which has no engines", "store the key in a file and name it by `key`")),
+    ("providers", Refused("keys are handled by rustls, which has no providers", "store the key in a file and name it by `key`")),
+    ("pkcs11-id", NotYet("store the key in a file and name it by `key`")),
+    ("pkcs11-providers", NotYet("store the key in a file and name it by `key`")),
+    ("prng", Accepted("random numbers come from the kernel")),
+    ("use-prediction-resistance", Accepted("random numbers come from the kernel")),
+    ("keying-material-exporter", NotYet("take the line out for now")),
+    // What is agreed with clients.
+    ("cipher", Does(1, 1, negotiate::cipher)),
+    ("data-ciphers", Does(1, 1, negotiate::data_ciphers)),
+    ("ncp-ciphers", Does(1, 1, negotiate::data_ciphers)),
+    ("data-ciphers-fallback", Accepted("it is for clients that cannot negotiate, which come later")),
+    ("ncp-disable", RETIRED),
+    ("auth", Accepted("AES-GCM authenticates by itself")),
+    ("keysize", Accepted("the cipher's name says it")),
+    ("compress", Does(0, 1, negotiate::compress)),
+    ("comp-lzo", NotYet("take the line out here and in the clients' files, or write `compress lz4-v2`")),
+    ("comp-noadapt", Accepted("frames are never compressed here")),
+    ("allow-compression", Accepted("frames are never compressed here; what clients compress is understood")),
+    ("compat-mode", NotYet("take the line out for now: clients of 2.6 and later are served")),
+    ("push", Does(1, 1, negotiate::push)),
+    ("push-reset", IN_PROFILE),
+    ("push-remove", IN_PROFILE),
+    ("push-peer-info", Accepted("a server has none to give")),
+    ("ifconfig-push", IN_PROFILE),
+    ("ifconfig-push-constraint", IN_PROFILE),
+    ("ifconfig-ipv6-push", IN_PROFILE),
+    ("iroute", IN_PROFILE),
+    ("iroute-ipv6", IN_PROFILE),
+    ("disable", IN_PROFILE),
+    ("replay-window", Accepted("the window is at least as wide as upstream's default")),
+    ("no-replay", RETIRED),
+    ("no-iv", RETIRED),
+    ("mute-replay-warnings", Accepted("replayed packets are counted, not logged")),
+    ("replay-persist", NO_WRAPPING),
+    ("disable-occ", Accepted("options are never compared")),
+    ("opt-verify", NotYet("take the line out for now")),
+    ("key-method", RETIRED),
+    ("tls-remote", RETIRED),
+    // Sessions.
+    ("keepalive", Does(2, 2, apply::keepalive)),
+    ("ping", Does(1, 1, apply::ping)),
+    ("ping-restart", Does(1, 1, apply::ping_restart)),
+    ("ping-exit", NotYet("write `ping-restart` instead: the gateway outlives its clients")),
+    ("ping-timer-rem", Accepted("a peer's time runs only while it is connected")),
+    ("inactive", NotYet("take the line out for now: silent clients are dropped by `keepalive`")),
+    ("session-timeout", NotYet("take the line out for now")),
+    ("max-clients", Does(1, 1, apply::max_clients)),
+    ("duplicate-cn", Does(0, 0, apply::duplicate_cn)),
+    ("reneg-sec", Does(1, 2, apply::reneg_sec)),
+    ("reneg-bytes", Accepted("keys are renewed by time, and long before they are worn out")),
+    ("reneg-pkts", Accepted("keys are renewed by time, and long before they are worn out")),
+    ("hand-window", Does(1, 1, apply::hand_window)),
+    ("tran-window", Does(1, 1, apply::tran_window)),
+    ("explicit-exit-notify", Does(0, 1, apply::explicit_exit_notify)),
+    ("client-config-dir", NotYet("take the line out for now: every client gets the same options")),
+    ("ccd-exclusive", NotYet("take the line out for now: every certificate of `ca` may log in")),
+    ("auth-user-pass-verify", NO_PASSWORDS),
+    ("auth-user-pass-optional", NO_PASSWORDS),
+    ("auth-gen-token", NO_PASSWORDS),
+    ("auth-gen-token-secret", NO_PASSWORDS),
+    ("username-as-common-name", NO_PASSWORDS),
+    ("auth-nocache", Accepted("no passwords are kept")),
+    ("persist-key", KEYS_STAY),
+    ("persist-tun", KEYS_STAY),
+    ("persist-local-ip", KEYS_STAY),
+    ("persist-remote-ip", KEYS_STAY),
+    // Scripts, plugins, management.
+    ("script-security", Accepted("no scripts are run")),
+    ("setenv", Accepted("no scripts are run")),
+    ("setenv-safe", Accepted("no scripts are run")),
+    ("up-restart", Accepted("no scripts are run")),
+    ("up-delay", Accepted("no scripts are run")),
+    ("up", NO_SCRIPTS),
+    ("down", NO_SCRIPTS),
+    ("down-pre", NO_SCRIPTS),
+    ("ipchange", NO_SCRIPTS),
+    ("route-up", NO_SCRIPTS),
+    ("route-pre-down", NO_SCRIPTS),
+    ("client-connect", NO_SCRIPTS),
+    ("client-disconnect", NO_SCRIPTS),
+    ("client-crresponse", NO_SCRIPTS),
+    ("learn-address", NO_SCRIPTS),
+    ("tmp-dir", Accepted("no scripts are run")),
+    ("iproute", Accepted("no commands are run")),
+    ("plugin", Refused("plugins are OpenVPN's own shared objects", "take the line out")),
+    ("management", NotYet("take the line out for now: `trestle status` shows what happens")),
+    ("management-client", NotYet("take the line out for now")),
+    ("management-client-auth", NotYet("take the line out for now: clients log in by certificate")),
+    ("management-client-user", NotYet("take the line out for now")),
+    ("management-client-group", NotYet("take the line out for now")),
+    ("management-client-pf", RETIRED),
+    ("management-hold", NotYet("take the line out for now")),
+    ("management-signal", NotYet("take the line out for now")),
+    ("management-log-cache", NotYet("take the line out for now")),
+    ("management-up-down", NotYet("take the line out for now")),
+    ("management-query-passwords", NotYet("take the line out for now")),
+    // The process and its files.
+    ("config", NotYet("put everything into one file")),
+    ("cd", Does(1, 1, apply::cd)),
+    ("user", Does(1, 1, apply::user)),
+    ("group", Does(1, 1, apply::group)),
+    ("chroot", NotYet("take the line out for now: `user` gives up privileges")),
+    ("setcon", NotYet("take the line out for now")),
+    ("daemon", NotYet("take the line out: systemd keeps the gateway in the background")),
+    ("syslog", NotYet("write `log-append FILE`, or leave it to the journal")),
+    ("writepid", Does(1, 1, apply::writepid)),
+    ("nice", Accepted("set it where the gateway is started: `Nice=` of systemd, or nice(1)")),
+    ("mlock", NotYet("take the line out for now")),
+    ("status", Does(1, 2, apply::status)),
+    ("status-version", Does(0, 1, apply::status_version)),
+    ("log", Does(1, 1, apply::log)),
+    ("log-append", Does(1, 1, apply::log_append)),
+    ("verb", Does(1, 1, apply::verb)),
+    ("mute", Accepted("packets are counted, not logged, so that nothing need be muted")),
+    ("suppress-timestamps", Accepted("the journal and the log file keep their times")),
+    ("machine-readable-output", Accepted("`trestle status -j` is for machines")),
+    ("errors-to-stderr", Accepted("errors at the start always go to stderr")),
+    ("echo", Accepted("there is no management client to show it to")),
+    ("remap-usr1", Accepted("SIGUSR1 has no meaning here")),
+    ("ignore-unknown-option", Does(1, 16, apply::ignore_unknown_option)),
+    ("multisession", RETIRED),
+    ("shaper", NotYet("take the line out for now")),
+    ("gremlin", Refused("it breaks packets on purpose", "take the line out")),
+    // Clients' directives.
+    ("client", CLIENTS),
+    ("pull", CLIENTS),
+    ("pull-filter", CLIENTS),
+    ("remote", CLIENTS),
+    ("remote-random", CLIENTS),
+    ("remote-random-hostname", CLIENTS),
+    ("rport", CLIENTS),
+    ("nobind", CLIENTS),
+    ("resolv-retry", CLIENTS),
+    ("connect-retry", CLIENTS),
+    ("connect-retry-max", CLIENTS),
+    ("connect-timeout", CLIENTS),
+    ("server-poll-timeout", CLIENTS),
+    ("http-proxy", CLIENTS),
+    ("http-proxy-option", CLIENTS),
+    ("socks-proxy", CLIENTS),
+    ("auth-user-pass", CLIENTS),
+    ("auth-retry", CLIENTS),
+    ("auth-token", CLIENTS),
+    ("auth-token-user", CLIENTS),
+    ("static-challenge", CLIENTS),
+    ("redirect-gateway", Refused("a client's directive stands in a server's file", "write `push \"redirect-gateway\"`")),
+    ("redirect-private", Refused("a client's directive stands in a server's file", "write `push \"redirect-private\"`")),
+    ("block-outside-dns", Refused("a client's directive stands in a server's file", "write `push \"block-outside-dns\"`")),
+    ("block-ipv6", Refused("a client's directive stands in a server's file", "write `push \"block-ipv6\"`")),
+    ("block-local", CLIENTS),
+    ("dhcp-option", Refused("a client's directive stands in a server's file", "write `push \"dhcp-option ...\"`")),
+    ("dns", Refused("a client's directive stands in a server's file", "write `push \"dns ...\"`")),
+    ("allow-recursive-routing", CLIENTS),
+    ("allow-pull-fqdn", CLIENTS),
+    ("connection", CLIENTS),
+    ("client-nat", CLIENTS),
+    ("preresolve", CLIENTS),
+    ("register-dns", CLIENTS),
+    ("route-method", CLIENTS),
+    ("ip-win32", CLIENTS),
+    ("lladdr", NotYet("take the line out and set the address of the host's interface by your network configuration")),
+];
+
+/// The class of directive `name`.
+pub(super) fn class(name: &str) -> Option<Class> {
+    DIRECTIVES.iter().find(|(known, _)| *known == name).map(|&(_, class)| class)
+}
+
+/// The known directive that `name` is most likely meant for.
+pub(super) fn nearest(name: &str) -> Option<&'static str> {
+    // Longer names are no slip of a known one; this also bounds the work on odd input.
+    if name.len() > 40 {
+        return None;
+    }
+    let most = match name.chars().count() {
+        0..4 => 1,
+        4..9 => 2,
+        _ => 3,
+    };
+    DIRECTIVES
+        .iter()
+        .map(|&(known, _)| (distance(name, known), known))
+        .filter(|&(edits, _)| edits <= most)
+        .min_by_key(|&(edits, _)| edits)
+        .map(|(_, known)| known)
+}
+
+/// Edits between two words: characters inserted, removed or replaced (Levenshtein).
+fn distance(from: &str, to: &str) -> usize {
+    let to: Vec<char> = to.chars().collect();
+    let mut row: Vec<usize> = (0..=to.len()).collect();
+    for (above, from) in from.chars().enumerate() {
+        let mut diagonal = above;
+        let mut left = above + 1;
+        for (cell, &to) in row.iter_mut().skip(1).zip(&to) {
+            let replaced = diagonal + usize::from(from != to);
+            diagonal = *cell;
+            left = replaced.min(left + 1).min(*cell + 1);
+            *cell = left;
+        }
+        if let Some(first) = row.first_mut() {
+            *first = above + 1;
+        }
+    }
+    row.last().copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_directive_stands_in_the_table_once() {
+        for (at, (name, _)) in DIRECTIVES.iter().enumerate() {
+            assert!(DIRECTIVES[..at].iter().all(|(other, _)| other != name), "{name} stands twice");
+        }
+    }
+
+    #[test]
+    fn the_distance_counts_edits() {
+        assert_eq!(distance("verb", "verb"), 0);
+        assert_eq!(distance("kitten", "sitting"), 3);
+        assert_eq!(distance("", "abc"), 3);
+        assert_eq!(distance("abc", ""), 3);
+    }
+
+    #[test]
+    fn a_slip_suggests_the_known_word() {
+        assert_eq!(nearest("keepalve"), Some("keepalive"));
+        assert_eq!(nearest("cient-to-client"), Some("client-to-client"));
+        assert_eq!(nearest("potr"), Some("port"));
+        assert_eq!(nearest("frobnicate"), None);
+        assert_eq!(nearest(&"x".repeat(5000)), None);
+    }
+}

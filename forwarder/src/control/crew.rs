@@ -1,0 +1,183 @@
+//! The workers, from their memory and ports to running threads.
+
+use std::{
+    net::UdpSocket,
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use crossbeam::channel::Sender;
+use mio::Waker;
+use nix::{
+    sched::{CpuSet, sched_setaffinity},
+    unistd::Pid,
+};
+
+use super::{Error, plan::Plan};
+use crate::{
+    ports::{Frames, host::HostPort, nic::NicPort, tunnel::TunnelPort, wire::WirePort, xsk::XskPort},
+    worker::{Clock, Handovers, Mailbox, Notice, Ports, Post, Settings, Worker, WorkerCounters},
+    xdp::{
+        frames::chunk_bytes_for,
+        maps::Sockets,
+        xsk::{RING, XskMode},
+    },
+};
+
+/// Chunks of a worker's memory: what is lent to receive into, what waits to be sent, and as much in hand.
+const FRAMES: u32 = 3 * RING;
+/// Room for a frame of any segment and its tunnel packet, in plain memory.
+const PLAIN_CAPACITY: usize = 3840;
+/// A station is reported to be alive this many times within the ageing time.
+const REPORTS: u32 = 4;
+
+/// One worker that has not begun.
+#[derive(Debug)]
+struct Recruit {
+    ports: Ports<NicPort, TunnelPort, HostPort>,
+    frames: Frames,
+    counters: Arc<WorkerCounters>,
+}
+
+/// All workers, with everything opened that needs privileges.
+#[derive(Debug)]
+pub(super) struct Crew {
+    recruits: Vec<Recruit>,
+    /// Longest frame their memory holds.
+    pub capacity: usize,
+}
+
+/// The workers at work.
+pub(super) struct Working {
+    pub posts: Vec<Post>,
+    pub threads: Vec<JoinHandle<()>>,
+    pub counters: Vec<Arc<WorkerCounters>>,
+}
+
+impl Crew {
+    /// Opens memory and ports: one worker for each of `tunnels`. The first gets the host port.
+    pub fn enlist(plan: &Plan, tunnels: Vec<UdpSocket>) -> Result<Self, Error> {
+        let mut recruits = Vec::new();
+        for (index, tunnel) in tunnels.into_iter().enumerate() {
+            recruits.push(Recruit::enlist(plan, index, tunnel)?);
+        }
+        let capacity = recruits.first().map_or(0, |recruit| recruit.frames.capacity());
+        Ok(Self { recruits, capacity })
+    }
+
+    /// Name of the host port's interface.
+    pub fn host_port(&self) -> &str {
+        self.recruits.iter().find_map(|recruit| recruit.ports.host.as_ref()).map_or("", HostPort::name)
+    }
+
+    /// What AF_XDP the NIC gave.
+    pub fn xsk(&self) -> Option<XskMode> {
+        self.recruits.iter().find_map(|recruit| match &recruit.ports.nic {
+            NicPort::Xsk(port) => Some(port.mode()),
+            NicPort::Socket(_) | NicPort::None => None,
+        })
+    }
+
+    /// Tells XDP where to steer each queue's frames.
+    pub fn register(&self, sockets: &mut Sockets) -> Result<(), Error> {
+        for (queue, recruit) in (0..).zip(&self.recruits) {
+            if let NicPort::Xsk(port) = &recruit.ports.nic {
+                sockets.insert(queue, port.fd())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts the threads.
+    pub fn begin(
+        self,
+        plan: &Plan,
+        ageing: Duration,
+        notices: &Sender<Notice>,
+        control: &Arc<Waker>,
+        clock: Clock,
+    ) -> Result<Working, Error> {
+        let mailboxes: Vec<(Post, Mailbox)> = (0..self.recruits.len())
+            .map(|_| Mailbox::new(notices.clone(), Arc::clone(control)))
+            .collect::<Result<_, _>>()
+            .map_err(|error| Error::os("wake its workers", error))?;
+        let bells: Vec<_> = mailboxes.iter().map(|(_, mailbox)| Arc::clone(mailbox.bell())).collect();
+        let lanes = Handovers::between(&bells);
+        let mut working = Working { posts: Vec::new(), threads: Vec::new(), counters: Vec::new() };
+        let crew = self.recruits.into_iter().zip(mailboxes).zip(lanes).enumerate();
+        for (index, ((recruit, (post, mailbox)), handovers)) in crew {
+            let settings = settings(plan, index, ageing);
+            working.counters.push(Arc::clone(&recruit.counters));
+            let Recruit { ports, frames, counters } = recruit;
+            let worker = Worker::new(settings, ports, frames, mailbox, handovers, counters, clock);
+            working.threads.push(spawn(plan, index, worker)?);
+            working.posts.push(post);
+        }
+        Ok(working)
+    }
+}
+
+impl Recruit {
+    fn enlist(plan: &Plan, index: usize, tunnel: UdpSocket) -> Result<Self, Error> {
+        let counters = Arc::new(WorkerCounters::default());
+        let drops = || Arc::clone(&counters.drops);
+        let (nic, frames) = match (&plan.nic, plan.xdp) {
+            (Some(link), Some(_)) => {
+                let mut frames = Frames::for_nic(FRAMES, chunk_bytes_for(link.mtu), false)?;
+                let queue = u32::try_from(index).unwrap_or(u32::MAX);
+                let port = XskPort::open(&mut frames, &link.name, queue, false, drops())?;
+                (NicPort::Xsk(Box::new(port)), frames)
+            }
+            (Some(link), None) if plan.bridge => {
+                (NicPort::Socket(WirePort::open(&link.name, drops())?), plain_memory())
+            }
+            _ => (NicPort::None, plain_memory()),
+        };
+        let tunnel =
+            TunnelPort::new(tunnel, drops()).map_err(|error| Error::os("use its UDP socket", error))?;
+        let host = (index == 0).then(|| HostPort::open(&plan.host_port, false, drops())).transpose()?;
+        Ok(Self { ports: Ports { nic, tunnel, host }, frames, counters })
+    }
+}
+
+fn plain_memory() -> Frames {
+    Frames::in_memory(FRAMES as usize, PLAIN_CAPACITY)
+}
+
+fn settings(plan: &Plan, index: usize, ageing: Duration) -> Settings {
+    let nic = plan.nic.as_ref();
+    Settings {
+        index,
+        segment: plan.segment,
+        nic_mac: nic.and_then(|nic| nic.mac).unwrap_or_default(),
+        max_frame: plan.max_frame,
+        finish_checksums: nic.and_then(|nic| nic.kind.as_deref()) == Some("veth"),
+        // Without ageing nobody waits for reports but the operator who reads ages.
+        report_interval: if ageing.is_zero() { Duration::from_secs(60) } else { ageing / REPORTS },
+    }
+}
+
+fn spawn(
+    plan: &Plan,
+    index: usize,
+    worker: Worker<NicPort, TunnelPort, HostPort>,
+) -> Result<JoinHandle<()>, Error> {
+    let cpu = plan.cpus.get(index % plan.cpus.len().max(1)).copied();
+    thread::Builder::new()
+        .name(format!("worker-{index}"))
+        .spawn(move || {
+            pin(index, cpu);
+            worker.run();
+        })
+        .map_err(|error| Error::os("start a worker", error))
+}
+
+fn pin(worker: usize, cpu: Option<usize>) {
+    let Some(cpu) = cpu else { return };
+    let mut set = CpuSet::new();
+    let pinned = set.set(cpu).and_then(|()| sched_setaffinity(Pid::from_raw(0), &set));
+    if let Err(error) = pinned {
+        tracing::warn!(worker, cpu, %error, "the worker is not pinned; correct --cpus");
+    }
+}

@@ -1,0 +1,214 @@
+//! The data path as the control thread holds it: the workers, the eBPF programs, and what both are told.
+
+use std::{
+    collections::BTreeSet,
+    os::fd::{AsFd, BorrowedFd},
+    sync::Arc,
+    thread::JoinHandle,
+};
+
+use common::{FdbKey, ListenerKey, Mac, Settings};
+
+use super::{
+    Error,
+    crew::{Crew, Working},
+    plan::Plan,
+    stations::Copies,
+};
+use crate::{
+    drops::{Drop, DropCounters},
+    ports::wire::Promiscuous,
+    worker::{Command, Post, WorkerCounters},
+    xdp::{
+        attach::{Attachment, Uplink, XdpGot},
+        programs::Programs,
+        xsk::XskMode,
+    },
+};
+
+/// Where programs outlive the process they pass everything when the heartbeat is this old: four missed beats.
+const HEARTBEAT_TIMEOUT_NS: u64 = 2_000_000_000;
+
+/// Workers and programs.
+pub(super) struct Datapath {
+    /// The workers' mailboxes, by worker.
+    pub posts: Vec<Post>,
+    threads: Vec<JoinHandle<()>>,
+    counters: Vec<Arc<WorkerCounters>>,
+    /// What the control thread counts itself.
+    own_drops: Arc<DropCounters>,
+    /// `None` when nothing has to be steered: underlay by the kernel's sockets.
+    kernel: Option<Kernel>,
+    /// `None` with `--datapath socket`.
+    xsk: Option<XskMode>,
+}
+
+/// What is in the kernel.
+pub(super) struct Kernel {
+    // Dropped first: frames go the host's way before anything else is taken down.
+    attachment: Option<Attachment>,
+    /// Held so that the NIC hands over frames for others.
+    promiscuous: Option<Promiscuous>,
+    programs: Programs,
+    settings: Settings,
+    listeners: BTreeSet<[u8; ListenerKey::SIZE]>,
+}
+
+impl Datapath {
+    pub fn new(working: Working, kernel: Option<Kernel>, xsk: Option<XskMode>) -> Self {
+        let Working { posts, threads, counters } = working;
+        Self { posts, threads, counters, own_drops: Arc::default(), kernel, xsk }
+    }
+
+    /// Attaches the programs: frames begin to flow.
+    pub fn attach(&mut self, plan: &Plan, host_port: &str) -> Result<(), Error> {
+        let (Some(kernel), Some(nic)) = (&mut self.kernel, &plan.nic) else { return Ok(()) };
+        let uplink = Uplink { nic: &nic.name, xdp: plan.xdp, host_port: plan.bridge.then_some(host_port) };
+        let attachment = kernel.programs.attach(&uplink)?;
+        if attachment.needs_heartbeat() {
+            kernel.programs.heartbeat.beat()?;
+            kernel.settings.heartbeat_timeout_ns = HEARTBEAT_TIMEOUT_NS;
+            kernel.programs.settings.set(kernel.settings)?;
+        }
+        if let Some(refused) = attachment.native_refused() {
+            tracing::warn!("native XDP was not got, generic XDP is used: {refused}");
+        }
+        kernel.attachment = Some(attachment);
+        kernel.promiscuous = plan.bridge.then(|| Promiscuous::on(&nic.name)).transpose()?;
+        Ok(())
+    }
+
+    /// What the control thread counts its own losses with.
+    pub fn drops(&self) -> Arc<DropCounters> {
+        Arc::clone(&self.own_drops)
+    }
+
+    /// Frames lost for `reason`, by all threads.
+    pub fn lost(&self, reason: Drop) -> u64 {
+        let workers: u64 = self.counters.iter().map(|counters| counters.drops.get(reason)).sum();
+        workers + self.own_drops.get(reason)
+    }
+
+    pub fn counters(&self) -> &[Arc<WorkerCounters>] {
+        &self.counters
+    }
+
+    /// The copies of the MAC table.
+    pub fn copies(&mut self) -> Copies<'_> {
+        let map = self.kernel.as_mut().map(|kernel| &mut kernel.programs.fdb);
+        Copies { posts: &self.posts, map }
+    }
+
+    /// True when workers have a NIC queue to send tunnel packets by.
+    pub fn sends_by_nic(&self) -> bool {
+        self.xsk.is_some()
+    }
+
+    /// Readable when TC has reported sources.
+    pub fn sources(&self) -> Option<BorrowedFd<'_>> {
+        self.kernel.as_ref().map(Kernel::sources)
+    }
+
+    pub fn xsk(&self) -> Option<XskMode> {
+        self.xsk
+    }
+
+    pub fn xdp(&self) -> Option<XdpGot> {
+        self.kernel.as_ref()?.attachment.as_ref()?.xdp()
+    }
+
+    /// The next source that TC saw where the MAC table does not have it.
+    pub fn next_source(&mut self) -> Option<FdbKey> {
+        self.kernel.as_mut()?.programs.sources.next_source()
+    }
+
+    /// Tells the eBPF programs where tunnel packets are addressed to.
+    pub fn set_listeners(&mut self, listeners: &[ListenerKey]) {
+        if let Some(kernel) = &mut self.kernel {
+            kernel.set_listeners(listeners);
+        }
+    }
+
+    /// The NIC has another hardware address: tunnel packets come to it.
+    pub fn set_nic_mac(&mut self, mac: Mac) {
+        let Some(kernel) = &mut self.kernel else { return };
+        if kernel.settings.mac == mac {
+            return;
+        }
+        tracing::info!(?mac, "the NIC has another hardware address");
+        kernel.settings.mac = mac;
+        if let Err(error) = kernel.programs.settings.set(kernel.settings) {
+            tracing::warn!("{error}");
+        }
+        for post in &self.posts {
+            post.send(Command::NicMac(mac));
+        }
+    }
+
+    /// Where programs outlive the process, they must hear that it lives.
+    pub fn beat(&mut self) {
+        if let Some(kernel) = &mut self.kernel
+            && kernel.attachment.as_ref().is_some_and(Attachment::needs_heartbeat)
+            && let Err(error) = kernel.programs.heartbeat.beat()
+        {
+            tracing::warn!("{error}");
+        }
+    }
+}
+
+/// Detaches the programs, then ends the workers.
+impl std::ops::Drop for Datapath {
+    fn drop(&mut self) {
+        self.kernel = None;
+        for post in &self.posts {
+            post.send(Command::Stop);
+        }
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a worker had panicked: please report the lines above");
+            }
+        }
+    }
+}
+
+impl Kernel {
+    /// Loads the programs and tells them what they are for; nothing is attached yet.
+    pub fn load(plan: &Plan, crew: &Crew, host_port: u32) -> Result<Self, Error> {
+        let mut programs = Programs::load()?;
+        let nic = plan.nic.as_ref();
+        let settings = Settings {
+            nic: nic.map_or(0, |nic| nic.index),
+            host_port,
+            bridge: u32::from(plan.bridge),
+            max_frame: u32::try_from(crew.capacity).unwrap_or(u32::MAX),
+            mac: nic.and_then(|nic| nic.mac).unwrap_or_default(),
+            reserved: 0,
+            heartbeat_timeout_ns: 0,
+        };
+        programs.settings.set(settings)?;
+        crew.register(&mut programs.sockets)?;
+        Ok(Self { attachment: None, promiscuous: None, programs, settings, listeners: BTreeSet::new() })
+    }
+
+    /// Readable when TC has reported sources.
+    pub fn sources(&self) -> BorrowedFd<'_> {
+        self.programs.sources.as_fd()
+    }
+
+    fn set_listeners(&mut self, listeners: &[ListenerKey]) {
+        let wanted: BTreeSet<_> = listeners.iter().map(|key| key.to_bytes()).collect();
+        for key in listeners.iter().filter(|key| !self.listeners.contains(&key.to_bytes())) {
+            if let Err(error) = self.programs.listeners.insert(*key) {
+                tracing::warn!("{error}");
+            }
+        }
+        for gone in self.listeners.difference(&wanted) {
+            let [a, b, c, d, p, q, ..] = *gone;
+            let key = ListenerKey { address: [a, b, c, d], port: [p, q], reserved: [0; 2] };
+            if let Err(error) = self.programs.listeners.remove(key) {
+                tracing::warn!("{error}");
+            }
+        }
+        self.listeners = wanted;
+    }
+}

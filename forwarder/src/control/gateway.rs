@@ -1,0 +1,334 @@
+//! The loop.
+
+use std::{
+    os::fd::{AsFd, AsRawFd},
+    time::{Duration, Instant},
+};
+
+use crossbeam::channel::Receiver;
+use mio::{Events, Interest, Poll, Registry, Token, unix::SourceFd};
+use openvpn::{
+    ids::PeerId,
+    server::{ControlError, Path, Server},
+};
+
+use super::{
+    Error,
+    datapath::Datapath,
+    plan::Plan,
+    report::{About, StatusSchedule},
+    sessions::{Consequence, Sessions},
+    signals::{Signals, Wish},
+    stations::Stations,
+    surroundings::Surroundings,
+};
+use crate::{
+    drops::Drop,
+    management::socket::ControlSocket as ManagementSocket,
+    ports::tunnel::ControlSocket,
+    switch::Port,
+    worker::Notice,
+    xdp::{attach::XdpGot, xsk::XskMode},
+};
+
+/// What the loop waits for.
+pub(super) mod token {
+    use mio::Token;
+
+    pub const TUNNEL: Token = Token(0);
+    pub const NETLINK: Token = Token(1);
+    pub const SOURCES: Token = Token(2);
+    pub const SIGNALS: Token = Token(3);
+    pub const NOTICES: Token = Token(4);
+    /// The control socket and its clients have this one and all above.
+    pub const MANAGEMENT: usize = 16;
+}
+
+/// How often the slow chores are done: ageing, heartbeat, keeping neighbours alive, the status file.
+const CHORES: Duration = Duration::from_millis(500);
+/// Most datagrams, notices or sources taken in one go, so that none keeps the others waiting.
+const BATCH: usize = 256;
+/// Longest control packet: `mtu.h:94` says 1250 with IP and UDP headers; clients with larger link MTUs send more.
+const DATAGRAM: usize = 2048;
+
+/// A running gateway.
+pub(super) struct Gateway {
+    pub poll: Poll,
+    pub signals: Signals,
+    pub socket: ControlSocket,
+    pub server: Server,
+    pub sessions: Sessions,
+    pub stations: Stations,
+    pub surroundings: Surroundings,
+    pub notices: Receiver<Notice>,
+    pub management: ManagementSocket,
+    pub about: About,
+    pub status_file: Option<StatusSchedule>,
+    /// Last, so that the attachment goes when everything else has.
+    pub datapath: Datapath,
+    pub next_chores: Instant,
+    pub stopping: bool,
+}
+
+impl Gateway {
+    /// Turns until it is told to stop and has told its peers.
+    #[expect(clippy::disallowed_methods, reason = "the control thread's clock is read here, once a turn")]
+    pub fn run(mut self) -> Result<(), Error> {
+        let mut events = Events::with_capacity(128);
+        while !self.server.is_stopped() {
+            let timeout = self.next_deadline().saturating_duration_since(Instant::now());
+            self.wait(&mut events, timeout)?;
+            let now = Instant::now();
+            for event in &events {
+                self.handle_ready(event.token(), now)?;
+            }
+            self.handle_notices(now);
+            self.handle_time(now)?;
+            self.drain_server(now);
+        }
+        tracing::info!("stopped");
+        Ok(())
+    }
+
+    /// Has the loop woken by all there is to wait for.
+    pub fn watch(&self) -> Result<(), Error> {
+        let registry = self.poll.registry();
+        let fds = [
+            (Some(self.socket.as_fd()), token::TUNNEL),
+            (Some(self.surroundings.readable()), token::NETLINK),
+            (self.datapath.sources(), token::SOURCES),
+            (Some(self.signals.as_fd()), token::SIGNALS),
+        ];
+        for (fd, token) in fds {
+            let Some(fd) = fd else { continue };
+            register(registry, fd.as_raw_fd(), token).map_err(|error| Error::os("wait for events", error))?;
+        }
+        Ok(())
+    }
+
+    /// Says how it stands, once, at the start.
+    pub fn announce(&self, plan: &Plan) {
+        let xdp = self.datapath.xdp().map_or("none", XdpGot::name);
+        let xsk = self.datapath.xsk().map_or("none", XskMode::name);
+        let nic = plan.nic.as_ref().map_or("none", |nic| &nic.name);
+        let mode = if plan.bridge { "bridge" } else { "underlay" };
+        tracing::info!(nic, mode, xdp, xsk, workers = plan.workers, host_port = %plan.host_port, "gateway started");
+    }
+
+    fn wait(&mut self, events: &mut Events, timeout: Duration) -> Result<(), Error> {
+        match self.poll.poll(events, Some(timeout)) {
+            Err(error) if error.kind() != std::io::ErrorKind::Interrupted => {
+                Err(Error::os("wait for events", error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn next_deadline(&self) -> Instant {
+        let server = self.server.poll_timeout().map(|(at, _)| at);
+        server.map_or(self.next_chores, |at| at.min(self.next_chores))
+    }
+
+    fn handle_ready(&mut self, token: Token, now: Instant) -> Result<(), Error> {
+        match token {
+            token::TUNNEL => self.handle_datagrams(now),
+            token::NETLINK => self.handle_surroundings(now),
+            token::SOURCES => self.handle_sources(now),
+            token::SIGNALS => self.handle_signals(now),
+            token::NOTICES => {}
+            other => self.handle_management(other, now),
+        }
+        Ok(())
+    }
+
+    fn handle_datagrams(&mut self, now: Instant) {
+        let mut buffer = [0; DATAGRAM];
+        for _ in 0..BATCH {
+            let (len, remote, local) = match self.socket.recv(&mut buffer) {
+                Ok(datagram) => datagram,
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
+                Err(error) => {
+                    tracing::debug!(%error, "a control packet was not received");
+                    return;
+                }
+            };
+            let datagram = buffer.get(..len).unwrap_or(&buffer);
+            if let Err(error) = self.server.handle_datagram(now, Path { remote, local }, datagram) {
+                self.datapath.drops().count(reason(error));
+            }
+        }
+        self.rearm_tunnel();
+    }
+
+    /// mio tells of readiness once; what is left for the next turn must be told again.
+    fn rearm_tunnel(&mut self) {
+        let socket = self.socket.as_fd().as_raw_fd();
+        if let Err(error) = reregister(self.poll.registry(), socket, token::TUNNEL) {
+            tracing::warn!(%error, "the tunnel's socket cannot be waited for");
+        }
+    }
+
+    fn handle_notices(&mut self, now: Instant) {
+        for _ in 0..BATCH * 16 {
+            let Ok(notice) = self.notices.try_recv() else { return };
+            match notice {
+                Notice::Heard(key, port) => self.hear(key, port, now),
+                Notice::Floated(peer_id, path) => self.server.handle_float(now, peer_id, path),
+                Notice::Exit(peer_id) => self.server.handle_exit(now, peer_id),
+                Notice::RekeyDue(peer_id) => self.server.handle_rekey_request(now, peer_id),
+            }
+        }
+        self.next_chores = now;
+    }
+
+    fn handle_sources(&mut self, now: Instant) {
+        for _ in 0..BATCH * 16 {
+            let Some(key) = self.datapath.next_source() else { return };
+            self.hear(key, Port::Wire, now);
+        }
+    }
+
+    fn hear(&mut self, key: common::FdbKey, port: Port, now: Instant) {
+        // The peer may be gone since.
+        if let Port::Peer(peer_id) = port
+            && !self.sessions.peers.contains_key(&peer_id)
+        {
+            return;
+        }
+        let drops = self.datapath.drops();
+        let mut copies = self.datapath.copies();
+        self.stations.hear(&mut copies, &drops, key, port, now);
+    }
+
+    fn handle_surroundings(&mut self, now: Instant) {
+        if self.surroundings.handle_netlink() {
+            self.apply_surroundings(now);
+        }
+    }
+
+    /// What is around the gateway may have changed: who is protected, where tunnel packets are addressed to, how
+    /// each peer is reached.
+    pub fn apply_surroundings(&mut self, now: Instant) {
+        let fixed = self.surroundings.fixed_stations();
+        self.stations.fix(&mut self.datapath.copies(), &fixed, now);
+        self.datapath.set_listeners(&self.surroundings.listeners());
+        if let Some(mac) = self.surroundings.nic_mac() {
+            self.datapath.set_nic_mac(mac);
+        }
+        let peers: Vec<PeerId> = self.sessions.peers.keys().copied().collect();
+        for peer_id in peers {
+            self.find_path(peer_id, now);
+        }
+    }
+
+    fn find_path(&mut self, peer_id: PeerId, now: Instant) {
+        let Some(peer) = self.sessions.peers.get(&peer_id) else { return };
+        let outer = self.surroundings.outer(peer.path, self.datapath.sends_by_nic());
+        self.sessions.set_outer(&self.datapath.posts, peer_id, outer);
+        // A path that was asked for the first time has a next hop that nobody may imitate from now on.
+        let fixed = self.surroundings.fixed_stations();
+        self.stations.fix(&mut self.datapath.copies(), &fixed, now);
+    }
+
+    /// Unless another peer is at the same address, as behind a translating router.
+    fn forget_path(&mut self, path: Path) {
+        let same = |other: &Path| other.remote.ip() == path.remote.ip() && other.local == path.local;
+        if !self.sessions.peers.values().any(|peer| same(&peer.path)) {
+            self.surroundings.forget(path);
+        }
+    }
+
+    fn handle_signals(&mut self, now: Instant) {
+        while let Some(wish) = self.signals.next() {
+            match wish {
+                Wish::Stop => self.begin_stop(now),
+                Wish::LogStatus => tracing::info!("{}", self.status_line()),
+                Wish::Reload => tracing::warn!(
+                    "reading the configuration again while running is not there yet: restart the gateway, clients come back by themselves"
+                ),
+            }
+        }
+    }
+
+    fn status_line(&self) -> String {
+        format!("{} peers, {} stations", self.sessions.peers.len(), self.stations.table().len())
+    }
+
+    fn begin_stop(&mut self, now: Instant) {
+        if !self.stopping {
+            self.stopping = true;
+            tracing::info!(peers = self.sessions.peers.len(), "stopping");
+            self.server.stop(now);
+        }
+    }
+
+    fn handle_management(&mut self, token: Token, now: Instant) {
+        for (client, request) in self.management.handle_ready(token) {
+            let snapshot = self.snapshot(now);
+            self.management.reply(client, &snapshot.answer(request));
+        }
+    }
+
+    fn handle_time(&mut self, now: Instant) -> Result<(), Error> {
+        if self.server.poll_timeout().is_some_and(|(at, _)| at <= now) {
+            self.sessions.report_activity(&mut self.server);
+            self.server.handle_timeout(now);
+        }
+        if now >= self.next_chores {
+            self.next_chores = now + CHORES;
+            self.chores(now);
+        }
+        Ok(())
+    }
+
+    fn chores(&mut self, now: Instant) {
+        self.datapath.beat();
+        // Sources that TC reported without waking us, as a ring buffer may.
+        self.handle_sources(now);
+        self.stations.age(&mut self.datapath.copies(), now);
+        if self.surroundings.refresh(now) {
+            self.apply_surroundings(now);
+        }
+        self.write_status_file(now);
+    }
+
+    fn drain_server(&mut self, now: Instant) {
+        while let Some(event) = self.server.poll_event() {
+            match self.sessions.handle(&self.datapath.posts, event, now) {
+                Some(Consequence::FindPath(peer_id)) => self.find_path(peer_id, now),
+                Some(Consequence::ForgetPeer(peer_id, path)) => {
+                    self.stations.forget_peer(&mut self.datapath.copies(), peer_id);
+                    self.forget_path(path);
+                }
+                None => {}
+            }
+        }
+        while let Some(transmit) = self.server.poll_transmit() {
+            if let Err(error) = self.socket.send(&transmit.payload, transmit.path.remote, transmit.path.local)
+            {
+                // It is sent again if it is not acknowledged.
+                tracing::debug!(%error, to = %transmit.path.remote, "a control packet was not sent");
+                self.datapath.drops().count(Drop::SocketSendFailed);
+            }
+        }
+    }
+}
+
+fn reason(error: ControlError) -> Drop {
+    match error {
+        ControlError::Malformed => Drop::ControlMalformed,
+        ControlError::UnknownPeer => Drop::ControlUnknownPeer,
+        ControlError::OutOfSync => Drop::ControlOutOfSync,
+        ControlError::RateLimited => Drop::ControlRateLimited,
+        ControlError::Refused => Drop::ControlRefused,
+    }
+}
+
+/// Has the loop woken when `fd` can be read.
+pub(super) fn register(registry: &Registry, fd: i32, token: Token) -> std::io::Result<()> {
+    registry.register(&mut SourceFd(&fd), token, Interest::READABLE)
+}
+
+fn reregister(registry: &Registry, fd: i32, token: Token) -> std::io::Result<()> {
+    registry.reregister(&mut SourceFd(&fd), token, Interest::READABLE)
+}

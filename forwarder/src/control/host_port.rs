@@ -1,0 +1,44 @@
+//! Making the host port an interface of this host.
+
+use common::Mac;
+
+use super::{Error, plan::Plan};
+use crate::host::{
+    links::{self, LinkChange},
+    netlink::Requests,
+};
+
+/// The host port's interface.
+#[derive(Debug)]
+pub(super) struct HostInterface {
+    pub name: String,
+    pub index: u32,
+    pub mac: Mac,
+}
+
+/// Frames that may wait for the worker: it is one thread, and the kernel's default of 500 is gone within a burst.
+const QUEUE_FRAMES: u32 = 2048;
+
+/// Sets the interface up. In bridge mode it only carries frames between the NIC's stack and the worker: it has no
+/// addresses, speaks no ARP and nothing by itself. In underlay mode it is the operator's, with an address that stays
+/// the same from start to start, so that agents' ARP caches stay right.
+pub(super) fn prepare(plan: &Plan, name: &str, requests: &mut Requests) -> Result<HostInterface, Error> {
+    let link = links::by_name(requests, name)?;
+    let change = LinkChange::of(link.index).mtu(plan.mtu()).transmit_queue(QUEUE_FRAMES);
+    let mac = stable_mac(plan, name).filter(|_| !plan.host_port_exists);
+    let change = if plan.bridge { change.arp(false).without_ipv6_addresses() } else { change };
+    let change = mac.map_or(change.clone(), |mac| change.clone().mac(mac));
+    change.up().apply(requests)?;
+    Ok(HostInterface { index: link.index, mac: mac.or(link.mac).unwrap_or_default(), name: link.name })
+}
+
+/// From the NIC's address and the port's name: the same at each start, another one for each gateway.
+fn stable_mac(plan: &Plan, name: &str) -> Option<Mac> {
+    let nic = plan.nic.as_ref()?.mac?;
+    // FNV-1a, for no more than spreading.
+    let spread = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    let hash = nic.iter().chain(name.as_bytes()).fold(0xcbf2_9ce4_8422_2325, spread);
+    let [a, b, c, d, e, ..] = hash.to_be_bytes();
+    // Locally administered, unicast.
+    Some([0x02, a, b, c, d, e])
+}

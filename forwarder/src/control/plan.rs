@@ -1,0 +1,129 @@
+//! What is going to be made of this host: looked up once, before anything is touched.
+
+use std::{collections::BTreeSet, fs};
+
+use common::Mac;
+
+use super::surroundings::Place;
+use crate::{
+    config::{Config, Datapath, UplinkMode, XdpMode},
+    host::{
+        self,
+        links::{self, Link},
+        netlink::Requests,
+    },
+    switch::Segment,
+    xdp::attach::XdpChoice,
+};
+
+/// Ethernet header and two VLAN tags, on top of `tun-mtu`.
+const LINK_HEADER_BYTES: usize = 14 + 2 * 4;
+
+/// What the gateway will use of the host.
+#[derive(Debug)]
+pub(super) struct Plan {
+    /// The NIC; `None` without `--uplink`.
+    pub nic: Option<Link>,
+    /// The NIC's wire is a port of the segment.
+    pub bridge: bool,
+    /// XDP and AF_XDP on the NIC; `None`: the kernel's sockets.
+    pub xdp: Option<XdpChoice>,
+    /// Number of workers.
+    pub workers: usize,
+    /// Where worker `n` is pinned: `cpus[n % len]`.
+    pub cpus: Vec<usize>,
+    /// Name of the host port; `tap` for one the kernel chooses.
+    pub host_port: String,
+    /// The host port is there already, made persistent by the operator.
+    pub host_port_exists: bool,
+    /// The segment's largest frame, in bytes.
+    pub max_frame: usize,
+    /// Ports and filters of the segment.
+    pub segment: Segment,
+}
+
+impl Plan {
+    /// Looks at the host.
+    pub fn of(config: &Config, requests: &mut Requests) -> host::Result<Self> {
+        let name = config.uplink.as_ref().map(|uplink| uplink.nic.as_str());
+        let nic = name.map(|name| links::by_name(requests, name)).transpose()?;
+        let bridge = config.uplink.as_ref().is_some_and(|uplink| uplink.mode == UplinkMode::Bridge);
+        let xdp = wanted_xdp(config, nic.as_ref());
+        let host_port = config.server.device.clone().unwrap_or_else(|| "tap".into());
+        let all = links::all(requests)?;
+        Ok(Self {
+            bridge,
+            workers: workers(config, nic.as_ref(), xdp.is_some()),
+            cpus: cpus(config),
+            host_port_exists: all.values().any(|link| link.name == host_port),
+            host_port,
+            max_frame: usize::from(config.server.tun_mtu) + LINK_HEADER_BYTES,
+            segment: Segment { wire: bridge, peer_to_peer: config.server.client_to_client },
+            nic,
+            xdp,
+        })
+    }
+
+    /// Without XDP and without a wire nothing has to be steered.
+    pub fn needs_programs(&self) -> bool {
+        self.xdp.is_some() || self.bridge
+    }
+
+    /// Where the gateway stands, for what follows its surroundings.
+    pub fn place(&self, config: &Config, host_port: Mac) -> Place {
+        Place {
+            nic: self.nic.as_ref().map(|nic| nic.index),
+            bridge: self.bridge,
+            host_port: (!self.bridge).then_some(host_port),
+            local: config.server.local,
+            port: config.server.port,
+        }
+    }
+
+    /// The NIC's MTU, or the segment's without a NIC.
+    pub fn mtu(&self) -> u32 {
+        let segment = u32::try_from(self.max_frame - LINK_HEADER_BYTES).unwrap_or(u32::MAX);
+        self.nic.as_ref().map_or(segment, |nic| nic.mtu)
+    }
+}
+
+fn wanted_xdp(config: &Config, nic: Option<&Link>) -> Option<XdpChoice> {
+    nic?;
+    (config.datapath != Datapath::Socket).then_some(match config.xdp {
+        XdpMode::Auto => XdpChoice::Auto,
+        XdpMode::Native => XdpChoice::Native,
+        XdpMode::Generic => XdpChoice::Generic,
+    })
+}
+
+/// One a receive queue in use, or as many as were asked for; more than queues have nothing to do.
+fn workers(config: &Config, nic: Option<&Link>, af_xdp: bool) -> usize {
+    let asked = config.workers.map(usize::from);
+    match nic.filter(|_| af_xdp) {
+        Some(nic) => asked.unwrap_or(usize::MAX).min(receive_queues(nic)),
+        None => asked.unwrap_or(1),
+    }
+}
+
+/// Receive queues in use. The kernel shows exactly those in sysfs; where sysfs is another namespace's, those reserved.
+fn receive_queues(nic: &Link) -> usize {
+    let queues = fs::read_dir(format!("/sys/class/net/{}/queues", nic.name));
+    let in_use = queues.map_or(0, |queues| {
+        let names = queues.flatten().map(|queue| queue.file_name());
+        names.filter(|name| name.to_string_lossy().starts_with("rx-")).count()
+    });
+    if in_use > 0 { in_use } else { usize::try_from(nic.receive_queues).unwrap_or(1).max(1) }
+}
+
+/// Those of `--cpus`, else all this process may use.
+fn cpus(config: &Config) -> Vec<usize> {
+    if !config.cpus.is_empty() {
+        return config.cpus.clone();
+    }
+    let allowed = nix::sched::sched_getaffinity(nix::unistd::Pid::from_raw(0));
+    let allowed = allowed.map(|set| {
+        let count = nix::sched::CpuSet::count();
+        (0..count).filter(|cpu| set.is_set(*cpu).unwrap_or(false)).collect::<BTreeSet<_>>()
+    });
+    allowed.unwrap_or_default().into_iter().collect()
+}

@@ -1,0 +1,279 @@
+//! The gateway's state for the operator: control socket and status file.
+
+use std::{
+    sync::atomic::Ordering::Relaxed,
+    time::{Duration, Instant, SystemTime},
+};
+
+use common::{FdbKey, Mac};
+use openvpn::{data::Cipher, ids::PeerId};
+
+use super::{Error, gateway::Gateway, plan::Plan, sessions};
+use crate::{
+    config::{self, Config, UplinkMode},
+    management::{
+        status::{self, Datapath, Fdb, Peer, Role, Snapshot, Status, Xdp, Xsk},
+        status_file::{Client, Route, StatusFile},
+    },
+    switch::{Port, Station},
+    worker::PortCounters,
+    xdp::{attach::XdpGot, xsk::XskMode},
+};
+
+/// What does not change while the gateway runs.
+#[derive(Debug)]
+pub(super) struct About {
+    started: Instant,
+    nic: Option<String>,
+    host_port: String,
+    mode: UplinkMode,
+    mtu: u32,
+    max_peers: usize,
+    listen_port: u16,
+}
+
+impl About {
+    pub fn new(config: &Config, plan: &Plan, host_port: &str, started: Instant) -> Self {
+        Self {
+            started,
+            nic: plan.nic.as_ref().map(|nic| nic.name.clone()),
+            host_port: host_port.to_owned(),
+            mode: if plan.bridge { UplinkMode::Bridge } else { UplinkMode::Underlay },
+            mtu: plan.mtu(),
+            max_peers: config.server.max_clients,
+            listen_port: config.server.port,
+        }
+    }
+}
+
+/// The status file, and when it is due.
+#[derive(Debug)]
+pub(super) struct StatusSchedule {
+    file: StatusFile,
+    interval: Duration,
+    due: Instant,
+}
+
+impl StatusSchedule {
+    /// Opens the file, before privileges are dropped; it is first written at once.
+    pub fn open(status: &config::StatusFile, now: Instant) -> Result<Self, Error> {
+        let file = StatusFile::open(&status.path)
+            .map_err(|source| Error::StatusFile { path: status.path.clone(), source })?;
+        Ok(Self { file, interval: status.interval, due: now })
+    }
+}
+
+impl Gateway {
+    /// The state now.
+    pub fn snapshot(&self, now: Instant) -> Snapshot {
+        let peers = self.sessions.peers.iter().map(|(peer_id, peer)| self.peer(*peer_id, peer, now));
+        Snapshot {
+            status: Status {
+                version: env!("CARGO_PKG_VERSION").into(),
+                uptime_s: seconds(self.about.started, now),
+                datapath: if self.datapath.xsk().is_some() { Datapath::AfXdp } else { Datapath::Socket },
+                ports: self.ports(),
+                peers: peers.collect(),
+                drops: status::drops(|reason| self.datapath.lost(reason)),
+                pid: std::process::id(),
+                listen: self.listen(),
+                max_peers: self.about.max_peers,
+                health: self.health(),
+            },
+            fdb: self.fdb(now),
+        }
+    }
+
+    fn listen(&self) -> Vec<String> {
+        let keys = self.surroundings.listeners();
+        keys.iter()
+            .map(|key| format!("{}:{}", std::net::Ipv4Addr::from(key.address), self.about.listen_port))
+            .collect()
+    }
+
+    /// What is slower than it could be, with its cure.
+    fn health(&self) -> Vec<String> {
+        let detoured = self.sessions.peers.values().filter(|peer| !peer.leaves_by_nic()).count();
+        let detour = (self.datapath.sends_by_nic() && detoured > 0).then(|| {
+            format!(
+                "packets to {detoured} of {} peers leave by the kernel's socket: the router's hardware address is not known, or their route leaves by another NIC",
+                self.sessions.peers.len()
+            )
+        });
+        let generic = (self.datapath.xdp() == Some(XdpGot::Generic)).then(|| {
+            "XDP runs in generic mode, several times slower than native: use a NIC driver with native XDP, or see the log for why it was refused".to_owned()
+        });
+        detour.into_iter().chain(generic).collect()
+    }
+
+    fn ports(&self) -> Vec<status::Port> {
+        let counters = self.datapath.counters();
+        let sum = |count: fn(&PortCounters) -> u64, nic: bool| {
+            counters.iter().map(|worker| count(if nic { &worker.nic } else { &worker.host })).sum()
+        };
+        let queues = u32::try_from(counters.len()).unwrap_or(u32::MAX);
+        let uplink = self.about.nic.as_ref().map(|name| status::Port {
+            name: name.clone(),
+            role: Role::Uplink,
+            mode: self.about.mode,
+            xdp: self.datapath.xdp().map_or(Xdp::None, Into::into),
+            xsk: self.datapath.xsk().map_or(Xsk::None, Into::into),
+            rx_frames: sum(PortCounters::rx_frames, true),
+            tx_frames: sum(PortCounters::tx_frames, true),
+            queues: if self.datapath.xsk().is_some() { queues } else { 0 },
+            mtu: self.about.mtu,
+        });
+        let host = status::Port {
+            name: self.about.host_port.clone(),
+            role: Role::Host,
+            mode: self.about.mode,
+            xdp: Xdp::None,
+            xsk: Xsk::None,
+            rx_frames: sum(PortCounters::rx_frames, false),
+            tx_frames: sum(PortCounters::tx_frames, false),
+            queues: 0,
+            mtu: self.about.mtu,
+        };
+        uplink.into_iter().chain([host]).collect()
+    }
+
+    fn peer(&self, peer_id: PeerId, peer: &sessions::Peer, now: Instant) -> Peer {
+        let counters = &peer.counters;
+        let stations = self.stations.table().iter();
+        let behind = stations.filter(|(_, station, _)| station.port == Port::Peer(peer_id));
+        Peer {
+            name: peer.name.clone(),
+            address: peer.path.remote.to_string(),
+            peer_id: peer_id.value(),
+            cipher: cipher_name(peer.cipher).into(),
+            rx_frames: counters.rx_frames.load(Relaxed),
+            tx_frames: counters.tx_frames.load(Relaxed),
+            rx_frames_xdp: counters.rx_frames_xdp.load(Relaxed),
+            rx_frames_socket: counters.rx_frames_socket.load(Relaxed),
+            rx_bytes: counters.rx_bytes.load(Relaxed),
+            tx_bytes: counters.tx_bytes.load(Relaxed),
+            macs: behind.map(|(key, ..)| mac_text(key.mac)).collect(),
+            connected_s: seconds(peer.connected, now),
+            leased: peer.address.map(|address| address.to_string()),
+            software: peer.software.clone(),
+            heard_s: self.sessions.last_heard(peer).map(|heard| seconds(heard, now)),
+        }
+    }
+
+    fn fdb(&self, now: Instant) -> Fdb {
+        let table = self.stations.table();
+        let tally = table.tally();
+        Fdb {
+            entries: table
+                .iter()
+                .map(|(key, station, heard)| self.station(key, station, heard, now))
+                .collect(),
+            limit: table.capacity(),
+            ageing_s: table.ageing().as_secs(),
+            learned: tally.learned,
+            moved: tally.moved,
+            expired: tally.expired,
+        }
+    }
+
+    fn station(&self, key: FdbKey, station: Station, heard: Instant, now: Instant) -> status::Station {
+        let nic = self.about.nic.as_deref();
+        let (place, port, peer_id) = match station.port {
+            Port::Host => (status::Place::Host, nic.filter(|_| self.about.mode == UplinkMode::Bridge), None),
+            Port::Wire => (status::Place::Wire, nic, None),
+            Port::Peer(id) => {
+                (status::Place::Peer, self.sessions.peers.get(&id).map(|peer| &*peer.name), Some(id))
+            }
+        };
+        status::Station {
+            mac: mac_text(key.mac),
+            vlan: key.vlan,
+            place,
+            port: port.unwrap_or(&self.about.host_port).to_owned(),
+            peer_id: peer_id.map(PeerId::value),
+            fixed: station.fixed,
+            age_s: if station.fixed { 0 } else { seconds(heard, now) },
+        }
+    }
+
+    /// Writes the status file when it is due.
+    #[expect(clippy::disallowed_methods, reason = "the wall clock, for the operator's eyes only")]
+    pub fn write_status_file(&mut self, now: Instant) {
+        let Some(schedule) = &mut self.status_file else { return };
+        if now < schedule.due {
+            return;
+        }
+        schedule.due = now + schedule.interval;
+        let wall = SystemTime::now();
+        let (clients, routes) = (self.clients(), self.routes(now, wall));
+        if let Some(schedule) = &mut self.status_file
+            && let Err(error) = schedule.file.write(wall, &clients, &routes)
+        {
+            tracing::warn!(%error, "the status file was not written");
+        }
+    }
+
+    fn clients(&self) -> Vec<Client> {
+        let peers = self.sessions.peers.values();
+        peers
+            .map(|peer| Client {
+                name: peer.name.clone(),
+                address: peer.path.remote.to_string(),
+                rx_bytes: peer.counters.rx_bytes.load(Relaxed),
+                tx_bytes: peer.counters.tx_bytes.load(Relaxed),
+                since: peer.connected_at,
+            })
+            .collect()
+    }
+
+    fn routes(&self, now: Instant, wall: SystemTime) -> Vec<Route> {
+        let stations = self.stations.table().iter();
+        stations
+            .filter_map(|(key, station, heard)| {
+                let Port::Peer(peer_id) = station.port else { return None };
+                let peer = self.sessions.peers.get(&peer_id)?;
+                Some(Route {
+                    mac: mac_text(key.mac),
+                    vlan: key.vlan,
+                    name: peer.name.clone(),
+                    address: peer.path.remote.to_string(),
+                    last: wall.checked_sub(now.saturating_duration_since(heard)).unwrap_or(wall),
+                })
+            })
+            .collect()
+    }
+}
+
+impl From<XdpGot> for Xdp {
+    fn from(got: XdpGot) -> Self {
+        match got {
+            XdpGot::Native => Self::Native,
+            XdpGot::Generic => Self::Generic,
+        }
+    }
+}
+
+impl From<XskMode> for Xsk {
+    fn from(mode: XskMode) -> Self {
+        match mode {
+            XskMode::ZeroCopy => Self::ZeroCopy,
+            XskMode::Copy => Self::Copy,
+        }
+    }
+}
+
+const fn cipher_name(cipher: Cipher) -> &'static str {
+    match cipher {
+        Cipher::Aes128Gcm => "AES-128-GCM",
+        Cipher::Aes256Gcm => "AES-256-GCM",
+    }
+}
+
+fn seconds(since: Instant, now: Instant) -> u64 {
+    now.saturating_duration_since(since).as_secs()
+}
+
+fn mac_text(mac: Mac) -> String {
+    let [a, b, c, d, e, f] = mac;
+    format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
+}

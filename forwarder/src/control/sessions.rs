@@ -1,0 +1,155 @@
+//! Between the OpenVPN server and the workers: its events become commands, what workers saw becomes its input.
+
+use std::{
+    collections::BTreeMap,
+    net::Ipv4Addr,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::{Instant, SystemTime},
+};
+
+use openvpn::{
+    data::{Cipher, DataChannel},
+    ids::PeerId,
+    server::{Connected, Event, Path, Server},
+};
+
+use crate::worker::{Clock, Command, NewPeer, Outer, PeerCounters, Post};
+
+/// A connected peer as the control thread knows it.
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub name: String,
+    pub address: Option<Ipv4Addr>,
+    pub cipher: Cipher,
+    pub path: Path,
+    pub counters: Arc<PeerCounters>,
+    /// Its version and platform, as it says.
+    pub software: String,
+    pub connected: Instant,
+    pub connected_at: SystemTime,
+    /// As last told to the worker.
+    pub outer: Option<Outer>,
+}
+
+impl Peer {
+    /// Packets to it leave by the NIC's queue.
+    pub fn leaves_by_nic(&self) -> bool {
+        self.outer.as_ref().is_some_and(Outer::leaves_by_nic)
+    }
+}
+
+/// The connected peers, and the way to the workers that own them.
+#[derive(Debug)]
+pub(super) struct Sessions {
+    pub peers: BTreeMap<PeerId, Peer>,
+    clock: Clock,
+    max_frame: usize,
+    mac_limit: usize,
+}
+
+/// What an event means beyond the workers.
+#[derive(Debug)]
+pub(super) enum Consequence {
+    /// How packets to the peer leave must be looked up.
+    FindPath(PeerId),
+    /// It is gone from there, and its stations with it.
+    ForgetPeer(PeerId, Path),
+}
+
+impl Sessions {
+    pub fn new(clock: Clock, max_frame: usize, mac_limit: usize) -> Self {
+        Self { peers: BTreeMap::new(), clock, max_frame, mac_limit }
+    }
+
+    /// Carries out one event of the server.
+    #[expect(clippy::disallowed_methods, reason = "the wall clock, for the operator's eyes only")]
+    pub fn handle(&mut self, posts: &[Post], event: Event, now: Instant) -> Option<Consequence> {
+        match event {
+            Event::Connected(connected) => {
+                let peer_id = connected.peer_id;
+                self.connect(posts, connected, now, SystemTime::now());
+                return Some(Consequence::FindPath(peer_id));
+            }
+            Event::KeyInstalled { peer_id, key_id, keys } => {
+                owner(posts, peer_id).send(Command::InstallKey(peer_id, key_id, keys));
+            }
+            Event::SendWith { peer_id, key_id } => {
+                owner(posts, peer_id).send(Command::SendWith(peer_id, key_id))
+            }
+            Event::KeyRetired { peer_id, key_id } => {
+                owner(posts, peer_id).send(Command::RetireKey(peer_id, key_id))
+            }
+            Event::PingDue { peer_id } => owner(posts, peer_id).send(Command::Ping(peer_id)),
+            Event::PathChanged { peer_id, path } => {
+                let peer = self.peers.get_mut(&peer_id)?;
+                tracing::info!(peer = %peer.name, peer_id = peer_id.value(), from = %peer.path.remote, to = %path.remote, "peer moved");
+                peer.path = path;
+                return Some(Consequence::FindPath(peer_id));
+            }
+            Event::Gone { peer_id, reason } => {
+                let peer = self.peers.remove(&peer_id)?;
+                tracing::info!(peer = %peer.name, peer_id = peer_id.value(), ?reason, "peer gone");
+                owner(posts, peer_id).send(Command::RemovePeer(peer_id));
+                return Some(Consequence::ForgetPeer(peer_id, peer.path));
+            }
+            Event::Refused { path, name, reason } => {
+                tracing::warn!(address = %path.remote, name = name.as_deref().unwrap_or("-"), "client refused: {reason}");
+            }
+        }
+        None
+    }
+
+    fn connect(&mut self, posts: &[Post], connected: Connected, now: Instant, connected_at: SystemTime) {
+        let Connected { peer_id, name, path, address, cipher, framing, software } = connected;
+        tracing::info!(peer = %name, peer_id = peer_id.value(), from = %path.remote, ?address, ?cipher, ?framing, %software, "peer connected");
+        let counters = Arc::new(PeerCounters::default());
+        let new = NewPeer {
+            peer_id,
+            channel: DataChannel::new(peer_id, framing, self.max_frame),
+            path,
+            counters: Arc::clone(&counters),
+            mac_limit: self.mac_limit,
+        };
+        owner(posts, peer_id).send(Command::AddPeer(Box::new(new)));
+        let peer = Peer {
+            name,
+            address,
+            cipher,
+            path,
+            counters,
+            software,
+            connected: now,
+            connected_at,
+            outer: None,
+        };
+        self.peers.insert(peer_id, peer);
+    }
+
+    /// Tells the peer's worker how packets to it leave, if that changed.
+    pub fn set_outer(&mut self, posts: &[Post], peer_id: PeerId, outer: Option<Outer>) {
+        let Some(peer) = self.peers.get_mut(&peer_id) else { return };
+        tracing::debug!(peer = %peer.name, ?outer, "outer path");
+        peer.outer.clone_from(&outer);
+        owner(posts, peer_id).send(Command::SetOuter(peer_id, peer.path, outer.map(Box::new)));
+    }
+
+    /// When the data path last heard the peer.
+    pub fn last_heard(&self, peer: &Peer) -> Option<Instant> {
+        let millis = peer.counters.last_rx_ms.load(Relaxed);
+        (millis > 0).then(|| self.clock.instant(millis))
+    }
+
+    /// Tells the server what the data path last saw of each peer.
+    pub fn report_activity(&self, server: &mut Server) {
+        for (peer_id, peer) in &self.peers {
+            let received = self.clock.instant(peer.counters.last_rx_ms.load(Relaxed)).max(peer.connected);
+            let sent = self.clock.instant(peer.counters.last_tx_ms.load(Relaxed)).max(peer.connected);
+            server.handle_activity(*peer_id, received, sent);
+        }
+    }
+}
+
+/// The worker that owns `peer_id`: the rule is [`crate::worker::Handovers::owner`]'s.
+fn owner(posts: &[Post], peer_id: PeerId) -> &Post {
+    &posts[peer_id.index() % posts.len()]
+}

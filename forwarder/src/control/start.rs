@@ -1,0 +1,99 @@
+//! From a configuration to a running gateway. Each step holds what it made: when a later one fails, all is undone by
+//! being dropped.
+//!
+//! ```text
+//!  look at the host ─ open what needs privileges (port, files, host port, memory, programs) ─ drop privileges
+//!     ─ steer, attach ─ start the workers ─ loop
+//! ```
+
+use std::{
+    net::{Ipv4Addr, SocketAddrV4},
+    sync::Arc,
+    time::Instant,
+};
+
+use crossbeam::channel::bounded;
+use mio::{Poll, Waker};
+use openvpn::server::Server;
+
+use super::{
+    Error,
+    crew::Crew,
+    datapath::{Datapath, Kernel},
+    gateway::{Gateway, token},
+    host_port,
+    plan::Plan,
+    report::{About, StatusSchedule},
+    sessions::Sessions,
+    signals::Signals,
+    stations::Stations,
+    surroundings::Surroundings,
+};
+use crate::{
+    config::{self, Config},
+    host::netlink::Requests,
+    management::socket::ControlSocket as ManagementSocket,
+    ports::tunnel::{self, ControlSocket},
+    worker::Clock,
+};
+
+/// Notices that may wait for the control thread: a batch of new stations from each of many workers.
+const NOTICES: usize = 4096;
+/// Starts the gateway.
+#[expect(clippy::disallowed_methods, reason = "the process's clock begins here")]
+pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
+    // Before any thread: they inherit it.
+    let signals = Signals::take().map_err(|error| Error::os("wait for signals", error))?;
+    let now = Instant::now();
+    let mut requests = Requests::routing().map_err(|error| Error::os("talk to netlink", error))?;
+    let plan = Plan::of(config, &mut requests)?;
+    let poll = Poll::new().map_err(|error| Error::os("wait for events", error))?;
+    let mut management = ManagementSocket::bind(&config.control)?;
+    let watched = management.register(poll.registry(), token::MANAGEMENT);
+    watched.map_err(|error| Error::os("wait for events", error))?;
+    let status_file =
+        config.server.status.as_ref().map(|file| StatusSchedule::open(file, now)).transpose()?;
+    let address = SocketAddrV4::new(config.server.local.unwrap_or(Ipv4Addr::UNSPECIFIED), config.server.port);
+    let (control, tunnels) = tunnel::open(address, plan.workers)?;
+    let socket = ControlSocket::new(control);
+    let crew = Crew::enlist(&plan, tunnels)?;
+    let host_port = host_port::prepare(&plan, crew.host_port(), &mut requests)?;
+    let kernel = plan.needs_programs().then(|| Kernel::load(&plan, &crew, host_port.index)).transpose()?;
+    let surroundings = Surroundings::open(plan.place(config, host_port.mac), now)?;
+
+    let waker =
+        Waker::new(poll.registry(), token::NOTICES).map_err(|error| Error::os("wake itself", error))?;
+    let (notices_in, notices) = bounded(NOTICES);
+    let clock = Clock::new(now);
+    let xsk = crew.xsk();
+    let working = crew.begin(&plan, config.ageing, &notices_in, &Arc::new(waker), clock)?;
+    let mut gateway = Gateway {
+        server: Server::new(config::protocol::protocol(config), seed()?, now),
+        sessions: Sessions::new(clock, plan.max_frame, config.server.max_macs_per_peer),
+        stations: Stations::new(config.ageing, config.server.max_macs_per_peer, now),
+        datapath: Datapath::new(working, kernel, xsk),
+        poll,
+        signals,
+        socket,
+        surroundings,
+        notices,
+        management,
+        about: About::new(config, &plan, &host_port.name, now),
+        status_file,
+        next_chores: now,
+        stopping: false,
+    };
+    gateway.watch()?;
+    gateway.apply_surroundings(now);
+    gateway.datapath.attach(&plan, &host_port.name)?;
+    gateway.announce(&plan);
+    Ok(gateway)
+}
+
+/// Secret randomness for the protocol.
+fn seed() -> Result<[u8; 32], Error> {
+    let mut seed = [0; 32];
+    let random = rustls::crypto::aws_lc_rs::default_provider().secure_random;
+    random.fill(&mut seed).map_err(|_| Error::os("have random numbers", std::io::ErrorKind::Other))?;
+    Ok(seed)
+}

@@ -1,0 +1,139 @@
+//! Who stands where: the MAC table, and its copies in the eBPF map and the workers.
+
+use std::time::{Duration, Instant};
+
+use common::{FDB_ENTRIES, FdbKey, FdbValue, Mac, Place};
+use openvpn::ids::PeerId;
+
+use crate::{
+    drops::DropCounters,
+    switch::{Change, Heard, Port, Table},
+    worker::{Command, Post},
+    xdp::maps::{Fdb, MapError, monotonic_ns},
+};
+
+/// The MAC table. Every change goes to all [`Copies`], here and nowhere else.
+#[derive(Debug)]
+pub(super) struct Stations {
+    table: Table,
+    next_ageing: Instant,
+    ageing_interval: Duration,
+}
+
+/// The copies of the MAC table.
+pub(super) struct Copies<'a> {
+    /// The workers'.
+    pub posts: &'a [Post],
+    /// The eBPF programs'; `None` when there are none.
+    pub map: Option<&'a mut Fdb>,
+}
+
+impl Stations {
+    pub fn new(ageing: Duration, limit_per_peer: usize, now: Instant) -> Self {
+        let ageing_interval = ageing_interval(ageing);
+        Self {
+            table: Table::new(ageing, limit_per_peer, FDB_ENTRIES as usize),
+            next_ageing: now + ageing_interval,
+            ageing_interval,
+        }
+    }
+
+    /// A frame from `key` was heard at `port`.
+    pub fn hear(
+        &mut self,
+        copies: &mut Copies<'_>,
+        drops: &DropCounters,
+        key: FdbKey,
+        port: Port,
+        now: Instant,
+    ) {
+        match self.table.hear(key, port, now) {
+            Heard::Refreshed => {}
+            Heard::Changed(change) => copies.publish(change),
+            Heard::Refused(reason) => {
+                drops.count(reason);
+                // The worker may have entered it ahead of this word: tell it how things stand.
+                copies.tell(Change { key, station: self.table.get(key) });
+            }
+        }
+    }
+
+    /// Makes `fixed` the stations that no peer may claim.
+    pub fn fix(&mut self, copies: &mut Copies<'_>, fixed: &[(Mac, Port)], now: Instant) {
+        for change in self.table.fix(fixed, now) {
+            tracing::debug!(?change, "a protected station changed");
+            copies.publish(change);
+        }
+    }
+
+    /// The peer is gone, with all stations behind it.
+    pub fn forget_peer(&mut self, copies: &mut Copies<'_>, peer_id: PeerId) {
+        for change in self.table.forget_peer(peer_id) {
+            copies.publish(change);
+        }
+    }
+
+    /// Once in a while: removes silent stations.
+    pub fn age(&mut self, copies: &mut Copies<'_>, now: Instant) {
+        if now < self.next_ageing {
+            return;
+        }
+        self.next_ageing = now + self.ageing_interval;
+        let ktime_ns = monotonic_ns();
+        let heard = |key| copies.map.as_deref().and_then(|map| heard_by_ebpf(map, key, now, ktime_ns));
+        for change in self.table.age(now, heard) {
+            copies.publish(change);
+        }
+    }
+
+    /// The table, to be shown.
+    pub fn table(&self) -> &Table {
+        &self.table
+    }
+}
+
+impl Copies<'_> {
+    fn publish(&mut self, change: Change) {
+        if let Some(map) = &mut self.map
+            && let Err(error) = write(map, change)
+        {
+            tracing::warn!(%error, ?change, "the forwarding map was not updated");
+        }
+        self.tell(change);
+    }
+
+    fn tell(&self, change: Change) {
+        for post in self.posts {
+            post.send(Command::Station(change));
+        }
+    }
+}
+
+fn write(map: &mut Fdb, change: Change) -> Result<(), MapError> {
+    let Some(station) = change.station else { return map.remove(change.key).map(|_| ()) };
+    let value = FdbValue {
+        place: place(station.port) as u32,
+        fixed: u32::from(station.fixed),
+        last_seen_ns: monotonic_ns(),
+    };
+    map.insert(change.key, value)
+}
+
+const fn place(port: Port) -> Place {
+    match port {
+        Port::Host => Place::Host,
+        Port::Wire => Place::Wire,
+        Port::Peer(_) => Place::Peer,
+    }
+}
+
+/// Often enough that a station leaves at most a tenth late.
+fn ageing_interval(ageing: Duration) -> Duration {
+    (ageing / 10).clamp(Duration::from_millis(500), Duration::from_secs(30))
+}
+
+fn heard_by_ebpf(map: &Fdb, key: FdbKey, now: Instant, ktime_ns: u64) -> Option<Instant> {
+    let value = map.value(key).ok()??;
+    let age = Duration::from_nanos(ktime_ns.saturating_sub(value.last_seen_ns));
+    now.checked_sub(age)
+}

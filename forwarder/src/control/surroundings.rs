@@ -1,0 +1,151 @@
+//! What is around the gateway, as far as it decides something: who may not be imitated, where tunnel packets are
+//! addressed to, and how packets to a peer leave.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4},
+    os::fd::{AsFd, BorrowedFd},
+    time::{Duration, Instant},
+};
+
+use common::{ListenerKey, Mac};
+use openvpn::server::Path;
+
+use crate::{
+    host::{
+        self,
+        routes::{OuterPath, Outside},
+    },
+    switch::Port,
+    worker::Outer,
+};
+
+/// As [`Outside::refresh`] wants it.
+const REFRESH: Duration = Duration::from_secs(5);
+
+/// The surroundings of one gateway.
+#[derive(Debug)]
+pub(super) struct Surroundings {
+    outside: Outside,
+    /// Number of the NIC; `None` without an uplink.
+    nic: Option<u32>,
+    /// The wire is a port of the segment.
+    bridge: bool,
+    /// The host port's own address, where it is an interface of its own (underlay).
+    host_port: Option<Mac>,
+    local: Option<Ipv4Addr>,
+    port: u16,
+    next_refresh: Instant,
+}
+
+/// What surroundings are told at birth.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    pub nic: Option<u32>,
+    pub bridge: bool,
+    pub host_port: Option<Mac>,
+    /// `local` and `port` of the server's file.
+    pub local: Option<Ipv4Addr>,
+    pub port: u16,
+}
+
+impl Surroundings {
+    pub fn open(place: Place, now: Instant) -> host::Result<Self> {
+        let uplinks: Vec<u32> = place.nic.into_iter().collect();
+        let Place { nic, bridge, host_port, local, port } = place;
+        let outside = Outside::open(&uplinks)?;
+        Ok(Self { outside, nic, bridge, host_port, local, port, next_refresh: now })
+    }
+
+    pub fn readable(&self) -> BorrowedFd<'_> {
+        self.outside.as_fd()
+    }
+
+    /// Reads the kernel's news; true when something changed.
+    pub fn handle_netlink(&mut self) -> bool {
+        match self.outside.handle_netlink() {
+            Ok(changes) => {
+                tracing::trace!(?changes, "the surroundings changed");
+                !changes.is_empty()
+            }
+            Err(error) => {
+                tracing::warn!("{error}");
+                false
+            }
+        }
+    }
+
+    /// Every few seconds: keeps the neighbours in use alive. True when something changed.
+    pub fn refresh(&mut self, now: Instant) -> bool {
+        if now < self.next_refresh {
+            return false;
+        }
+        self.next_refresh = now + REFRESH;
+        match self.outside.refresh() {
+            Ok(changes) => !changes.is_empty(),
+            Err(error) => {
+                tracing::warn!("{error}");
+                false
+            }
+        }
+    }
+
+    /// The stations no peer may claim: the host's, and the next hops in use.
+    pub fn fixed_stations(&self) -> Vec<(Mac, Port)> {
+        let known = self.outside.known();
+        let own = self.host_port.map(|mac| (mac, Port::Host));
+        let Some(nic) = self.nic.filter(|_| self.bridge) else { return own.into_iter().collect() };
+        let host = known.host_macs(nic);
+        // A router's address that is the host's own (a VRRP address that came over) is the host's.
+        let routers: Vec<Mac> = known.router_macs(nic).difference(&host).copied().collect();
+        let host = host.into_iter().map(|mac| (mac, Port::Host));
+        host.chain(routers.into_iter().map(|mac| (mac, Port::Wire))).chain(own).collect()
+    }
+
+    /// Where tunnel packets are addressed to.
+    pub fn listeners(&self) -> Vec<ListenerKey> {
+        let addresses: Vec<Ipv4Addr> = match self.local {
+            Some(local) => vec![local],
+            None => self.outside.known().addresses().map(|address| address.address).collect(),
+        };
+        let port = self.port.to_be_bytes();
+        let mut keys: Vec<_> = addresses
+            .into_iter()
+            .map(|address| ListenerKey { address: address.octets(), port, reserved: [0; 2] })
+            .collect();
+        keys.sort_by_key(|key| key.address);
+        keys.dedup();
+        keys
+    }
+
+    /// The NIC's hardware address.
+    pub fn nic_mac(&self) -> Option<Mac> {
+        self.outside.known().links().get(&self.nic?)?.mac
+    }
+
+    /// How packets leave for a peer at `path`; `None` where they cannot.
+    pub fn outer(&mut self, path: Path, by_nic: bool) -> Option<Outer> {
+        let (SocketAddr::V4(remote), IpAddr::V4(local)) = (path.remote, path.local) else { return None };
+        let from = SocketAddrV4::new(local, self.port);
+        // Asked for even where packets go by the socket: it makes the next hop one of the protected.
+        let resolved = self.outside.resolve(*remote.ip(), local);
+        match resolved {
+            Ok(OuterPath::Direct(hop)) if by_nic && Some(hop.nic) == self.nic => {
+                let mtu = u16::try_from(hop.mtu).unwrap_or(u16::MAX);
+                return Some(Outer::by_nic(from, remote, hop.source, hop.destination, mtu));
+            }
+            Ok(OuterPath::BySocket(detour)) => {
+                tracing::debug!(%remote, %detour, "packets to the peer go by the socket")
+            }
+            Ok(OuterPath::Direct(_)) => {}
+            Err(error) => tracing::warn!(%remote, "{error}"),
+        }
+        Some(Outer::by_socket(from, remote))
+    }
+
+    /// The peer at `path` is gone.
+    pub fn forget(&mut self, path: Path) {
+        if let (IpAddr::V4(remote), IpAddr::V4(local)) = (path.remote.ip(), path.local) {
+            self.outside.forget(remote, local);
+        }
+    }
+}

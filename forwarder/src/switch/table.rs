@@ -1,0 +1,335 @@
+//! The MAC table: who stands where. The control thread is its one writer; every [`Change`] goes on to the eBPF map
+//! and to the workers' copies.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::{Duration, Instant},
+};
+
+use common::{FdbKey, Mac};
+use openvpn::ids::PeerId;
+
+use super::{Port, Station};
+use crate::drops::Drop;
+
+/// The MAC table. Bounded: by `capacity` in all, by `limit_per_peer` behind each peer.
+#[derive(Debug)]
+pub struct Table {
+    // Ordered, so that what is shown and what is aged has a fixed order.
+    stations: BTreeMap<(u16, u16, Mac), Entry>,
+    behind: HashMap<PeerId, usize>,
+    ageing: Duration,
+    limit_per_peer: usize,
+    capacity: usize,
+    tally: Tally,
+}
+
+/// What happened to learnt stations since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Stations that were new.
+    pub learned: u64,
+    /// Stations that moved to another port.
+    pub moved: u64,
+    /// Stations that were not heard for the ageing time.
+    pub expired: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    station: Station,
+    last_heard: Instant,
+}
+
+/// A station entered, moved (`Some`) or removed (`None`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Which.
+    pub key: FdbKey,
+    /// Where it stands now.
+    pub station: Option<Station>,
+}
+
+/// What hearing a station led to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// It stands where it stood.
+    Refreshed,
+    /// It is new, or has moved.
+    Changed(Change),
+    /// It may not stand there.
+    Refused(Drop),
+}
+
+const fn order(key: FdbKey) -> (u16, u16, Mac) {
+    (key.segment, key.vlan, key.mac)
+}
+
+const fn key_of((segment, vlan, mac): (u16, u16, Mac)) -> FdbKey {
+    FdbKey { segment, vlan, mac, reserved: 0 }
+}
+
+impl Table {
+    /// An empty table. Stations not heard for `ageing` are removed, zero means never.
+    pub fn new(ageing: Duration, limit_per_peer: usize, capacity: usize) -> Self {
+        Self {
+            stations: BTreeMap::new(),
+            behind: HashMap::new(),
+            ageing,
+            limit_per_peer,
+            capacity,
+            tally: Tally::default(),
+        }
+    }
+
+    /// A frame from `key` was heard at `port`.
+    pub fn hear(&mut self, key: FdbKey, port: Port, now: Instant) -> Heard {
+        if self.is_fixed_elsewhere(key, port) {
+            return Heard::Refused(Drop::SourceIsGateway);
+        }
+        let known = self.stations.get_mut(&order(key));
+        if let Some(entry) = known
+            && entry.station.port == port
+        {
+            entry.last_heard = now;
+            return Heard::Refreshed;
+        }
+        if let Err(reason) = self.admit(key, port) {
+            return Heard::Refused(reason);
+        }
+        let seen_before = if self.stations.contains_key(&order(key)) {
+            &mut self.tally.moved
+        } else {
+            &mut self.tally.learned
+        };
+        *seen_before += 1;
+        Heard::Changed(self.enter(key, Station { port, fixed: false }, now))
+    }
+
+    fn is_fixed_elsewhere(&self, key: FdbKey, port: Port) -> bool {
+        // Fixed stations stand in every VLAN under their key in VLAN 0.
+        let entry = self.stations.get(&order(FdbKey { vlan: 0, ..key }));
+        entry.is_some_and(|entry| entry.station.fixed && entry.station.port != port)
+    }
+
+    fn admit(&self, key: FdbKey, port: Port) -> Result<(), Drop> {
+        let behind = |peer| self.behind.get(&peer).copied().unwrap_or(0);
+        match port {
+            Port::Peer(peer) if behind(peer) >= self.limit_per_peer => Err(Drop::MacLimit),
+            _ if self.stations.len() >= self.capacity && !self.stations.contains_key(&order(key)) => {
+                Err(Drop::MacTableFull)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn enter(&mut self, key: FdbKey, station: Station, now: Instant) -> Change {
+        let former = self.stations.insert(order(key), Entry { station, last_heard: now });
+        if let Some(former) = former {
+            self.count(former.station.port, false);
+        }
+        self.count(station.port, true);
+        Change { key, station: Some(station) }
+    }
+
+    fn remove(&mut self, key: FdbKey) -> Option<Change> {
+        let entry = self.stations.remove(&order(key))?;
+        self.count(entry.station.port, false);
+        Some(Change { key, station: None })
+    }
+
+    fn count(&mut self, port: Port, added: bool) {
+        let Port::Peer(peer) = port else { return };
+        let behind = self.behind.entry(peer).or_insert(0);
+        *behind = if added { *behind + 1 } else { behind.saturating_sub(1) };
+        if *behind == 0 {
+            self.behind.remove(&peer);
+        }
+    }
+
+    /// Makes `fixed` exactly the set of fixed stations: new ones are entered over whatever stood there, former ones
+    /// leave the table.
+    pub fn fix(&mut self, fixed: &[(Mac, Port)], now: Instant) -> Vec<Change> {
+        let wanted: HashMap<Mac, Port> = fixed.iter().copied().collect();
+        let is_wanted = |key: FdbKey, port| key.vlan == 0 && wanted.get(&key.mac) == Some(&port);
+        let former: Vec<FdbKey> = self.keys_where(|key, entry| {
+            // A fixed address also ends what was learnt of it under a tag.
+            let learnt = !entry.station.fixed && key.vlan != 0 && wanted.contains_key(&key.mac);
+            learnt || entry.station.fixed && !is_wanted(key, entry.station.port)
+        });
+        let mut changes: Vec<Change> = former.into_iter().filter_map(|key| self.remove(key)).collect();
+        for &(mac, port) in fixed {
+            let (key, station) = (FdbKey::new(0, mac), Station { port, fixed: true });
+            if self.stations.get(&order(key)).is_none_or(|entry| entry.station != station) {
+                changes.push(self.enter(key, station, now));
+            }
+        }
+        changes
+    }
+
+    /// The peer is gone, and so are all stations behind it.
+    pub fn forget_peer(&mut self, peer: PeerId) -> Vec<Change> {
+        let behind = self.keys_where(|_, entry| entry.station.port == Port::Peer(peer));
+        behind.into_iter().filter_map(|key| self.remove(key)).collect()
+    }
+
+    /// Removes what has not been heard for the ageing time. `heard_elsewhere` is asked before: the eBPF programs
+    /// refresh stations on the wire without telling.
+    pub fn age(
+        &mut self,
+        now: Instant,
+        mut heard_elsewhere: impl FnMut(FdbKey) -> Option<Instant>,
+    ) -> Vec<Change> {
+        if self.ageing.is_zero() {
+            return Vec::new();
+        }
+        let is_old = |heard: Instant, ageing| now.saturating_duration_since(heard) >= ageing;
+        let silent =
+            self.keys_where(|_, entry| !entry.station.fixed && is_old(entry.last_heard, self.ageing));
+        let mut changes = Vec::new();
+        for key in silent {
+            match heard_elsewhere(key).filter(|heard| !is_old(*heard, self.ageing)) {
+                Some(heard) => {
+                    self.stations.entry(order(key)).and_modify(|entry| entry.last_heard = heard);
+                }
+                None => {
+                    self.tally.expired += 1;
+                    changes.extend(self.remove(key));
+                }
+            }
+        }
+        changes
+    }
+
+    fn keys_where(&self, mut wanted: impl FnMut(FdbKey, &Entry) -> bool) -> Vec<FdbKey> {
+        let keys = self.stations.iter().map(|(order, entry)| (key_of(*order), entry));
+        keys.filter(|(key, entry)| wanted(*key, entry)).map(|(key, _)| key).collect()
+    }
+
+    /// Where `key` stands.
+    pub fn get(&self, key: FdbKey) -> Option<Station> {
+        self.stations.get(&order(key)).map(|entry| entry.station)
+    }
+
+    /// Every station with when it was last heard, ordered by segment, VLAN and address.
+    pub fn iter(&self) -> impl Iterator<Item = (FdbKey, Station, Instant)> {
+        self.stations.iter().map(|(order, entry)| (key_of(*order), entry.station, entry.last_heard))
+    }
+
+    /// Number of stations.
+    pub fn len(&self) -> usize {
+        self.stations.len()
+    }
+
+    /// True without stations.
+    pub fn is_empty(&self) -> bool {
+        self.stations.is_empty()
+    }
+
+    /// What happened to learnt stations since the start.
+    pub fn tally(&self) -> Tally {
+        self.tally
+    }
+
+    /// Most stations it holds.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// A station not heard for this long is forgotten; zero: never.
+    pub fn ageing(&self) -> Duration {
+        self.ageing
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AGEING: Duration = Duration::from_secs(300);
+    const A: FdbKey = FdbKey::new(0, [2, 0, 0, 0, 0, 1]);
+    const B: FdbKey = FdbKey::new(0, [2, 0, 0, 0, 0, 2]);
+    const C: FdbKey = FdbKey::new(0, [2, 0, 0, 0, 0, 3]);
+
+    fn peer(id: u32) -> Port {
+        Port::Peer(PeerId::new(id).unwrap())
+    }
+
+    fn learnt(port: Port) -> Option<Station> {
+        Some(Station { port, fixed: false })
+    }
+
+    #[test]
+    fn a_station_is_learnt_once_and_followed_when_it_moves() {
+        let (mut table, now) = (Table::new(AGEING, 8, 8), Instant::now());
+        assert_eq!(table.hear(A, peer(1), now), Heard::Changed(Change { key: A, station: learnt(peer(1)) }));
+        assert_eq!(table.hear(A, peer(1), now), Heard::Refreshed);
+        assert_eq!(
+            table.hear(A, Port::Wire, now),
+            Heard::Changed(Change { key: A, station: learnt(Port::Wire) })
+        );
+        assert_eq!(table.len(), 1);
+    }
+
+    #[test]
+    fn a_fixed_station_is_never_claimed_in_any_vlan() {
+        let (mut table, now) = (Table::new(AGEING, 8, 8), Instant::now());
+        table.fix(&[(A.mac, Port::Wire)], now);
+        assert_eq!(table.hear(A, peer(1), now), Heard::Refused(Drop::SourceIsGateway));
+        assert_eq!(table.hear(FdbKey { vlan: 5, ..A }, peer(1), now), Heard::Refused(Drop::SourceIsGateway));
+        assert_eq!(table.hear(A, Port::Wire, now), Heard::Refreshed);
+    }
+
+    #[test]
+    fn fixing_replaces_the_former_set_and_what_was_learnt() {
+        let (mut table, now) = (Table::new(AGEING, 8, 8), Instant::now());
+        table.hear(A, peer(1), now);
+        table.hear(FdbKey { vlan: 5, ..A }, peer(1), now);
+        table.fix(&[(A.mac, Port::Wire)], now);
+        assert_eq!(table.len(), 1);
+        let changes = table.fix(&[(B.mac, Port::Host)], now);
+        assert!(changes.contains(&Change { key: A, station: None }));
+        assert_eq!(table.fix(&[(B.mac, Port::Host)], now), []);
+        assert!(matches!(table.hear(A, peer(1), now), Heard::Changed(_)));
+    }
+
+    #[test]
+    fn a_peer_has_at_most_its_limit_of_stations() {
+        let (mut table, now) = (Table::new(AGEING, 2, 8), Instant::now());
+        table.hear(A, peer(1), now);
+        table.hear(B, peer(1), now);
+        assert_eq!(table.hear(C, peer(1), now), Heard::Refused(Drop::MacLimit));
+        table.hear(A, peer(2), now);
+        assert!(matches!(table.hear(C, peer(1), now), Heard::Changed(_)));
+    }
+
+    #[test]
+    fn a_full_table_takes_moves_but_nothing_new() {
+        let (mut table, now) = (Table::new(AGEING, 8, 1), Instant::now());
+        table.hear(A, peer(1), now);
+        assert_eq!(table.hear(B, Port::Wire, now), Heard::Refused(Drop::MacTableFull));
+        assert!(matches!(table.hear(A, Port::Wire, now), Heard::Changed(_)));
+    }
+
+    #[test]
+    fn silent_stations_age_unless_heard_elsewhere_or_fixed() {
+        let (mut table, now) = (Table::new(AGEING, 8, 8), Instant::now());
+        table.hear(A, peer(1), now);
+        table.hear(B, Port::Wire, now);
+        table.fix(&[(C.mac, Port::Host)], now);
+        let later = now + AGEING;
+        assert_eq!(table.age(later - Duration::from_secs(1), |_| None), []);
+        let gone = table.age(later, |key| (key == B).then_some(later - Duration::from_secs(9)));
+        assert_eq!(gone, [Change { key: A, station: None }]);
+        assert_eq!(table.len(), 2);
+    }
+
+    #[test]
+    fn a_gone_peer_takes_its_stations_along() {
+        let (mut table, now) = (Table::new(AGEING, 1, 8), Instant::now());
+        table.hear(A, peer(1), now);
+        table.hear(B, peer(2), now);
+        assert_eq!(table.forget_peer(PeerId::new(1).unwrap()), [Change { key: A, station: None }]);
+        assert!(matches!(table.hear(C, peer(1), now), Heard::Changed(_)));
+    }
+}

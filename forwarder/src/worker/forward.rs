@@ -1,0 +1,176 @@
+//! Frames to ports: learn where the source stands, decide where the frame goes, sort it into the list for that.
+
+use std::time::Instant;
+
+use openvpn::ids::PeerId;
+
+use super::{Arrival, Handover, Notice, Worker};
+use crate::{
+    drops::Drop,
+    ports::{Frame, Port},
+    switch::{Decision, Flood, Header, Ingress, Lookup, Port as Place},
+};
+
+impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
+    pub(super) fn switch(&mut self, now: Instant) {
+        let mut inner = std::mem::take(&mut self.batch.inner);
+        for (ingress, frame) in inner.drain(..) {
+            self.switch_one(ingress, frame, now);
+        }
+        self.batch.inner = inner;
+    }
+
+    fn switch_one(&mut self, ingress: Ingress, frame: Frame, now: Instant) {
+        let decision = self.admit(ingress, &frame, now).map(|header| {
+            if let Some(reason) = self.settings.segment.withheld(ingress, &header) {
+                self.counters.drops.count(reason);
+            }
+            self.settings.segment.decide(&self.fdb, ingress, &header)
+        });
+        match decision.unwrap_or_else(Decision::Drop) {
+            Decision::To(Place::Peer(peer_id)) => self.to_peer(peer_id, frame),
+            Decision::To(Place::Wire) => self.batch.to_nic.push(frame),
+            Decision::To(Place::Host) => self.to_host(frame),
+            Decision::Flood(flood) => {
+                self.share_flood(ingress, flood, &frame);
+                self.batch.flooded.push((ingress, flood, frame));
+            }
+            Decision::Drop(reason) => self.drop_frame(frame, reason),
+        }
+    }
+
+    /// The frame's header, if it may pass. Learns its source.
+    fn admit(&mut self, ingress: Ingress, frame: &Frame, now: Instant) -> Result<Header, Drop> {
+        if frame.len() > self.settings.max_frame {
+            return Err(Drop::FrameMalformed);
+        }
+        let header = Header::parse(self.frames.bytes(frame)).ok_or(Drop::FrameMalformed)?;
+        if !header.has_valid_source() {
+            return Err(Drop::SourceInvalid);
+        }
+        match ingress {
+            Ingress::Peer(peer_id) => self.learn(Place::Peer(peer_id), &header, now)?,
+            // A wire frame with the host's or a next hop's source is a loop or a twin on the LAN, not ours to judge.
+            Ingress::Wire => _ = self.learn(Place::Wire, &header, now),
+            // Sources on the host are fixed; those on the wire are reported by TC.
+            Ingress::Host => {}
+        }
+        Ok(header)
+    }
+
+    fn learn(&mut self, port: Place, header: &Header, now: Instant) -> Result<(), Drop> {
+        let key = header.source_key();
+        let stale_before = now.checked_sub(self.settings.report_interval);
+        match self.fdb.hear(key, port, stale_before) {
+            Lookup::Agrees => Ok(()),
+            Lookup::Protected => Err(Drop::SourceIsGateway),
+            Lookup::AgreesUnreported => {
+                if self.mailbox.tell(Notice::Heard(key, port)) {
+                    self.fdb.reported(key, now);
+                }
+                Ok(())
+            }
+            Lookup::Differs => {
+                self.within_mac_limit(port)?;
+                if self.mailbox.tell(Notice::Heard(key, port)) {
+                    let former = self.fdb.get(key).map(|station| station.port);
+                    self.fdb.anticipate(key, port, now);
+                    self.count_station(former, Some(port));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn within_mac_limit(&mut self, port: Place) -> Result<(), Drop> {
+        let Place::Peer(peer_id) = port else { return Ok(()) };
+        match self.peers.get_mut(peer_id) {
+            Some(peer) if peer.macs >= peer.mac_limit => Err(Drop::MacLimit),
+            _ => Ok(()),
+        }
+    }
+
+    fn to_peer(&mut self, peer_id: PeerId, frame: Frame) {
+        if self.handovers.is_mine(peer_id) {
+            self.batch.to_peer.push((peer_id, frame));
+            return;
+        }
+        let bytes = Box::from(self.frames.bytes(&frame));
+        let owner = self.handovers.owner(peer_id);
+        self.hand_over(owner, Handover::ToPeer(peer_id, bytes));
+        self.frames.put(frame);
+    }
+
+    fn to_host(&mut self, frame: Frame) {
+        if self.ports.host.is_some() {
+            self.batch.to_host.push(frame);
+            return;
+        }
+        let bytes = Box::from(self.frames.bytes(&frame));
+        self.hand_over(HOST_PORT_OWNER, Handover::ToHost(bytes));
+        self.frames.put(frame);
+    }
+
+    pub(super) fn hand_over(&mut self, worker: usize, handover: Handover) {
+        if !self.handovers.push(worker, handover) {
+            self.counters.drops.count(Drop::HandoverFull);
+        }
+    }
+
+    pub(super) fn drop_frame(&mut self, frame: Frame, reason: Drop) {
+        self.counters.drops.count(reason);
+        self.frames.put(frame);
+    }
+
+    /// Takes what other workers handed over into this turn's lists. Returns how many.
+    pub(super) fn accept_handovers(&mut self, _now: Instant) -> usize {
+        let mut accepted = 0;
+        while accepted < crate::ports::BATCH
+            && let Some(handover) = self.handovers.pop()
+        {
+            accepted += 1;
+            self.accept(handover);
+        }
+        accepted
+    }
+
+    fn accept(&mut self, handover: Handover) {
+        let Some(frame) = self.copy_in(handover.bytes()) else {
+            self.counters.drops.count(Drop::NoFreeFrame);
+            return;
+        };
+        match handover {
+            Handover::Packet(_) => self.batch.packets.push((Arrival::Xdp, frame)),
+            Handover::ToPeer(peer_id, _) => self.batch.to_peer.push((peer_id, frame)),
+            Handover::Flooded(ingress, flood, _) => self.batch.flooded.push((ingress, flood, frame)),
+            Handover::ToHost(_) => self.to_host(frame),
+        }
+    }
+
+    /// A fresh frame with `bytes` in it.
+    pub(super) fn copy_in(&mut self, bytes: &[u8]) -> Option<Frame> {
+        if bytes.len() > self.frames.capacity() {
+            return None;
+        }
+        let mut frame = self.frames.take()?;
+        self.frames.room(&mut frame)[..bytes.len()].copy_from_slice(bytes);
+        self.frames.set_len(&mut frame, bytes.len());
+        Some(frame)
+    }
+
+    /// Gives the other workers a flooded frame for their peers, and the host port's owner the host's copy.
+    pub(super) fn share_flood(&mut self, ingress: Ingress, flood: Flood, frame: &Frame) {
+        let others = Flood { peers: flood.peers, wire: false, host: false };
+        for other in self.handovers.others() {
+            let host = flood.host && other == HOST_PORT_OWNER;
+            let share = Flood { host, ..others };
+            if share.peers || share.host {
+                let bytes = Box::from(self.frames.bytes(frame));
+                self.hand_over(other, Handover::Flooded(ingress, share, bytes));
+            }
+        }
+    }
+}
+
+/// Worker 0 has the host port.
+const HOST_PORT_OWNER: usize = 0;

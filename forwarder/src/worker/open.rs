@@ -1,0 +1,121 @@
+//! Tunnel packets to frames: find the peer, authenticate, decrypt into a fresh frame.
+
+use std::{sync::atomic::Ordering::Relaxed, time::Instant};
+
+use openvpn::{
+    data::{OpenError, Opened},
+    ids::PeerId,
+};
+
+use super::{
+    Arrival, Handover, Notice, Worker,
+    counters::add,
+    outer::{self, Arrived},
+    peers::Peer,
+};
+use crate::{
+    drops::Drop,
+    ports::{Frame, Port},
+    switch::Ingress,
+};
+
+impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
+    pub(super) fn open(&mut self, now: Instant) {
+        let mut packets = std::mem::take(&mut self.batch.packets);
+        for (arrival, packet) in packets.drain(..) {
+            if let Err(reason) = self.open_one(arrival, &packet, now) {
+                self.counters.drops.count(reason);
+            }
+            self.frames.put(packet);
+        }
+        self.batch.packets = packets;
+    }
+
+    fn open_one(&mut self, arrival: Arrival, packet: &Frame, now: Instant) -> Result<(), Drop> {
+        let bytes = self.frames.bytes(packet);
+        let arrived = outer::parse(bytes).ok_or(Drop::TunnelMalformed)?;
+        let payload = bytes.get(arrived.payload.clone()).ok_or(Drop::TunnelMalformed)?;
+        let peer_id = peer_id(payload).ok_or(Drop::TunnelMalformed)?;
+        if !self.handovers.is_mine(peer_id) {
+            return self.hand_over_packet(peer_id, packet);
+        }
+        let plain = self.frames.take().ok_or(Drop::NoFreeFrame)?;
+        match self.open_into(arrival, peer_id, packet, &arrived, plain, now) {
+            Ok(()) => Ok(()),
+            Err((reason, plain)) => {
+                self.frames.put(plain);
+                Err(reason)
+            }
+        }
+    }
+
+    fn open_into(
+        &mut self,
+        arrival: Arrival,
+        peer_id: PeerId,
+        packet: &Frame,
+        arrived: &Arrived,
+        mut plain: Frame,
+        now: Instant,
+    ) -> Result<(), (Drop, Frame)> {
+        let Some(peer) = self.peers.get_mut(peer_id) else { return Err((Drop::PeerUnknown, plain)) };
+        let payload = &self.frames.bytes(packet)[arrived.payload.clone()];
+        let opened = match peer.channel.open(payload, self.frames.room(&mut plain)) {
+            Ok(opened) => opened,
+            Err(error) => return Err((reason(error), plain)),
+        };
+        peer.count_received(arrival, payload.len(), opened, self.clock.millis(now));
+        let notices = [
+            (peer.path != arrived.path).then_some(Notice::Floated(peer_id, arrived.path)),
+            peer.channel.take_rekey_request().then_some(Notice::RekeyDue(peer_id)),
+            (opened == Opened::Exit).then_some(Notice::Exit(peer_id)),
+        ];
+        for notice in notices.into_iter().flatten() {
+            self.mailbox.tell(notice);
+        }
+        match opened {
+            Opened::Frame { len } => {
+                self.frames.set_len(&mut plain, len);
+                self.batch.inner.push((Ingress::Peer(peer_id), plain));
+            }
+            Opened::Ping | Opened::Exit | Opened::Occ => self.frames.put(plain),
+        }
+        Ok(())
+    }
+
+    fn hand_over_packet(&mut self, peer_id: PeerId, packet: &Frame) -> Result<(), Drop> {
+        let bytes = Box::from(self.frames.bytes(packet));
+        let owner = self.handovers.owner(peer_id);
+        if self.handovers.push(owner, Handover::Packet(bytes)) { Ok(()) } else { Err(Drop::HandoverFull) }
+    }
+}
+
+impl Peer {
+    fn count_received(&self, arrival: Arrival, bytes: usize, opened: Opened, now_ms: u64) {
+        let way = match arrival {
+            Arrival::Xdp => &self.counters.rx_frames_xdp,
+            Arrival::Socket => &self.counters.rx_frames_socket,
+        };
+        add(way, 1);
+        add(&self.counters.rx_bytes, bytes);
+        add(&self.counters.rx_frames, usize::from(matches!(opened, Opened::Frame { .. })));
+        self.counters.last_rx_ms.store(now_ms, Relaxed);
+    }
+}
+
+/// The peer id of a DATA_V2 packet. Source: brief A.10.
+fn peer_id(payload: &[u8]) -> Option<PeerId> {
+    let [_, a, b, c, ..] = *payload else { return None };
+    PeerId::new(u32::from_be_bytes([0, a, b, c]))
+}
+
+fn reason(error: OpenError) -> Drop {
+    match error {
+        OpenError::Malformed => Drop::TunnelMalformed,
+        OpenError::KeyUnknown => Drop::KeyUnknown,
+        OpenError::AuthenticationFailed => Drop::AuthenticationFailed,
+        OpenError::Replayed => Drop::Replayed,
+        OpenError::PlaintextMalformed => Drop::PlaintextMalformed,
+        OpenError::TooLong => Drop::FrameMalformed,
+    }
+}

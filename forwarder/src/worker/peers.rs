@@ -1,0 +1,66 @@
+//! The peers one worker owns.
+
+use std::sync::Arc;
+
+use openvpn::{data::DataChannel, ids::PeerId, server::Path};
+
+use super::{NewPeer, Outer, PeerCounters};
+
+/// A peer as its worker knows it.
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub channel: DataChannel,
+    pub path: Path,
+    pub outer: Option<Box<Outer>>,
+    pub counters: Arc<PeerCounters>,
+    /// Most stations behind it, and how many there are by this worker's copy of the MAC table.
+    pub mac_limit: usize,
+    pub macs: usize,
+}
+
+/// The peers of one worker, by number. Bounded by `max-clients`, which bounds the numbers.
+#[derive(Debug, Default)]
+pub struct Peers {
+    by_id: Vec<Option<Box<Peer>>>,
+    /// The numbers in use, for floods.
+    present: Vec<PeerId>,
+}
+
+impl Peers {
+    pub(super) fn add(&mut self, new: NewPeer) {
+        let index = new.peer_id.index();
+        if self.by_id.len() <= index {
+            self.by_id.resize_with(index + 1, || None);
+        }
+        let peer = Peer {
+            channel: new.channel,
+            path: new.path,
+            outer: None,
+            counters: new.counters,
+            mac_limit: new.mac_limit,
+            macs: 0,
+        };
+        if self.by_id[index].replace(Box::new(peer)).is_none() {
+            self.present.push(new.peer_id);
+        }
+    }
+
+    pub(super) fn remove(&mut self, peer_id: PeerId) {
+        if self.by_id.get_mut(peer_id.index()).and_then(Option::take).is_some() {
+            self.present.retain(|present| *present != peer_id);
+        }
+    }
+
+    pub(super) fn get_mut(&mut self, peer_id: PeerId) -> Option<&mut Peer> {
+        self.by_id.get_mut(peer_id.index())?.as_deref_mut()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.present.len()
+    }
+
+    /// The `at`-th peer present, in no particular order.
+    pub(super) fn nth(&self, at: usize) -> Option<PeerId> {
+        self.present.get(at).copied()
+    }
+}

@@ -1,0 +1,44 @@
+//! The thread around the turns: it turns while there is work, and sleeps while there is none.
+
+use std::{
+    os::fd::BorrowedFd,
+    time::{Duration, Instant},
+};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::Worker;
+use crate::ports::Port;
+
+/// An upper bound on sleep, against a wake-up lost by a driver. Costs nothing at once a second.
+const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+
+impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
+    /// Turns until told to stop, then sends what is left.
+    #[expect(clippy::disallowed_methods, reason = "the worker's clock is read here, once a turn")]
+    pub fn run(mut self) {
+        while !self.stopped {
+            if self.turn(Instant::now()) == 0 && !self.stopped {
+                self.sleep();
+            }
+        }
+        self.turn(Instant::now());
+    }
+
+    /// Sleeps until a port has something or the bell rings.
+    fn sleep(&self) {
+        let host = self.ports.host.as_ref().and_then(Port::readable);
+        let ports = [self.ports.nic.readable(), self.ports.tunnel.readable(), host];
+        let bell = self.mailbox.readable();
+        let watched = ports.into_iter().flatten().chain([bell]);
+        let mut watched: Vec<PollFd<'_>> = watched.map(watch).collect();
+        let timeout = PollTimeout::try_from(LONGEST_SLEEP).unwrap_or(PollTimeout::MAX);
+        // An interrupted or failed poll is a short sleep: the next turn looks at everything anyway.
+        let _ = poll(&mut watched, timeout);
+        self.mailbox.quiet();
+    }
+}
+
+fn watch(fd: BorrowedFd<'_>) -> PollFd<'_> {
+    PollFd::new(fd, PollFlags::POLLIN)
+}

@@ -1,0 +1,401 @@
+//! The whole data path over plain memory: what goes in at one port comes out at the right others.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4},
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::{Duration, Instant},
+};
+
+use common::{FdbKey, Mac};
+use crossbeam::channel::Receiver;
+use mio::{Poll, Token, Waker};
+use openvpn::{
+    data::{Cipher, DataChannel, DataKeys, Framing, Opened, Role},
+    ids::{KeyId, PeerId},
+    server::Path,
+};
+
+use super::*;
+use crate::{
+    drops::Drop,
+    ports::memory::{MemoryPort, wire},
+    switch::{Change, Port as Place, Station},
+};
+
+const NIC: Mac = [2, 0, 0, 0, 0, 5];
+const ROUTER: Mac = [2, 0, 0, 0, 0, 1];
+const ON_WIRE: Mac = [2, 0, 0, 0, 0, 0x20];
+const NOBODY: Mac = [2, 0, 0, 0, 0, 0x99];
+const BROADCAST: Mac = [0xff; 6];
+const GATEWAY: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 10, 21, 5), 443);
+const FRAMES: usize = 1024;
+const CAPACITY: usize = 1792;
+
+type TestWorker = Worker<MemoryPort, MemoryPort, MemoryPort>;
+
+/// One worker with the far ends of its ports.
+struct Rig {
+    worker: TestWorker,
+    nic: MemoryPort,
+    tunnel: MemoryPort,
+    host: Option<MemoryPort>,
+    post: Post,
+    counters: Arc<WorkerCounters>,
+}
+
+/// Several workers that hand over to each other, and what they tell the control thread.
+struct Gateway {
+    rigs: Vec<Rig>,
+    notices: Receiver<Notice>,
+    now: Instant,
+    _poll: Poll,
+}
+
+/// A client: the other end of a peer's data channel.
+struct Client {
+    peer_id: PeerId,
+    channel: DataChannel,
+    counters: Arc<PeerCounters>,
+    mac: Mac,
+}
+
+fn frame(destination: Mac, source: Mac, payload: &[u8]) -> Vec<u8> {
+    [&destination[..], &source, &[0x88, 0xb5], payload].concat()
+}
+
+impl Gateway {
+    fn new(workers: usize) -> Self {
+        let segment = Segment { wire: true, peer_to_peer: true };
+        let poll = Poll::new().unwrap();
+        let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
+        let (sender, notices) = crossbeam::channel::bounded(64);
+        let mailboxes: Vec<_> =
+            (0..workers).map(|_| Mailbox::new(sender.clone(), Arc::clone(&waker)).unwrap()).collect();
+        let bells: Vec<_> = mailboxes.iter().map(|(_, mailbox)| Arc::clone(mailbox.bell())).collect();
+        let now = Instant::now();
+        let rigs = mailboxes
+            .into_iter()
+            .zip(Handovers::between(&bells))
+            .enumerate()
+            .map(|(index, ((post, mailbox), handovers))| {
+                Rig::new(index, segment, post, mailbox, handovers, now)
+            })
+            .collect();
+        Self { rigs, notices, now, _poll: poll }
+    }
+
+    /// Connects a client whose packets leave by the NIC.
+    fn connect(&mut self, peer_id: u32) -> Client {
+        let peer_id = PeerId::new(peer_id).unwrap();
+        let keys = |role| DataKeys::new(Cipher::Aes256Gcm, role, &[7; 256]);
+        let counters = Arc::new(PeerCounters::default());
+        let path = path(peer_id);
+        let new = NewPeer {
+            peer_id,
+            channel: DataChannel::new(peer_id, Framing::V2, CAPACITY),
+            path,
+            counters: Arc::clone(&counters),
+            mac_limit: 4,
+        };
+        let SocketAddr::V4(remote) = path.remote else { unreachable!() };
+        let outer = Outer::by_nic(GATEWAY, remote, NIC, ROUTER, 1500);
+        let owner = peer_id.index() % self.rigs.len();
+        for command in [
+            Command::AddPeer(Box::new(new)),
+            Command::InstallKey(peer_id, KeyId::FIRST, Box::new(keys(Role::Server))),
+            Command::SendWith(peer_id, KeyId::FIRST),
+            Command::SetOuter(peer_id, path, Some(Box::new(outer))),
+        ] {
+            self.rigs[owner].post.send(command);
+        }
+        let mut channel = DataChannel::new(peer_id, Framing::V2, CAPACITY);
+        channel.install(KeyId::FIRST, keys(Role::Client));
+        channel.send_with(KeyId::FIRST);
+        Client { peer_id, channel, counters, mac: [2, 0, 0, 0, 1, peer_id.value() as u8] }
+    }
+
+    fn station(&self, mac: Mac, port: Place, fixed: bool) {
+        let station = Some(Station { port, fixed });
+        for rig in &self.rigs {
+            rig.post.send(Command::Station(Change { key: FdbKey::new(0, mac), station }));
+        }
+    }
+
+    fn turn(&mut self) {
+        // Twice, so that what was handed over is done as well.
+        for _ in 0..2 {
+            for rig in &mut self.rigs {
+                rig.worker.turn(self.now);
+            }
+        }
+    }
+
+    fn drops(&self, reason: Drop) -> u64 {
+        self.rigs.iter().map(|rig| rig.counters.drops.get(reason)).sum()
+    }
+
+    fn all_drops(&self) -> u64 {
+        Drop::ALL.iter().map(|reason| self.drops(*reason)).sum()
+    }
+
+    /// Everything that left for the client, opened.
+    fn received_by(&self, client: &mut Client) -> Vec<Vec<u8>> {
+        let owner = &self.rigs[client.peer_id.index() % self.rigs.len()];
+        let packets = std::iter::from_fn(|| owner.nic.next().or_else(|| owner.tunnel.next()));
+        packets.filter_map(|packet| client.open(&packet)).collect()
+    }
+}
+
+impl Rig {
+    fn new(
+        index: usize,
+        segment: Segment,
+        post: Post,
+        mailbox: Mailbox,
+        handovers: Handovers,
+        now: Instant,
+    ) -> Self {
+        let counters = Arc::new(WorkerCounters::default());
+        let [(nic, far_nic), (tunnel, far_tunnel), (host, far_host)] =
+            std::array::from_fn(|_| wire(256, &counters.drops));
+        let owns_host = index == 0;
+        let settings = Settings {
+            index,
+            segment,
+            nic_mac: NIC,
+            max_frame: 1518,
+            finish_checksums: false,
+            report_interval: Duration::from_secs(30),
+        };
+        let ports = Ports { nic, tunnel, host: owns_host.then_some(host) };
+        let frames = Frames::in_memory(FRAMES, CAPACITY);
+        let worker =
+            Worker::new(settings, ports, frames, mailbox, handovers, Arc::clone(&counters), Clock::new(now));
+        Self { worker, nic: far_nic, tunnel: far_tunnel, host: owns_host.then_some(far_host), post, counters }
+    }
+}
+
+impl Client {
+    /// The tunnel packet with `frame` in it, as the NIC receives it.
+    fn seal(&mut self, frame: &[u8]) -> Vec<u8> {
+        let mut packet = vec![0; outer::OUTER_HEADER + frame.len() + 26];
+        let sealed = self.channel.seal(frame, &mut packet[outer::OUTER_HEADER..]).unwrap();
+        packet.truncate(outer::OUTER_HEADER + sealed);
+        let SocketAddr::V4(remote) = path(self.peer_id).remote else { unreachable!() };
+        Outer::by_nic(remote, GATEWAY, ROUTER, NIC, 9000).write(&mut packet, 0);
+        packet
+    }
+
+    fn open(&mut self, packet: &[u8]) -> Option<Vec<u8>> {
+        let arrived = outer::parse(packet)?;
+        (arrived.path.local == path(self.peer_id).remote.ip()).then_some(())?;
+        let mut plain = vec![0; CAPACITY];
+        match self.channel.open(&packet[arrived.payload], &mut plain) {
+            Ok(Opened::Frame { len }) => Some(plain[..len].to_vec()),
+            _ => None,
+        }
+    }
+}
+
+fn path(peer_id: PeerId) -> Path {
+    let host = u8::try_from(peer_id.value() + 1).unwrap();
+    let remote = SocketAddr::from((Ipv4Addr::new(198, 51, 100, host), 40_000));
+    Path { remote, local: IpAddr::V4(*GATEWAY.ip()) }
+}
+
+#[test]
+fn a_frame_for_a_station_on_the_wire_leaves_by_the_nic_alone() {
+    let mut gateway = Gateway::new(1);
+    let (mut a, mut b) = (gateway.connect(0), gateway.connect(1));
+    gateway.station(ON_WIRE, Place::Wire, false);
+    let sent = frame(ON_WIRE, a.mac, b"hello");
+    gateway.rigs[0].nic.send(&a.seal(&sent));
+    gateway.turn();
+    assert_eq!(gateway.rigs[0].nic.next(), Some(sent));
+    assert_eq!(gateway.received_by(&mut b), Vec::<Vec<u8>>::new());
+    assert_eq!(a.counters.rx_frames_xdp.load(Relaxed), 1);
+    assert_eq!(gateway.all_drops(), 0);
+}
+
+#[test]
+fn a_wire_frame_for_a_peer_is_sealed_for_it() {
+    let mut gateway = Gateway::new(1);
+    let mut a = gateway.connect(0);
+    gateway.station(a.mac, Place::Peer(a.peer_id), false);
+    let sent = frame(a.mac, ON_WIRE, &[3; 1000]);
+    gateway.rigs[0].nic.send(&sent);
+    gateway.turn();
+    assert_eq!(gateway.received_by(&mut a), [sent]);
+    assert_eq!(
+        gateway.notices.try_iter().collect::<Vec<_>>(),
+        [Notice::Heard(FdbKey::new(0, ON_WIRE), Place::Wire)]
+    );
+}
+
+#[test]
+fn the_first_frames_answer_finds_its_way_without_the_control_thread() {
+    let mut gateway = Gateway::new(1);
+    let (mut a, mut b, mut c) = (gateway.connect(0), gateway.connect(1), gateway.connect(2));
+    let question = frame(BROADCAST, a.mac, b"who?");
+    gateway.rigs[0].nic.send(&a.seal(&question));
+    gateway.turn();
+    assert_eq!(gateway.rigs[0].host.as_ref().unwrap().next(), Some(question.clone()));
+    // Both peers' packets and the wire's copy left by the same queue.
+    let left: Vec<_> = std::iter::from_fn(|| gateway.rigs[0].nic.next()).collect();
+    assert!(left.contains(&question));
+    assert_eq!(left.iter().filter_map(|packet| b.open(packet)).collect::<Vec<_>>(), [question.clone()]);
+    assert_eq!(left.iter().filter_map(|packet| c.open(packet)).collect::<Vec<_>>(), [question]);
+
+    let answer = frame(a.mac, b.mac, b"me!");
+    gateway.rigs[0].nic.send(&b.seal(&answer));
+    gateway.turn();
+    assert_eq!(gateway.received_by(&mut a), [answer]);
+    assert_eq!(gateway.received_by(&mut c), Vec::<Vec<u8>>::new());
+}
+
+#[test]
+fn a_full_size_frame_leaves_by_the_socket_and_comes_by_it() {
+    let mut gateway = Gateway::new(1);
+    let (mut a, mut b) = (gateway.connect(0), gateway.connect(1));
+    gateway.station(b.mac, Place::Peer(b.peer_id), false);
+    let sent = frame(b.mac, a.mac, &[5; 1500]);
+    gateway.rigs[0].tunnel.send(&a.seal(&sent));
+    gateway.turn();
+    assert_eq!(gateway.rigs[0].nic.waiting(), 0);
+    assert_eq!(gateway.rigs[0].tunnel.waiting(), 1);
+    assert_eq!(gateway.received_by(&mut b), [sent]);
+    assert_eq!(a.counters.rx_frames_socket.load(Relaxed), 1);
+}
+
+#[test]
+fn a_peer_with_the_routers_address_disturbs_nobody() {
+    let mut gateway = Gateway::new(1);
+    let mut a = gateway.connect(0);
+    gateway.station(ROUTER, Place::Wire, true);
+    for tag in [&[][..], &[0x81, 0x00, 0x00, 0x07]] {
+        let sent = [&BROADCAST[..], &ROUTER, tag, &[0x08, 0x06], &[0; 46]].concat();
+        gateway.rigs[0].nic.send(&a.seal(&sent));
+    }
+    gateway.turn();
+    assert_eq!(gateway.rigs[0].nic.next(), None);
+    assert_eq!(gateway.drops(Drop::SourceIsGateway), 2);
+    assert_eq!(gateway.notices.try_recv().ok(), None);
+}
+
+#[test]
+fn stations_behind_a_peer_are_limited() {
+    let mut gateway = Gateway::new(1);
+    let mut a = gateway.connect(0);
+    for last in 0..6 {
+        gateway.rigs[0].nic.send(&a.seal(&frame(NOBODY, [2, 0, 0, 0, 9, last], b"x")));
+    }
+    gateway.turn();
+    assert_eq!(gateway.drops(Drop::MacLimit), 2);
+    assert_eq!(std::iter::from_fn(|| gateway.rigs[0].nic.next()).count(), 4);
+}
+
+#[test]
+fn replayed_forged_and_unknown_packets_are_counted_and_lost() {
+    let mut gateway = Gateway::new(1);
+    let mut a = gateway.connect(0);
+    let packet = a.seal(&frame(BROADCAST, a.mac, b"once"));
+    let mut forged = packet.clone();
+    *forged.last_mut().unwrap() ^= 1;
+    let mut of_nobody = packet.clone();
+    of_nobody[outer::OUTER_HEADER + 3] = 77;
+    for sent in [&forged, &packet, &packet, &of_nobody, &packet[..50].to_vec()] {
+        gateway.rigs[0].nic.send(sent);
+    }
+    gateway.turn();
+    assert_eq!(gateway.rigs[0].host.as_ref().unwrap().waiting(), 1);
+    for reason in [Drop::AuthenticationFailed, Drop::Replayed, Drop::PeerUnknown, Drop::TunnelMalformed] {
+        assert_eq!(gateway.drops(reason), 1, "{}", reason.name());
+    }
+}
+
+#[test]
+fn a_bpdu_of_a_peer_reaches_peers_and_never_the_wire_or_the_host() {
+    let mut gateway = Gateway::new(1);
+    let (mut a, mut b) = (gateway.connect(0), gateway.connect(1));
+    let sent = frame([0x01, 0x80, 0xc2, 0, 0, 0], a.mac, b"bpdu");
+    gateway.rigs[0].nic.send(&a.seal(&sent));
+    gateway.turn();
+    assert_eq!(gateway.received_by(&mut b), [sent]);
+    assert_eq!(gateway.rigs[0].host.as_ref().unwrap().waiting(), 0);
+    assert_eq!(gateway.drops(Drop::LinkLocalGroup), 1);
+}
+
+#[test]
+fn two_workers_hand_over_what_is_the_others() {
+    let mut gateway = Gateway::new(2);
+    let (mut a, mut b) = (gateway.connect(0), gateway.connect(1));
+    gateway.station(b.mac, Place::Peer(b.peer_id), false);
+    // A's packet arrives at the queue of the worker that owns B.
+    let sent = frame(b.mac, a.mac, b"across");
+    gateway.rigs[1].nic.send(&a.seal(&sent));
+    gateway.turn();
+    assert_eq!(gateway.received_by(&mut b), [sent]);
+}
+
+#[test]
+fn a_flood_crosses_workers_once() {
+    let mut gateway = Gateway::new(2);
+    let (mut a, mut b) = (gateway.connect(0), gateway.connect(1));
+    let sent = frame(BROADCAST, b.mac, b"all");
+    gateway.rigs[1].nic.send(&b.seal(&sent));
+    for _ in 0..4 {
+        gateway.turn();
+    }
+    assert_eq!(gateway.received_by(&mut a), [sent.clone()]);
+    assert_eq!(gateway.rigs[0].host.as_ref().unwrap().next(), Some(sent.clone()));
+    assert_eq!(gateway.rigs[0].host.as_ref().unwrap().next(), None);
+    assert_eq!(gateway.rigs[1].nic.next(), Some(sent));
+    assert_eq!(gateway.rigs[1].nic.next(), None);
+}
+
+#[test]
+fn a_removed_peer_gets_nothing_more() {
+    let mut gateway = Gateway::new(1);
+    let mut a = gateway.connect(0);
+    gateway.station(a.mac, Place::Peer(a.peer_id), false);
+    gateway.turn();
+    gateway.rigs[0].post.send(Command::RemovePeer(a.peer_id));
+    gateway.rigs[0].nic.send(&frame(a.mac, ON_WIRE, b"late"));
+    gateway.rigs[0].nic.send(&a.seal(&frame(ON_WIRE, a.mac, b"late")));
+    gateway.turn();
+    assert_eq!(gateway.rigs[0].nic.next(), None);
+    assert_eq!(gateway.drops(Drop::PeerUnknown), 2);
+}
+
+#[test]
+fn overload_loses_frames_by_name_and_never_memory() {
+    let mut gateway = Gateway::new(1);
+    let mut clients: Vec<_> = (0..200).map(|id| gateway.connect(id)).collect();
+    for _ in 0..20 {
+        let sent = frame(BROADCAST, clients[0].mac, &[1; 100]);
+        gateway.rigs[0].nic.send(&clients[0].seal(&sent));
+    }
+    gateway.turn();
+    let left = std::iter::from_fn(|| gateway.rigs[0].nic.next()).count() as u64;
+    assert_eq!(left + gateway.all_drops(), 20 * 200);
+    assert_eq!(gateway.rigs[0].worker.frames.free(), FRAMES);
+}
+
+#[test]
+fn a_peer_that_speaks_from_elsewhere_is_reported_after_it_authenticated() {
+    let mut gateway = Gateway::new(1);
+    let mut a = gateway.connect(0);
+    let mut moved = a.seal(&frame(BROADCAST, a.mac, b"moved"));
+    moved[29] = 200;
+    let mut forged = moved.clone();
+    *forged.last_mut().unwrap() ^= 1;
+    gateway.rigs[0].nic.send(&forged);
+    gateway.turn();
+    assert_eq!(gateway.notices.try_recv().ok(), None);
+    gateway.rigs[0].nic.send(&moved);
+    gateway.turn();
+    let notices: Vec<_> = gateway.notices.try_iter().collect();
+    assert!(
+        notices.iter().any(|notice| matches!(notice, Notice::Floated(peer_id, _) if *peer_id == a.peer_id))
+    );
+}

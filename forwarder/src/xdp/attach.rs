@@ -1,0 +1,285 @@
+//! Attaching the programs to the NIC and the host port, and what comes of it.
+
+use aya::programs::{
+    LinkOrder, ProgramError, SchedClassifier, TcAttachType, Xdp, XdpMode,
+    links::FdLink,
+    tc::{self, SchedClassifierLink, TcAttachOptions, TcError},
+    xdp::XdpLink,
+};
+use common::names;
+use nix::libc;
+
+use super::{
+    interface,
+    programs::Programs,
+    refusal::{AttachError, MTU_NATIVE, chain, os_error},
+};
+
+/// Where the programs go.
+#[derive(Clone, Copy, Debug)]
+pub struct Uplink<'a> {
+    /// Name of the NIC.
+    pub nic: &'a str,
+    /// XDP on the NIC; `None` with `--datapath socket`.
+    pub xdp: Option<XdpChoice>,
+    /// Name of the host port in bridge mode, where TC joins the two; `None` in underlay mode.
+    pub host_port: Option<&'a str>,
+}
+
+/// Which XDP is wanted: `--xdp`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum XdpChoice {
+    /// Native, else generic.
+    #[default]
+    Auto,
+    /// In the driver.
+    Native,
+    /// In the kernel's stack, with any driver.
+    Generic,
+}
+
+/// Which XDP was got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum XdpGot {
+    /// In the driver.
+    Native,
+    /// In the kernel's stack.
+    Generic,
+}
+
+impl XdpGot {
+    /// As `trestle status` says it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Generic => "generic",
+        }
+    }
+
+    const fn mode(self) -> XdpMode {
+        match self {
+            Self::Native => XdpMode::Driver,
+            Self::Generic => XdpMode::Skb,
+        }
+    }
+
+    const fn what(self) -> &'static str {
+        match self {
+            Self::Native => "native XDP",
+            Self::Generic => "generic XDP",
+        }
+    }
+}
+
+/// How the TC programs are held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TcHold {
+    /// By TCX links (Linux 6.6): they vanish with the process.
+    Link,
+    /// As filters of a clsact qdisc: they stay after SIGKILL, and pass everything once the heartbeat stops.
+    Filter,
+}
+
+/// The attached programs; dropping it detaches them.
+#[derive(Debug)]
+#[must_use = "dropping it detaches the programs"]
+pub struct Attachment {
+    // Fields are dropped in this order: XDP first, so that its frames still find TC.
+    xdp: Option<XdpHeld>,
+    tc: Vec<TcHeld>,
+}
+
+#[derive(Debug)]
+struct XdpHeld {
+    got: XdpGot,
+    native_refused: Option<AttachError>,
+    _link: XdpLink,
+}
+
+impl Attachment {
+    /// Which XDP was got; `None` without XDP.
+    pub fn xdp(&self) -> Option<XdpGot> {
+        self.xdp.as_ref().map(|held| held.got)
+    }
+
+    /// Why `--xdp auto` did not get native XDP.
+    pub fn native_refused(&self) -> Option<&AttachError> {
+        self.xdp.as_ref()?.native_refused.as_ref()
+    }
+
+    /// How TC programs are held; `None` without any.
+    pub fn tc(&self) -> Option<TcHold> {
+        self.tc.first().map(|held| held.hold())
+    }
+
+    /// Whether [`common::Settings::heartbeat_timeout_ns`] must be set and the heart beat.
+    pub fn needs_heartbeat(&self) -> bool {
+        self.tc() == Some(TcHold::Filter)
+    }
+}
+
+impl Programs {
+    /// Attaches what `uplink` asks for, or nothing: on an error all is detached again.
+    ///
+    /// XDP goes first, for it alone finds out whether another owner is there, before anything is changed. What is left
+    /// of a killed gateway's TC filters is removed.
+    pub fn attach(&mut self, uplink: &Uplink<'_>) -> Result<Attachment, AttachError> {
+        let mut attachment = Attachment { xdp: None, tc: Vec::new() };
+        if let Some(choice) = uplink.xdp {
+            attachment.xdp = Some(self.attach_xdp(uplink.nic, choice)?);
+        }
+        if let Some(host_port) = uplink.host_port {
+            remove_leftovers(uplink.nic);
+            for (name, interface, direction) in [
+                (names::TC_HOST_IN, host_port, TcAttachType::Ingress),
+                (names::TC_NIC_IN, uplink.nic, TcAttachType::Ingress),
+                (names::TC_NIC_OUT, uplink.nic, TcAttachType::Egress),
+            ] {
+                attachment.tc.push(self.attach_tc(name, interface, direction)?);
+            }
+        }
+        Ok(attachment)
+    }
+
+    /// Puts a program that passes everything on `interface`, natively: a veth's far end needs one before frames can be
+    /// sent to it by XDP.
+    pub fn attach_pass(&mut self, interface: &str) -> Result<XdpLink, AttachError> {
+        let program = self.xdp(names::XDP_PASS)?;
+        hold_xdp(program, interface, XdpGot::Native)
+    }
+
+    fn attach_xdp(&mut self, nic: &str, choice: XdpChoice) -> Result<XdpHeld, AttachError> {
+        let program = self.xdp(names::XDP_NIC)?;
+        let mut native_refused = None;
+        if choice != XdpChoice::Generic {
+            match hold_xdp(program, nic, XdpGot::Native) {
+                Ok(link) => return Ok(XdpHeld { got: XdpGot::Native, native_refused: None, _link: link }),
+                Err(error) if choice == XdpChoice::Native || !generic_may_do(&error) => return Err(error),
+                Err(error) => native_refused = Some(error),
+            }
+        }
+        let link = hold_xdp(program, nic, XdpGot::Generic)?;
+        Ok(XdpHeld { got: XdpGot::Generic, native_refused, _link: link })
+    }
+
+    fn attach_tc(
+        &mut self,
+        name: &'static str,
+        interface: &str,
+        direction: TcAttachType,
+    ) -> Result<TcHeld, AttachError> {
+        let program = self.classifier(name)?;
+        hold_tc(program, interface, direction).map_err(|error| tc_refusal(interface, &error))
+    }
+}
+
+/// Whether what stands against native XDP does not stand against generic.
+fn generic_may_do(error: &AttachError) -> bool {
+    matches!(error, AttachError::NoNative { .. } | AttachError::Mtu { .. } | AttachError::Refused { .. })
+}
+
+fn hold_xdp(program: &mut Xdp, interface: &str, want: XdpGot) -> Result<XdpLink, AttachError> {
+    let index = interface::index(interface)?;
+    program
+        .attach_to_if_index(index, want.mode())
+        .and_then(|id| program.take_link(id))
+        .map_err(|error| xdp_refusal(interface, want, &error))
+}
+
+fn xdp_refusal(interface: &str, want: XdpGot, error: &ProgramError) -> AttachError {
+    let code = xdp_code(error);
+    let mtu = interface::mtu(interface).unwrap_or(0);
+    let interface = interface.to_owned();
+    match (want, code) {
+        (_, Some(libc::EBUSY | libc::EEXIST)) => AttachError::Occupied { interface },
+        (_, Some(libc::EPERM | libc::EACCES)) => AttachError::Privilege { interface },
+        (_, Some(libc::ENODEV)) => AttachError::NoInterface { interface },
+        (XdpGot::Native, Some(libc::ERANGE)) => AttachError::Mtu { interface, mtu, cause: chain(error) },
+        (XdpGot::Native, _) if mtu > MTU_NATIVE => AttachError::Mtu { interface, mtu, cause: chain(error) },
+        (XdpGot::Native, Some(libc::EOPNOTSUPP)) => AttachError::NoNative { interface },
+        _ => AttachError::Refused { what: want.what(), interface, cause: chain(error) },
+    }
+}
+
+/// aya's netlink error does not show its number as a source.
+fn xdp_code(error: &ProgramError) -> Option<i32> {
+    match error {
+        ProgramError::XdpError(aya::programs::XdpError::NetlinkError(error)) => error.raw_os_error(),
+        error => os_error(error),
+    }
+}
+
+/// A TC program in its place; dropping it takes it away.
+#[derive(Debug)]
+enum TcHeld {
+    Link(#[expect(dead_code, reason = "held for its drop")] FdLink),
+    Filter(#[expect(dead_code, reason = "held for its drop")] SchedClassifierLink),
+}
+
+impl TcHeld {
+    fn hold(&self) -> TcHold {
+        match self {
+            Self::Link(_) => TcHold::Link,
+            Self::Filter(_) => TcHold::Filter,
+        }
+    }
+}
+
+fn hold_tc(
+    program: &mut SchedClassifier,
+    interface: &str,
+    direction: TcAttachType,
+) -> Result<TcHeld, ProgramError> {
+    // First of all programs: XDP too stands before every filter of the host's.
+    let tcx = TcAttachOptions::TcxOrder(LinkOrder::first());
+    match program.attach_with_options(interface, direction, tcx) {
+        Ok(id) => match program.take_link(id)?.try_into() {
+            Ok(link) => Ok(TcHeld::Link(link)),
+            Err(_) => Err(ProgramError::NotAttached),
+        },
+        // No such attach type: before Linux 6.6.
+        Err(error) if os_error(&error) == Some(libc::EINVAL) => hold_filter(program, interface, direction),
+        Err(error) => Err(error),
+    }
+}
+
+fn hold_filter(
+    program: &mut SchedClassifier,
+    interface: &str,
+    direction: TcAttachType,
+) -> Result<TcHeld, ProgramError> {
+    match tc::qdisc_add_clsact(interface) {
+        Err(TcError::NetlinkError(error)) if error.raw_os_error() != Some(libc::EEXIST) => {
+            return Err(TcError::NetlinkError(error).into());
+        }
+        _ => {}
+    }
+    // Without a priority the kernel puts it before the filters there are.
+    let filter = TcAttachOptions::Netlink(tc::NlOptions::default());
+    let id = program.attach_with_options(interface, direction, filter)?;
+    Ok(TcHeld::Filter(program.take_link(id)?))
+}
+
+fn tc_refusal(interface: &str, error: &ProgramError) -> AttachError {
+    let code = match error {
+        ProgramError::TcError(TcError::NetlinkError(error)) => error.raw_os_error(),
+        error => os_error(error),
+    };
+    let interface = interface.to_owned();
+    match code {
+        Some(libc::EPERM | libc::EACCES) => AttachError::Privilege { interface },
+        Some(libc::ENODEV) => AttachError::NoInterface { interface },
+        _ => AttachError::Refused { what: "a TC program", interface, cause: chain(error) },
+    }
+}
+
+/// A gateway that was killed left its filters where there are no links; ours are known by their programs' names. (The
+/// host port vanished with it.)
+fn remove_leftovers(nic: &str) {
+    for (name, direction) in
+        [(names::TC_NIC_IN, TcAttachType::Ingress), (names::TC_NIC_OUT, TcAttachType::Egress)]
+    {
+        // Nothing there, or not to be removed: then attaching tells.
+        let _ = tc::qdisc_detach_program(nic, direction, name);
+    }
+}

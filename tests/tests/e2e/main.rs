@@ -1,0 +1,35 @@
+//! End to end: real OpenVPN clients, real stacks and raw frames across a gateway, in network namespaces.
+//!
+//! One file a subject; each function is one proof, and its name says of what.
+
+use std::process::ExitCode;
+
+mod ageing;
+mod bad_packets;
+mod bad_start;
+mod checksums;
+mod guards;
+mod host_safety;
+mod observation;
+mod sessions;
+mod stations;
+mod switching;
+mod underlay;
+
+fn main() -> ExitCode {
+    ExitCode::from(trestle_tests::runner::main(&[
+        switching::SUITE,
+        guards::SUITE,
+        checksums::FINISHED,
+        checksums::UNFINISHED,
+        bad_packets::SUITE,
+        observation::SUITE,
+        ageing::SUITE,
+        sessions::SUITE,
+        sessions::LIFE,
+        underlay::SUITE,
+        underlay::CLOUD,
+        host_safety::SUITE,
+        bad_start::SUITE,
+    ]))
+}
