@@ -144,8 +144,10 @@ fn tcp_and_udp_of_two_kernels_cross_a_pair_of_taps_whole() {
                 println!("TCP {target} {direction}: {} Mbit/s", bytes * 8 / 1_000_000);
                 assert!(bytes > 20_000_000, "TCP {target} {direction}: {bytes} bytes in a second");
             }
-            let report = iperf3(&format!("-c {target} -u -b 20M -l 1400 -t 1"));
-            assert!(report.contains("\"lost_packets\":\t0"), "UDP {target}: {report}");
+            let (packets, lost) = udp_packets(&iperf3(&format!("-c {target} -u -b 20M -l 1400 -t 1")));
+            println!("UDP {target}: {lost} of {packets} packets lost");
+            // A busy machine overruns a socket now and then; a wrong checksum would lose them all.
+            assert!(packets > 0 && lost * 10 < packets, "UDP {target}: {lost} of {packets} packets lost");
         }
         assert_eq!(checksum_errors(), 0);
         assert!(run("ethtool", "-k tap0").contains("tcp-segmentation-offload: on"));
@@ -166,6 +168,13 @@ fn tcp_and_udp_of_two_kernels_cross_a_pair_of_taps_whole() {
 fn sum_received(report: &str) -> u64 {
     let report: serde_json::Value = serde_json::from_str(report).unwrap();
     report["end"]["sum_received"]["bytes"].as_u64().unwrap()
+}
+
+/// Packets sent and lost, from iperf3's JSON.
+fn udp_packets(report: &str) -> (u64, u64) {
+    let report: serde_json::Value = serde_json::from_str(report).unwrap();
+    let sum = &report["end"]["sum"];
+    (sum["packets"].as_u64().unwrap(), sum["lost_packets"].as_u64().unwrap())
 }
 
 #[test]
