@@ -54,8 +54,8 @@ pub trait Port {
     /// Frames inside the port: added to the free ones and those the worker holds they give the total.
     fn held(&self) -> usize;
 
-    /// True while the port has something to receive that [`Port::readable`] does not tell of: the worker takes another
-    /// turn before it sleeps.
+    /// True while the port has something to do that [`Port::readable`] does not tell of (frames of a large segment to
+    /// hand over, frames the kernel has not sent yet): the worker takes another turn before it sleeps.
     fn has_leftovers(&self) -> bool {
         false
     }
