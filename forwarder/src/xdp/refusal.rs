@@ -76,7 +76,10 @@ impl LoadError {
 
 /// The verifier's verdict stands above its statistics.
 fn last_words(log: &str, error: &io::Error) -> String {
-    let verdict = log.lines().rev().find(|line| !line.trim().is_empty() && !line.starts_with("processed "));
+    let statistics = ["processed ", "stack depth ", "verification time "];
+    let is_verdict =
+        |line: &&str| !line.trim().is_empty() && !statistics.iter().any(|start| line.starts_with(start));
+    let verdict = log.lines().rev().find(is_verdict);
     verdict.map_or_else(|| error.to_string(), |line| format!("{} ({error})", line.trim()))
 }
 
@@ -195,7 +198,8 @@ mod tests {
 
     #[test]
     fn the_verifiers_verdict_is_told_without_its_statistics() {
-        let log = "0: R1=ctx()\nR7 bitwise operator &= on pointer prohibited\nprocessed 163 insns (limit 1000000)\n\n";
+        let log = "0: R1=ctx()\nR7 bitwise operator &= on pointer prohibited\n\
+                   verification time 7 usec\nstack depth 128\nprocessed 163 insns (limit 1000000)\n\n";
         let words = last_words(log, &io::Error::from_raw_os_error(libc::EACCES));
         assert!(
             words.starts_with("R7 bitwise operator &= on pointer prohibited (Permission denied"),
