@@ -29,6 +29,8 @@ pub enum Mode {
     Generic,
     /// Trestle without AF_XDP.
     Socket,
+    /// Trestle as it finds best.
+    Best,
 }
 
 impl Mode {
@@ -42,6 +44,7 @@ impl Mode {
             Self::Native => "native",
             Self::Generic => "generic",
             Self::Socket => "socket",
+            Self::Best => "best",
         }
     }
 
@@ -57,7 +60,7 @@ impl Mode {
 
     fn arguments(self) -> &'static [&'static str] {
         match self {
-            Self::Stock => &[],
+            Self::Stock | Self::Best => &[],
             Self::Native => &["--datapath", "af-xdp", "--xdp", "native"],
             Self::Generic => &["--datapath", "af-xdp", "--xdp", "generic"],
             Self::Socket => &["--datapath", "socket"],
@@ -76,12 +79,20 @@ pub struct Start {
     pub config: String,
     /// Further arguments of `trestle run`.
     pub arguments: Vec<String>,
+    /// The binary, if not the one under test.
+    pub binary: Option<PathBuf>,
 }
 
 impl Start {
     /// The reference deployment in `mode`.
     pub fn reference(mode: Mode) -> Self {
-        Self { mode, uplink: NIC.to_owned(), config: SERVER_CONF.to_owned(), arguments: Vec::new() }
+        Self {
+            mode,
+            uplink: NIC.to_owned(),
+            config: SERVER_CONF.to_owned(),
+            arguments: Vec::new(),
+            binary: None,
+        }
     }
 }
 
@@ -90,6 +101,7 @@ impl Start {
 pub struct Gateway {
     process: Process,
     mode: Mode,
+    binary: PathBuf,
     control: PathBuf,
     folder: PathBuf,
 }
@@ -106,13 +118,18 @@ impl Gateway {
     pub fn launch(namespace: &Namespace, folder: &Path, start: &Start) -> Result<Self> {
         std::fs::create_dir_all(site_log(folder)).map_err(Fault::io("creating a log folder"))?;
         let control = folder.join("control.sock");
+        let binary = match (&start.binary, start.mode) {
+            (Some(binary), _) => binary.clone(),
+            (None, Mode::Stock) => "openvpn".into(),
+            (None, _) => binary()?,
+        };
         let mut command = match start.mode {
-            Mode::Stock => stock(namespace, folder, start)?,
-            _ => trestle(namespace, folder, start, &control)?,
+            Mode::Stock => stock(namespace, folder, start, &binary)?,
+            _ => trestle(namespace, folder, start, &binary, &control)?,
         };
         command.current_dir(folder);
         let process = Process::spawn("gateway", &mut command, &folder.join("gateway.log"))?;
-        Ok(Self { process, mode: start.mode, control, folder: folder.to_owned() })
+        Ok(Self { process, mode: start.mode, binary, control, folder: folder.to_owned() })
     }
 
     /// Which gateway it is.
@@ -169,14 +186,15 @@ impl Gateway {
 
     /// What `trestle SUBCOMMAND -j` prints.
     pub fn ask(&self, subcommand: &str) -> Result<Value> {
-        let text = run(Command::new(binary()?).args([subcommand, "-j", "--control"]).arg(&self.control), 10)?;
+        let text =
+            run(Command::new(&self.binary).args([subcommand, "-j", "--control"]).arg(&self.control), 10)?;
         serde_json::from_str(&text)
             .map_err(|e| Fault::other(format!("`{subcommand} -j` is no JSON: {e}: {text}")))
     }
 
     /// What `trestle SUBCOMMAND` prints for people.
     pub fn table(&self, subcommand: &str) -> Result<String> {
-        run(Command::new(binary()?).args([subcommand, "--control"]).arg(&self.control), 10)
+        run(Command::new(&self.binary).args([subcommand, "--control"]).arg(&self.control), 10)
     }
 
     /// What `trestle status -j` prints.
@@ -235,18 +253,24 @@ pub fn binary() -> Result<PathBuf> {
     })
 }
 
-fn trestle(namespace: &Namespace, folder: &Path, start: &Start, control: &Path) -> Result<Command> {
+fn trestle(
+    namespace: &Namespace,
+    folder: &Path,
+    start: &Start,
+    binary: &Path,
+    control: &Path,
+) -> Result<Command> {
     write_file(&folder.join("server.conf"), &start.config)?;
     let _ = std::fs::remove_file(control);
     let mut command = hosted(namespace, folder);
-    command.arg(binary()?).args(["run", "server.conf", "--uplink", &start.uplink, "--control"]).arg(control);
+    command.arg(binary).args(["run", "server.conf", "--uplink", &start.uplink, "--control"]).arg(control);
     command.args(start.mode.arguments()).args(&start.arguments);
     Ok(command)
 }
 
 /// The stock server, on a bridge made as the reference deployment's admin makes it, without the compression that a
 /// stock client refuses.
-fn stock(namespace: &Namespace, folder: &Path, start: &Start) -> Result<Command> {
+fn stock(namespace: &Namespace, folder: &Path, start: &Start, binary: &Path) -> Result<Command> {
     let lines = start.config.lines().filter(|line| !line.contains("compress"));
     let config: String = lines.flat_map(|line| [line, "\n"]).collect();
     write_file(&folder.join("server.conf"), config)?;
@@ -265,7 +289,7 @@ fn stock(namespace: &Namespace, folder: &Path, start: &Start) -> Result<Command>
         ))?;
     }
     let mut command = hosted(namespace, folder);
-    command.args(["openvpn", "--config", "server.conf"]);
+    command.arg(binary).args(["--config", "server.conf"]);
     Ok(command)
 }
 

@@ -2,7 +2,7 @@
 
 mod pair;
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::{collections::BTreeSet, net::Ipv4Addr, time::Duration};
 
 use pair::{FINE, PKI, Pair, STORM, server_config};
 use trestle_openvpn::{
@@ -424,4 +424,37 @@ fn a_client_gets_its_former_address_back() {
     pair.run_for(SECOND);
     let addresses: Vec<u8> = connected(&pair).iter().map(|peer| peer.address.unwrap().octets()[3]).collect();
     assert_eq!(addresses, [100, 101, 100]);
+}
+
+#[test]
+fn a_crowd_connects_in_a_storm_and_everyone_is_somebody_else() {
+    let mut config = server_config();
+    config.max_clients = 40;
+    let mut pair = Pair::new(config, STORM, 23);
+    for number in 0..40 {
+        pair.named(&format!("agent {number}"));
+    }
+    pair.run_for(60 * SECOND);
+    assert_eq!(pair.server.len(), 40);
+    let unique = |values: Vec<u32>| values.into_iter().collect::<BTreeSet<u32>>().len();
+    assert_eq!(unique(connected(&pair).iter().map(|peer| peer.peer_id.value()).collect()), 40);
+    assert_eq!(unique(connected(&pair).iter().map(|peer| peer.address.unwrap().to_bits()).collect()), 40);
+}
+
+#[test]
+fn one_lost_packet_anywhere_never_costs_a_session() {
+    for lost in 0..60 {
+        let mut pair = Pair::new(server_config(), FINE, 24);
+        pair.lose = Some(lost);
+        let at = pair.named("agent");
+        pair.run_for(20 * SECOND);
+        assert!(pair.agents[at].connected().is_some(), "packet {lost} lost");
+        pair.agents[at].client.handle_rekey_request(pair.now);
+        pair.drain_agent(at);
+        pair.run_for(20 * SECOND);
+        assert_eq!((pair.keys_installed, pair.agents[at].keys_installed), (2, 2), "packet {lost} lost");
+        pair.traffic = Some(SECOND);
+        pair.run_for(60 * SECOND);
+        assert_eq!(pair.agents[at].tunnel().lost, [], "packet {lost} lost");
+    }
 }

@@ -23,7 +23,7 @@ pub const CONTROL: &str = "/run/trestle/control.sock";
 
 /// An Ethernet gateway: remote machines join a LAN as if plugged into it.
 #[derive(Debug, Parser)]
-#[command(name = "trestle", version, max_term_width = 100)]
+#[command(name = "trestle", version)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,

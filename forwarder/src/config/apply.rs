@@ -219,6 +219,9 @@ pub(super) fn verify_client_cert(d: Directive<'_>) -> Done {
 }
 
 pub(super) fn tls_version_min(d: Directive<'_>) -> Done {
+    if d.optional(1).is_some_and(|word| word != "or-highest") {
+        return Err(d.not_among(1, "`or-highest` or nothing behind the version"));
+    }
     match d.word(0)? {
         "1.3" => Ok(()),
         "1.0" | "1.1" | "1.2" => {
@@ -277,6 +280,7 @@ pub(super) fn max_routes_per_client(d: Directive<'_>) -> Done {
 
 /// `stale-routes-check AGE [INTERVAL]`. Ours is checked all the time, so the interval says nothing.
 pub(super) fn stale_routes_check(d: Directive<'_>) -> Done {
+    d.number_or(1, 1..=86_400_u32, 1)?;
     d.draft.server.ageing = Some(d.seconds(0, 1)?);
     Ok(())
 }
@@ -288,6 +292,7 @@ pub(super) fn duplicate_cn(d: Directive<'_>) -> Done {
 
 /// `reneg-sec MAX [MIN]`: upstream picks a time between; we the longest.
 pub(super) fn reneg_sec(d: Directive<'_>) -> Done {
+    d.number_or(1, 0..=u32::MAX, 0)?;
     d.draft.server.reneg = Some(d.seconds(0, 0)?).filter(|time| !time.is_zero());
     Ok(())
 }

@@ -5,7 +5,7 @@
 //! backslash, a double quote or white space. A line `<name>` begins a block that stands in place of a file, up to
 //! `</name>`. Source: `parse_line` and `read_inline_file` of options_parse.c.
 
-use std::path::Path;
+use std::{fmt, path::Path};
 
 use super::error::{Error, Place};
 
@@ -15,7 +15,7 @@ const MAX_WORDS: usize = 16;
 pub(super) const MAX_BYTES: usize = 1 << 20;
 
 /// One directive as it stands in the file.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Line {
     /// Where it stands, counted from 1.
     pub number: u32,
@@ -25,6 +25,13 @@ pub struct Line {
     pub words: Vec<String>,
     /// The contents of an inline block.
     pub block: Option<String>,
+}
+
+/// Without a block's text, which may be a private key.
+impl fmt::Debug for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {} {:?}", self.number, self.name, self.words)
+    }
 }
 
 /// Splits `bytes` into directives. Does no IO: `file` only names the file in errors.

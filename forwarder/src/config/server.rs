@@ -1,6 +1,7 @@
 //! What `server.conf` says, typed: the result of [`super::parse`].
 
 use std::{
+    fmt,
     net::Ipv4Addr,
     path::{Path, PathBuf},
     time::Duration,
@@ -93,7 +94,7 @@ pub struct Server {
 }
 
 /// A file named by a directive, or the text in its place.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Source {
     /// A path, as it stands in the directive on `line`.
     File {
@@ -109,6 +110,18 @@ pub enum Source {
         /// The block's first line.
         line: u32,
     },
+}
+
+/// Without an inline block's text, which may be a private key.
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File { path, line } => {
+                f.debug_struct("File").field("path", path).field("line", line).finish()
+            }
+            Self::Inline { line, .. } => f.debug_struct("Inline").field("line", line).finish_non_exhaustive(),
+        }
+    }
 }
 
 /// `status FILE [SECONDS]`.

@@ -281,6 +281,27 @@ fn long_and_odd_words_are_shown_short_and_plain() {
     assert!(error.len() < 200 && !error.contains('\u{1b}'), "{error}");
 }
 
+#[test]
+fn second_words_are_checked_too() {
+    assert!(refused("reneg-sec 3600 soon").contains("`soon` of `reneg-sec`"));
+    assert!(refused("stale-routes-check 60 soon").contains("not a number"));
+    assert!(refused("tls-version-min 1.2 or-else").contains("or-highest"));
+    let server = parsed("reneg-sec 60 30\nstale-routes-check 600 60\n");
+    assert_eq!(
+        (server.reneg, server.ageing),
+        (Some(Duration::from_secs(60)), Some(Duration::from_secs(600)))
+    );
+}
+
+#[test]
+fn an_inline_key_is_never_printed() {
+    let text = "mode server\ndev tap\nca a\ncert b\n<key>\nsecret\n</key>\n";
+    let server = parse(text.as_bytes(), Path::new("s")).unwrap();
+    assert!(!format!("{server:?}").contains("secret"));
+    let lines = lexer::lines(text.as_bytes(), Path::new("s")).unwrap();
+    assert!(!format!("{lines:?}").contains("secret"));
+}
+
 /// A byte of the reference file changed, removed or doubled.
 fn mutate(mut bytes: Vec<u8>, edits: &[(usize, u8, u8)]) -> Vec<u8> {
     for &(at, what, byte) in edits {

@@ -15,6 +15,12 @@ use std::io;
 pub mod links;
 /// Messages to and from the kernel.
 pub mod netlink;
+/// The NIC: its features, its cloud, its limits.
+pub mod nic;
+/// Whether this host can do what is asked of it.
+pub mod preflight;
+/// Giving up privileges.
+pub mod privileges;
 /// The outer path of a peer, and the surroundings it depends on.
 pub mod routes;
 

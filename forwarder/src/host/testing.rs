@@ -1,7 +1,9 @@
 //! Network namespaces for tests: each lives as long as its thread.
 
 use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -28,11 +30,17 @@ impl Namespace {
         let (jobs, inbox) = channel::<Job>();
         let (ready, path) = channel();
         let thread = std::thread::spawn(move || {
-            unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace");
+            if unshare(CloneFlags::CLONE_NEWNET).is_err() {
+                return;
+            }
             ready.send(format!("/proc/{}/task/{}/ns/net", getpid(), gettid())).unwrap();
             inbox.into_iter().for_each(|job| job());
         });
-        let namespace = Self { jobs: Some(jobs), thread: Some(thread), path: path.recv().unwrap() };
+        let Ok(path) = path.recv() else {
+            skip("it makes network namespaces, which this root may not");
+            return None;
+        };
+        let namespace = Self { jobs: Some(jobs), thread: Some(thread), path };
         namespace.ip("link set lo up");
         Some(namespace)
     }
@@ -64,6 +72,14 @@ impl Namespace {
         })
     }
 
+    /// Whether `ip ARGUMENTS` succeeds in the namespace.
+    pub(crate) fn ip_takes(&self, arguments: &str) -> bool {
+        let arguments = arguments.to_owned();
+        self.run(move || {
+            Command::new("ip").args(arguments.split_whitespace()).output().unwrap().status.success()
+        })
+    }
+
     /// Moves an interface here.
     pub(crate) fn take(&self, from: &Self, interface: &str) {
         from.ip(&format!("link set {interface} netns {}", self.path));
@@ -85,6 +101,50 @@ impl Drop for Namespace {
             let _ = thread.join();
         }
     }
+}
+
+/// A folder of its own, removed with what is in it.
+pub(crate) struct Folder(PathBuf);
+
+impl Folder {
+    pub(crate) fn new() -> Self {
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("trestle-host-{}-{number}", getpid()));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Writes a file, with the folders above it.
+    pub(crate) fn write(&self, name: &str, text: &str) {
+        let path = self.0.join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// An object file whose section `xdp` holds a program that passes everything; `None` without clang, said aloud.
+pub(crate) fn passing_program(folder: &Folder) -> Option<PathBuf> {
+    let source = "__attribute__((section(\"xdp\"), used)) int pass(void *frame) { return 2; }";
+    folder.write("pass.c", source);
+    let object = folder.path().join("pass.o");
+    let mut clang = Command::new("clang");
+    clang.args(["-O2", "-g", "-target", "bpf", "-c", "-o"]).arg(&object).arg(folder.path().join("pass.c"));
+    if clang.status().is_ok_and(|status| status.success()) {
+        return Some(object);
+    }
+    skip("it attaches an XDP program, which needs clang to make one");
+    None
 }
 
 /// Says, past the test harness's capture, that a test did not run.

@@ -310,3 +310,6 @@ fn refused(name: &str, source: io::Error) -> HostPortError {
     };
     HostPortError::Refused { name: name.to_owned(), cure, source }
 }
+
+#[cfg(test)]
+mod tests;

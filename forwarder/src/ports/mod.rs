@@ -23,6 +23,8 @@ pub mod memory;
 pub mod nic;
 /// Cutting large TCP segments into frames.
 pub mod segment;
+#[cfg(test)]
+mod testing;
 /// The tunnel's UDP sockets.
 pub mod tunnel;
 /// A NIC by packet socket, and promiscuity.

@@ -228,3 +228,6 @@ impl Source for ControlSocket {
         SourceFd(&self.socket.as_raw_fd()).deregister(registry)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -147,3 +147,73 @@ fn refused(nic: &str, source: io::Error) -> WireError {
     };
     WireError { nic: nic.to_owned(), cure, source }
 }
+
+#[cfg(test)]
+mod tests {
+    use aya::programs::{SchedClassifier, TcAttachType};
+
+    use super::*;
+    use crate::ports::testing::{
+        Station, assert_same, in_namespace, link_number, numbered, programs, transmit, veth_pair,
+    };
+
+    #[test]
+    fn frames_go_onto_the_wire_past_the_host_s_traffic_control() {
+        in_namespace(|| {
+            veth_pair();
+            let Some(mut programs) = programs() else { return };
+            let refuse: &mut SchedClassifier = programs.program_mut("refuse").unwrap().try_into().unwrap();
+            refuse.load().unwrap();
+            refuse.attach("near", TcAttachType::Egress).unwrap();
+            let far = Station::on("far");
+            let host = Station::on("near");
+            assert!(!host.send(&numbered(99, 60)), "the host's own frames are refused");
+
+            let drops = Arc::new(DropCounters::default());
+            let mut port = WirePort::open("near", Arc::clone(&drops)).unwrap();
+            let mut frames = Frames::in_memory(300, 1792);
+            let sent: Vec<_> = (0..300).map(|number| numbered(number, 60 + number as usize * 4)).collect();
+            transmit(&mut port, &mut frames, &sent.iter().map(Vec::as_slice).collect::<Vec<_>>());
+            assert_same(&far.receive(300), &sent);
+            assert_eq!(frames.free(), frames.total());
+        });
+    }
+
+    #[test]
+    fn what_is_no_frame_or_too_long_is_counted_and_what_is_behind_it_is_sent() {
+        in_namespace(|| {
+            veth_pair();
+            let far = Station::on("far");
+            let drops = Arc::new(DropCounters::default());
+            let mut port = WirePort::open("near", Arc::clone(&drops)).unwrap();
+            let mut frames = Frames::in_memory(8, 1792);
+            let (short, long) = ([1; 13], numbered(2, 1700));
+            let good = numbered(3, 1514);
+            transmit(&mut port, &mut frames, &[&short, &long, &good]);
+            assert_eq!(far.receive(1), [good]);
+            assert_eq!(drops.get(Drop::FrameMalformed), 2);
+            assert_eq!(frames.free(), frames.total());
+        });
+    }
+
+    #[test]
+    fn an_interface_that_is_not_there_is_said_so() {
+        let error = WirePort::open("nosuchnic", Arc::default()).unwrap_err();
+        assert!(error.to_string().contains("nosuchnic"), "{error}");
+        assert!(error.to_string().contains("no interface of that name"), "{error}");
+    }
+
+    #[test]
+    fn a_nic_is_promiscuous_as_long_as_somebody_holds_it_so() {
+        in_namespace(|| {
+            veth_pair();
+            assert_eq!(link_number("near", "promiscuity"), 0);
+            let first = Promiscuous::on("near").unwrap();
+            let second = Promiscuous::on("near").unwrap();
+            assert_eq!(link_number("near", "promiscuity"), 2);
+            drop(first);
+            drop(second);
+            assert_eq!(link_number("near", "promiscuity"), 0);
+        });
+    }
+}

@@ -152,3 +152,6 @@ impl Port for XskPort {
         self.unsent
     }
 }
+
+#[cfg(test)]
+mod tests;

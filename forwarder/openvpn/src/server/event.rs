@@ -113,7 +113,7 @@ pub enum GoneReason {
     Replaced,
     /// The same client started anew from the same address.
     Restarted,
-    /// A rekey failed and the old key ran out.
+    /// A rekey failed and the old key ran out, or the control channel broke.
     RekeyFailed,
     /// The server disconnected it.
     Disconnected,

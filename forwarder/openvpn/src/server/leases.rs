@@ -31,15 +31,16 @@ impl Leases {
         Self { free, released, former: HashMap::new(), names: VecDeque::new(), remember: !duplicate_cn }
     }
 
-    /// An address for `name`: its former one if free, else the one free for longest; `None` when all are leased.
+    /// An address for `name`: its former one if free, else the one free for longest, or, where names mean nothing, the
+    /// lowest; `None` when all are leased.
     pub(super) fn lease(&mut self, name: &str) -> Option<Ipv4Addr> {
         let former = self.former.get(name).copied();
-        let order = self
-            .free
-            .iter()
-            .find(|(_, address)| Some(**address) == former)
-            .or_else(|| self.free.first_key_value())
-            .map(|(order, _)| *order)?;
+        let lowest = || self.free.iter().min_by_key(|(_, address)| **address);
+        let order = match self.free.iter().find(|(_, address)| Some(**address) == former) {
+            Some((order, _)) => *order,
+            None if self.remember => *self.free.first_key_value()?.0,
+            None => *lowest()?.0,
+        };
         let address = self.free.remove(&order)?;
         self.keep_in_mind(name, address);
         Some(address)
@@ -76,4 +77,65 @@ fn leasable(pool: &Pool) -> impl Iterator<Item = Ipv4Addr> {
         .take(MAX_POOL)
         .filter(move |address| !taken.contains(address))
         .map(Ipv4Addr::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pool(first: u8, last: u8) -> Pool {
+        let address = |host| Ipv4Addr::new(10, 10, 21, host);
+        Pool {
+            gateway: address(5),
+            netmask: Ipv4Addr::new(255, 255, 255, 0),
+            first: address(first),
+            last: address(last),
+        }
+    }
+
+    fn lease(leases: &mut Leases, name: &str) -> Option<u8> {
+        leases.lease(name).map(|address| address.octets()[3])
+    }
+
+    #[test]
+    fn neither_network_nor_gateway_nor_broadcast_is_leased() {
+        let mut leases = Leases::new(Some(&pool(0, 255)), false);
+        let leased: Vec<u8> = (0..).map_while(|at: u32| lease(&mut leases, &at.to_string())).collect();
+        assert_eq!(leased.len(), 253);
+        assert!([0, 5, 255].iter().all(|host| !leased.contains(host)));
+    }
+
+    #[test]
+    fn a_name_gets_its_former_address_and_a_new_one_what_is_free_for_longest() {
+        let mut leases = Leases::new(Some(&pool(100, 103)), false);
+        for (name, host) in [("a", 100), ("b", 101), ("c", 102), ("d", 103)] {
+            assert_eq!(lease(&mut leases, name), Some(host));
+        }
+        assert_eq!(lease(&mut leases, "e"), None);
+        for host in [102, 100, 101] {
+            leases.release(Ipv4Addr::new(10, 10, 21, host));
+        }
+        assert_eq!(lease(&mut leases, "b"), Some(101));
+        assert_eq!(lease(&mut leases, "e"), Some(102));
+        assert_eq!(lease(&mut leases, "c"), Some(100));
+    }
+
+    #[test]
+    fn with_duplicate_cn_the_lowest_free_address_is_leased() {
+        let mut leases = Leases::new(Some(&pool(100, 103)), true);
+        assert_eq!(lease(&mut leases, "a"), Some(100));
+        assert_eq!(lease(&mut leases, "a"), Some(101));
+        leases.release(Ipv4Addr::new(10, 10, 21, 100));
+        assert_eq!(lease(&mut leases, "b"), Some(100));
+    }
+
+    #[test]
+    fn names_remembered_are_bounded() {
+        let mut leases = Leases::new(Some(&pool(100, 200)), false);
+        for at in 0..2 * MEMORY {
+            let address = leases.lease(&at.to_string()).unwrap();
+            leases.release(address);
+        }
+        assert_eq!((leases.former.len(), leases.names.len()), (MEMORY, MEMORY));
+    }
 }

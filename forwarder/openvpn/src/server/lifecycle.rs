@@ -43,8 +43,8 @@ impl Server {
         let Some(peer) = instance.peer() else { return };
         let (peer_id, cipher) = (peer.id, peer.terms.cipher);
         self.events.extend(match event {
-            session::Event::Keys(key_id, key2) => {
-                let keys = Box::new(DataKeys::new(cipher, Role::Server, &key2));
+            session::Event::Keys(key_id, block) => {
+                let keys = Box::new(DataKeys::new(cipher, Role::Server, block.bytes()));
                 Some(Event::KeyInstalled { peer_id, key_id, keys })
             }
             session::Event::SendWith(key_id) => Some(Event::SendWith { peer_id, key_id }),

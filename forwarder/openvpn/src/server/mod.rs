@@ -229,7 +229,8 @@ impl Server {
 
 /// What goes out.
 impl Server {
-    /// The next control packet to send.
+    /// The next control packet to send. Fetch and act on all events first: a client may use a key as soon as it hears
+    /// our answer.
     #[must_use]
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
         self.transmits.pop_front()

@@ -10,18 +10,19 @@
 //! sender waits for the peer's acknowledgement of its last key-method packet, and some time more. A rekey that fails
 //! leaves the old key in use until tran-window is over.
 
+mod blame;
+mod event;
 mod negotiation;
+mod rekey;
 mod reliable;
 mod tls;
 
-use std::{
-    collections::VecDeque,
-    time::{Duration, Instant},
-};
+use std::{collections::VecDeque, time::Instant};
 
 use negotiation::{Negotiation, State, Step};
 use rustls::pki_types::CertificateDer;
 
+pub use event::{Event, Greeting, Ignored, KeyBlock, Timer, Times};
 pub use tls::Engine;
 
 use crate::{
@@ -32,92 +33,8 @@ use crate::{
 
 /// Longest payload of a control packet that is looked at: stock clients keep whole packets below 1250 bytes.
 const MAX_PAYLOAD: usize = 2048;
-/// How much longer than needed a superseded key is accepted, for packets still under way.
-const RETIRE_GRACE: Duration = Duration::from_secs(5);
 /// Most of our own messages that wait for a negotiation.
 const MAX_COMMANDS: usize = 64;
-
-/// How long things may take. Source: brief 0, A.9.
-#[derive(Clone, Copy, Debug)]
-pub struct Times {
-    /// `hand-window`: a negotiation not done by then has failed.
-    pub hand_window: Duration,
-    /// `tran-window`: an old key is accepted for this long.
-    pub tran_window: Duration,
-    /// `reneg-sec`, jitter applied; `None`: rekeys are not begun by time.
-    pub reneg: Option<Duration>,
-}
-
-/// What this end says in its key-method message.
-#[derive(Clone, Debug, Default)]
-pub struct Greeting {
-    /// Options consistency string.
-    pub options: String,
-    /// Peer info; clients only.
-    pub peer_info: String,
-}
-
-/// What the owner must know or decide.
-#[derive(Debug)]
-pub enum Event {
-    /// The peer's key-method message under this key: call [`Session::accept`] or [`Session::fail`] before anything
-    /// else.
-    KeyMethod(KeyId, Box<KeyMethod>),
-    /// Key material under this key: accept data from now on.
-    Keys(KeyId, Box<[u8; 256]>),
-    /// Send data under this key from now on.
-    SendWith(KeyId),
-    /// The key is no longer accepted.
-    Retired(KeyId),
-    /// The peer said something.
-    Command(String),
-    /// The first negotiation failed: the session is over.
-    Failed(String),
-    /// A rekey failed; the session goes on with the old key.
-    RekeyFailed(String),
-    /// The old key ran out after a failed rekey: the session is over.
-    Expired,
-}
-
-/// Why a packet was ignored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ignored {
-    /// No packet a peer sends.
-    Malformed,
-    /// For another session, key or time.
-    OutOfSync,
-}
-
-/// When something must happen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Timer {
-    /// To send unacknowledged packets again.
-    Retransmit,
-    /// To give up a negotiation.
-    HandWindow,
-    /// To send under the newest key.
-    SwitchKey,
-    /// To stop accepting a superseded key.
-    RetireKey,
-    /// To end the session, or the old key, when tran-window is over.
-    TranWindow,
-    /// To begin a rekey.
-    Rekey,
-}
-
-impl Timer {
-    /// The reason as text.
-    pub const fn reason(self) -> &'static str {
-        match self {
-            Self::Retransmit => "retransmit control packets",
-            Self::HandWindow => "give up a negotiation",
-            Self::SwitchKey => "send under the newest key",
-            Self::RetireKey => "retire a superseded key",
-            Self::TranWindow => "retire the old key",
-            Self::Rekey => "begin a rekey",
-        }
-    }
-}
 
 /// One control channel with one peer.
 pub struct Session {
@@ -449,81 +366,5 @@ impl Session {
             part.copy_from_slice(&self.random.block()[..16]);
         }
         secret
-    }
-
-    /// The next key's negotiation takes the place of the newest, which becomes the old one.
-    fn begin_negotiation(&mut self, now: Instant) {
-        let key_id = self.newest.key_id.next();
-        let next = match Negotiation::open(now, key_id, &self.engine, Opcode::SoftReset) {
-            Ok(next) => next,
-            Err(error) => return self.events.push_back(Event::RekeyFailed(error.to_string())),
-        };
-        // The peer holds no more than two keys: what it is about to forget must not be sent with.
-        self.send_with(self.newest.key_id);
-        let lasted = now.saturating_duration_since(self.newest.begun);
-        let previous = std::mem::replace(&mut self.newest, next);
-        if let Some((older, _)) = self.old.take() {
-            self.retiring.push_back((now + RETIRE_GRACE, older.key_id));
-        }
-        let dies = self.expires.take().unwrap_or(now + self.times.tran_window);
-        self.old = Some((previous, dies));
-        self.rekey_at = None;
-        self.switch_at = Some(now + self.switch_delay(lasted));
-    }
-
-    /// How long after its beginning a new key is used for sending: upstream's min(hand-window, reneg-sec / 2), and no
-    /// more than half of what the last key lasted, because the peer may rekey more often than we.
-    fn switch_delay(&self, lasted: Duration) -> Duration {
-        let reneg = self.times.reneg.map_or(Duration::MAX, |reneg| reneg / 2);
-        self.times.hand_window.min(reneg).min(lasted / 2)
-    }
-
-    fn negotiation_done(&mut self, now: Instant) {
-        if let Some((old, _)) = &mut self.old {
-            old.reliable.abandon();
-        }
-        self.rekey_at = self.times.reneg.map(|reneg| now + reneg);
-        self.handle_timeout(now);
-    }
-
-    /// A failed rekey leaves the old key in use; a failed first negotiation, or a stream that breaks later, leaves
-    /// nothing. What becomes of an old key's own stream does not matter.
-    fn negotiation_failed(&mut self, now: Instant, key_id: KeyId, reason: String) {
-        if key_id != self.newest.key_id {
-            return;
-        }
-        let old = self.old.take().filter(|_| !self.newest.was_active());
-        let Some((old, dies)) = old else {
-            return self.events.push_back(Event::Failed(reason));
-        };
-        self.newest = old;
-        self.switch_at = None;
-        self.expires = Some(dies);
-        self.rekey_at = Some(now + self.times.hand_window);
-        self.send_with(self.newest.key_id);
-        self.events.push_back(Event::Retired(key_id));
-        self.events.push_back(Event::RekeyFailed(reason));
-    }
-
-    fn send_with(&mut self, key_id: KeyId) {
-        self.switch_at = None;
-        if self.sending != Some(key_id) {
-            self.sending = Some(key_id);
-            self.events.push_back(Event::SendWith(key_id));
-        }
-    }
-
-    fn retire_superseded(&mut self) {
-        if let Some((_, key_id)) = self.retiring.pop_front() {
-            self.events.push_back(Event::Retired(key_id));
-        }
-    }
-
-    fn old_key_died(&mut self) {
-        if self.expires.take().is_some() {
-            self.events.push_back(Event::Expired);
-        } else if let Some((old, _)) = self.old.take() {
-            self.events.push_back(Event::Retired(old.key_id));
-        }
     }
 }

@@ -12,6 +12,7 @@
 use std::time::Instant;
 
 use super::{
+    blame,
     reliable::{Received, Reliable},
     tls::{Engine, Tls},
 };
@@ -143,7 +144,7 @@ impl Negotiation {
                 continue;
             }
             if let Err(error) = self.tls.read(&bytes) {
-                return (received, Some(self.fail(format!("TLS failed: {error}"))));
+                return (received, Some(self.fail(blame::explain(&error))));
             }
         }
         (received, None)
@@ -218,5 +219,36 @@ impl Negotiation {
     fn become_state(&mut self, next: State) {
         debug_assert!(self.state.may_become(next) || self.state == next, "{:?} to {next:?}", self.state);
         self.state = next;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::State;
+
+    #[test]
+    fn the_transitions_are_those_of_the_drawing() {
+        use State::{Active, AwaitingKeyMethod, Confirming, Failed, Handshaking, Judging, Opening};
+        let all = [Opening, Handshaking, AwaitingKeyMethod, Judging, Confirming, Active, Failed];
+        let table: Vec<String> = all
+            .into_iter()
+            .map(|from| {
+                let to: Vec<String> =
+                    all.into_iter().filter(|to| from.may_become(*to)).map(|to| format!("{to:?}")).collect();
+                format!("{from:?} -> {}", to.join(", "))
+            })
+            .collect();
+        assert_eq!(
+            table,
+            [
+                "Opening -> Handshaking, Failed",
+                "Handshaking -> AwaitingKeyMethod, Failed",
+                "AwaitingKeyMethod -> Judging, Failed",
+                "Judging -> Confirming, Failed",
+                "Confirming -> Active, Failed",
+                "Active -> Failed",
+                "Failed -> ",
+            ]
+        );
     }
 }

@@ -184,3 +184,109 @@ impl Reliable {
         self.acks.drain(..count).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn sent(reliable: &mut Reliable, now: Instant) -> Vec<Option<u32>> {
+        std::iter::from_fn(|| reliable.poll(now)).map(|packet| packet.packet_id).collect()
+    }
+
+    fn full(now: Instant) -> Reliable {
+        let mut reliable = Reliable::new(0);
+        while reliable.has_room() {
+            reliable.send(now, Opcode::Control, vec![1]);
+        }
+        reliable
+    }
+
+    #[test]
+    fn no_more_than_four_packets_are_in_the_air() {
+        let now = Instant::now();
+        let mut reliable = full(now);
+        assert_eq!(sent(&mut reliable, now), [Some(0), Some(1), Some(2), Some(3)]);
+        // A hole at the front keeps the window shut.
+        reliable.handle_acks(now, &[1, 2, 3]);
+        assert!(!reliable.has_room());
+        reliable.handle_acks(now, &[0]);
+        assert!(reliable.has_room() && reliable.is_drained());
+    }
+
+    #[test]
+    fn unacknowledged_packets_are_sent_again_after_2_4_8_and_8_seconds() {
+        let start = Instant::now();
+        let mut reliable = Reliable::new(1);
+        reliable.send(start, Opcode::Control, vec![1]);
+        let mut times = Vec::new();
+        while let Some(at) = reliable.deadline().filter(|at| *at < start + 30 * SECOND) {
+            assert_eq!(sent(&mut reliable, at), [Some(1)]);
+            times.push((at - start).as_secs());
+        }
+        assert_eq!(times, [0, 2, 6, 14, 22]);
+    }
+
+    #[test]
+    fn a_packet_is_sent_early_once_three_later_ones_are_acknowledged() {
+        let now = Instant::now();
+        let mut reliable = full(now);
+        sent(&mut reliable, now);
+        reliable.handle_acks(now, &[1, 2]);
+        assert_eq!(sent(&mut reliable, now), []);
+        reliable.handle_acks(now, &[3]);
+        assert_eq!(sent(&mut reliable, now), [Some(0)]);
+    }
+
+    #[test]
+    fn payloads_come_out_in_order_whatever_order_they_came_in() {
+        let mut reliable = Reliable::new(0);
+        for id in [2_u8, 0, 3, 1] {
+            assert_eq!(reliable.handle_packet(id.into(), &[id]), Received::New);
+        }
+        let payloads: Vec<_> = std::iter::from_fn(|| reliable.next_payload()).collect();
+        assert_eq!(payloads, [[0], [1], [2], [3]]);
+    }
+
+    #[test]
+    fn duplicates_are_acknowledged_again_and_packets_beyond_the_window_are_not() {
+        let now = Instant::now();
+        let mut reliable = Reliable::new(0);
+        assert_eq!(reliable.handle_packet(0, &[]), Received::New);
+        assert_eq!(reliable.handle_packet(0, &[]), Received::Duplicate);
+        reliable.next_payload();
+        assert_eq!(reliable.poll(now).unwrap().acks.as_slice(), [0]);
+        assert_eq!(reliable.handle_packet(0, &[]), Received::Duplicate);
+        assert_eq!(reliable.handle_packet(13, &[]), Received::BeyondWindow);
+        assert_eq!(reliable.handle_packet(u32::MAX, &[]), Received::BeyondWindow);
+        assert_eq!(reliable.handle_packet(12, &[]), Received::New);
+        assert_eq!(reliable.poll(now).unwrap().acks.as_slice(), [0, 12]);
+        assert!(reliable.poll(now).is_none());
+    }
+
+    #[test]
+    fn at_most_four_acknowledgements_ride_with_data_and_eight_alone() {
+        let now = Instant::now();
+        let mut reliable = Reliable::new(0);
+        for id in 0..12 {
+            reliable.handle_packet(id, &[]);
+        }
+        reliable.send(now, Opcode::Control, vec![1]);
+        let first = reliable.poll(now).unwrap();
+        assert_eq!((first.packet_id, first.acks.as_slice()), (Some(0), &[0, 1, 2, 3][..]));
+        let second = reliable.poll(now).unwrap();
+        assert_eq!((second.opcode, second.acks.as_slice()), (Opcode::Ack, &[4, 5, 6, 7, 8, 9, 10, 11][..]));
+        assert!(reliable.poll(now).is_none());
+    }
+
+    #[test]
+    fn acknowledgements_of_a_flood_of_duplicates_are_bounded() {
+        let mut reliable = Reliable::new(0);
+        for id in 0..1000 {
+            reliable.handle_packet(id, &[]);
+            reliable.next_payload();
+        }
+        assert!(reliable.acks.len() <= PENDING_ACKS);
+    }
+}

@@ -10,6 +10,8 @@ use rustls::{
     pki_types::{CertificateDer, ServerName},
 };
 
+use super::KeyBlock;
+
 /// Most decrypted bytes that wait to be understood. Messages are far smaller; more is an attack.
 const MAX_PLAINTEXT: usize = 32 * 1024;
 /// OpenVPN's label of the data keys' exporter. Source: brief A.9.
@@ -111,10 +113,10 @@ impl Tls {
     }
 
     /// The 256 bytes that data keys are made of. "No context" differs from an empty one under TLS 1.2.
-    pub(super) fn export_data_keys(&self) -> Result<Box<[u8; 256]>, rustls::Error> {
-        let mut key2 = Box::new([0; 256]);
-        self.connection.export_keying_material(key2.as_mut_slice(), DATA_KEYS_LABEL, None)?;
-        Ok(key2)
+    pub(super) fn export_data_keys(&self) -> Result<KeyBlock, rustls::Error> {
+        let mut block = KeyBlock::empty();
+        self.connection.export_keying_material(block.bytes_mut(), DATA_KEYS_LABEL, None)?;
+        Ok(block)
     }
 }
 

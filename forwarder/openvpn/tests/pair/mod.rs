@@ -233,6 +233,8 @@ pub struct Pair {
     /// Between two frames of each agent to the server and of the server to each peer; `None`: no data.
     pub traffic: Option<Duration>,
     next_traffic: Instant,
+    /// The packet, counted from the beginning, that is lost whatever the weather.
+    pub lose: Option<u64>,
     flying: BTreeMap<(Instant, u64), Flying>,
     flown: u64,
     pub peers: HashMap<PeerId, (Path, Tunnel)>,
@@ -241,8 +243,8 @@ pub struct Pair {
     /// All but `KeyInstalled`, which are counted.
     pub events: Vec<Event>,
     pub keys_installed: usize,
-    /// Control packets the server sent.
-    pub answers: usize,
+    /// Control packets that came to the server, if they are wanted.
+    pub record: Option<Vec<Vec<u8>>>,
 }
 
 impl Pair {
@@ -258,13 +260,14 @@ impl Pair {
             dice,
             traffic: None,
             next_traffic: start,
+            lose: None,
             flying: BTreeMap::new(),
             flown: 0,
             peers: HashMap::new(),
             gone: Vec::new(),
             events: Vec::new(),
             keys_installed: 0,
-            answers: 0,
+            record: None,
         }
     }
 
@@ -346,6 +349,9 @@ impl Pair {
                 self.server.handle_activity(*peer_id, self.now, self.start);
             }
         } else {
+            if let Some(record) = &mut self.record {
+                record.push(payload.to_vec());
+            }
             let _ = self.server.handle_datagram(self.now, path, payload);
             self.drain_server();
         }
@@ -374,7 +380,6 @@ impl Pair {
             self.handle_event(event);
         }
         while let Some(transmit) = self.server.poll_transmit() {
-            self.answers += 1;
             self.fly_to(transmit.path.remote, transmit.payload);
         }
     }
@@ -470,7 +475,8 @@ impl Pair {
     }
 
     fn fly(&mut self, to: To, address: SocketAddr, payload: Vec<u8>) {
-        if self.dice.below(100) < self.weather.loss {
+        if self.dice.below(100) < self.weather.loss || self.lose == Some(self.flown) {
+            self.flown += 1;
             return;
         }
         let copies = if self.dice.below(100) < self.weather.duplication { 2 } else { 1 };

@@ -246,3 +246,57 @@ fn a_revoked_certificate_is_refused() {
     assert!(verify(&pki, more, &bad).is_err());
     assert!(verify(&pki, "", &bad).is_ok());
 }
+
+/// Lets both ends talk until neither has anything to say.
+fn shake(
+    client: &mut rustls::ClientConnection,
+    server: &mut rustls::ServerConnection,
+) -> Result<(), rustls::Error> {
+    while client.wants_write() || server.wants_write() {
+        let mut wire = Vec::new();
+        client.write_tls(&mut wire).unwrap();
+        server.read_tls(&mut wire.as_slice()).unwrap();
+        server.process_new_packets()?;
+        let mut wire = Vec::new();
+        server.write_tls(&mut wire).unwrap();
+        client.read_tls(&mut wire.as_slice()).unwrap();
+        client.process_new_packets()?;
+    }
+    Ok(())
+}
+
+/// A handshake of the loaded configuration with a client that has this certificate, or none.
+fn handshake(pki: &Pki, identity: Option<(String, KeyPair)>) -> Result<(), rustls::Error> {
+    use rustls::pki_types::pem::PemObject;
+    let der = |pem: &str| CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(der(&fs::read_to_string(pki.directory.join("ca.crt")).unwrap())).unwrap();
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let client = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_root_certificates(roots);
+    let client = match identity {
+        Some((cert, key)) => {
+            let key = PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).unwrap();
+            client.with_client_auth_cert(vec![der(&cert)], key).unwrap()
+        }
+        None => client.with_no_client_auth(),
+    };
+    let mut client = rustls::ClientConnection::new(Arc::new(client), "gateway".try_into().unwrap()).unwrap();
+    let mut server = rustls::ServerConnection::new(pki.load("").unwrap().tls).unwrap();
+    shake(&mut client, &mut server)?;
+    assert!(!client.is_handshaking() && !server.is_handshaking());
+    assert_eq!(client.tls13_tickets_received(), 0);
+    Ok(())
+}
+
+#[test]
+fn only_a_client_with_a_certificate_of_the_ca_gets_through_the_handshake() {
+    let pki = Pki::new("handshake");
+    let usages = [ExtendedKeyUsagePurpose::ClientAuth];
+    handshake(&pki, Some(pki.issue(&usages, |_| ()))).unwrap();
+    let stranger = Pki::new("handshake-stranger").issue(&usages, |_| ());
+    assert!(handshake(&pki, Some(stranger)).is_err());
+    assert_eq!(handshake(&pki, None).unwrap_err(), rustls::Error::NoCertificatesPresented);
+}

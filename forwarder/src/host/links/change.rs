@@ -8,7 +8,7 @@ use nix::libc;
 
 use super::super::netlink::Requests;
 use super::super::{Error, Result};
-use super::{invalid, put};
+use super::{Link, invalid, put};
 
 /// What is to change on one interface, in one request: `LinkChange::of(index).mtu(1500).up().apply(requests)`.
 #[derive(Clone, Debug)]
@@ -71,9 +71,10 @@ impl LinkChange {
         self
     }
 
-    /// The host gives itself no IPv6 address on it (`addrgenmode none`), so that setting it up is silent: no
-    /// neighbour discovery, no router solicitation. Without IPv6 in the kernel there is nothing to switch off, and
-    /// the kernel refuses: leave it away then.
+    /// The host gives itself no link-local IPv6 address on it (`addrgenmode none`), so that setting it up is silent:
+    /// no neighbour discovery, no router solicitation. Router advertisements would still give it one: see
+    /// [`disable_ipv6`]. Without IPv6 in the kernel there is nothing to switch off, and the kernel refuses: leave it
+    /// away then.
     pub fn without_ipv6_addresses(mut self) -> Self {
         self.without_ipv6_addresses = true;
         self
@@ -115,6 +116,15 @@ impl LinkChange {
             attributes.push(address_generation_off()?);
         }
         Ok(attributes)
+    }
+}
+
+/// Turns IPv6 off on an interface, in the namespace of the calling thread; nothing to do where the kernel has none.
+pub fn disable_ipv6(link: &Link) -> Result<()> {
+    let path = format!("/proc/sys/net/ipv6/conf/{}/disable_ipv6", link.name);
+    match std::fs::write(&path, "1") {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => other.map_err(Error::os(format!("write {path}"))),
     }
 }
 

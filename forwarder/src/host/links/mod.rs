@@ -16,7 +16,7 @@ mod change;
 mod unicast_filter;
 mod uppers;
 
-pub use change::LinkChange;
+pub use change::{LinkChange, disable_ipv6};
 pub use unicast_filter::unicast_filter;
 pub use uppers::{host_macs, uppers};
 
@@ -208,14 +208,33 @@ pub(super) fn put<T: neli::consts::rtnl::RtaType>(
     attribute(kind, payload).map_err(invalid)
 }
 
+/// An ordinary NIC that is up, for tests.
+#[cfg(test)]
+pub(crate) fn sample(index: u32, mac: Mac) -> Link {
+    Link {
+        index,
+        name: format!("if{index}"),
+        mac: Some(mac),
+        mtu: 1500,
+        up: true,
+        running: true,
+        ethernet: true,
+        no_arp: false,
+        kind: None,
+        master: None,
+        lower: None,
+        receive_queues: 1,
+        xdp: None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_missing_interface_is_answered_with_those_there_are() {
-        let link =
-            |name: &str, ethernet| Link { name: name.into(), ethernet, ..uppers::tests::link(1, [2; 6]) };
+        let link = |name: &str, ethernet| Link { name: name.into(), ethernet, ..sample(1, [2; 6]) };
         let error =
             no_such_interface("ens5", [link("lo", false), link("eth0", true), link("eth1", true)].iter());
         assert_eq!(

@@ -31,26 +31,9 @@ pub fn host_macs(links: &BTreeMap<u32, Link>, nic: u32) -> BTreeSet<Mac> {
 }
 
 #[cfg(test)]
-pub(in crate::host) mod tests {
+mod tests {
+    use super::super::sample as link;
     use super::*;
-
-    pub(in crate::host) fn link(index: u32, mac: Mac) -> Link {
-        Link {
-            index,
-            name: format!("if{index}"),
-            mac: Some(mac),
-            mtu: 1500,
-            up: true,
-            running: true,
-            ethernet: true,
-            no_arp: false,
-            kind: None,
-            master: None,
-            lower: None,
-            receive_queues: 1,
-            xdp: None,
-        }
-    }
 
     fn host(links: impl IntoIterator<Item = Link>) -> BTreeMap<u32, Link> {
         links.into_iter().map(|link| (link.index, link)).collect()

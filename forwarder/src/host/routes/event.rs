@@ -143,3 +143,49 @@ impl Neighbour {
         Some(Self { nic: u32::try_from(*entry.ndm_index()).ok()?, address, mac })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// One way of a multipath route: `struct rtnexthop` and an `RTA_GATEWAY`.
+    fn way(nic: u32, router: [u8; 4]) -> Vec<u8> {
+        const RTA_GATEWAY: u16 = 5;
+        let mut way = [16u16.to_ne_bytes(), [0, 0]].concat();
+        way.extend(nic.to_ne_bytes());
+        way.extend([8u16.to_ne_bytes(), RTA_GATEWAY.to_ne_bytes()].concat());
+        way.extend(router);
+        way
+    }
+
+    #[test]
+    fn all_routers_of_a_multipath_route_are_found() {
+        let ways = [way(2, [192, 0, 2, 253]), way(3, [198, 51, 100, 254])].concat();
+        let found: Vec<_> = next_hops(&ways).collect();
+        assert_eq!(found, [(2, [192, 0, 2, 253].into()), (3, [198, 51, 100, 254].into())]);
+        assert_eq!(next_hops(&ways[..20]).count(), 1, "one cut short is left out");
+        assert_eq!(next_hops(&[0; 64]).count(), 0, "a length of zero ends it");
+    }
+
+    #[test]
+    fn a_prefix_contains_what_it_should() {
+        let prefix = |address: [u8; 4], length| Prefix { address: address.into(), length };
+        let address = Ipv4Addr::new(203, 0, 113, 9);
+        assert!(prefix([203, 0, 113, 0], 24).contains(address));
+        assert!(!prefix([203, 0, 112, 0], 24).contains(address));
+        assert!(prefix([203, 0, 112, 0], 23).contains(address));
+        assert!(prefix([0; 4], 0).contains(address));
+        assert!(prefix([203, 0, 113, 9], 32).contains(address));
+        assert!(!prefix([203, 0, 113, 8], 32).contains(address));
+        assert!(!Prefix { address: std::net::Ipv6Addr::UNSPECIFIED.into(), length: 0 }.contains(address));
+    }
+
+    proptest! {
+        #[test]
+        fn random_messages_never_panic(kind in 16u16..40, bytes in proptest::collection::vec(any::<u8>(), 0..128)) {
+            let _ = Event::parse(kind, &bytes);
+            let _ = next_hops(&bytes).count();
+        }
+    }
+}

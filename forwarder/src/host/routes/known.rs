@@ -215,3 +215,159 @@ impl Known {
         links.chain(addresses).chain(routes).chain(neighbours).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::event::Prefix;
+    use super::*;
+    use crate::host::links::sample;
+
+    const NIC: u32 = 2;
+    const HOST: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+    const ROUTER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 254);
+    const PEER: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 9);
+    const OWN: Mac = [2, 0, 0, 0, 0, 2];
+    const ROUTER_MAC: Mac = [2, 0, 0, 0, 0, 0xfe];
+
+    fn route() -> Route {
+        Route { nic: NIC, next_hop: ROUTER, source: HOST, mtu: None }
+    }
+
+    fn neighbour(mac: Option<Mac>) -> Event {
+        Event::Neighbour(Neighbour { nic: NIC, address: ROUTER.into(), mac })
+    }
+
+    fn news(gone: bool, address: [u8; 4], length: u8, gateway: Option<Ipv4Addr>) -> Event {
+        let gateways = gateway.map(|gateway| (NIC, gateway.into())).into_iter().collect();
+        Event::Route(RouteNews { gone, destination: Prefix { address: address.into(), length }, gateways })
+    }
+
+    /// A host with one NIC, its router known, and a path to [`PEER`].
+    fn known() -> Known {
+        let mut known = Known { uplinks: BTreeSet::from([NIC]), ..Known::default() };
+        for event in
+            [Event::Link(sample(NIC, OWN)), neighbour(Some(ROUTER_MAC)), news(false, [0; 4], 0, Some(ROUTER))]
+        {
+            known.apply(event, &mut Touched::default());
+        }
+        known.keep(PEER, HOST, Ok(route()));
+        known
+    }
+
+    /// What is told after `events`.
+    fn after(known: &mut Known, events: impl IntoIterator<Item = Event>) -> Vec<Change> {
+        let mut touched = Touched::default();
+        events.into_iter().for_each(|event| known.apply(event, &mut touched));
+        known.changes(&touched)
+    }
+
+    #[test]
+    fn a_path_is_direct_when_all_of_it_is_known_and_else_says_what_is_missing() {
+        let mut known = known();
+        let direct = NextHop {
+            nic: NIC,
+            address: ROUTER,
+            destination: ROUTER_MAC,
+            source: OWN,
+            source_address: HOST,
+            mtu: 1500,
+        };
+        assert_eq!(known.path(PEER, HOST), Some(OuterPath::Direct(direct)));
+        assert_eq!(known.path(PEER, ROUTER), None, "the answer for another source is not this one");
+
+        let detour = |known: &mut Known, route| {
+            known.keep(PEER, HOST, route);
+            match known.path(PEER, HOST) {
+                Some(OuterPath::BySocket(detour)) => detour,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(detour(&mut known, Err(Detour::NoRoute)), Detour::NoRoute);
+        assert_eq!(detour(&mut known, Ok(Route { nic: 9, ..route() })), Detour::OtherInterface(9));
+        assert_eq!(detour(&mut known, Ok(Route { next_hop: PEER, ..route() })), Detour::NoNeighbour(PEER));
+        known.links.get_mut(&NIC).unwrap().running = false;
+        assert_eq!(detour(&mut known, Ok(route())), Detour::InterfaceDown(NIC));
+    }
+
+    #[test]
+    fn the_smaller_mtu_counts() {
+        let mut known = known();
+        for (of_route, expected) in [(Some(1400), 1400), (Some(9000), 1500), (None, 1500)] {
+            known.keep(PEER, HOST, Ok(Route { mtu: of_route, ..route() }));
+            assert!(matches!(known.path(PEER, HOST), Some(OuterPath::Direct(hop)) if hop.mtu == expected));
+        }
+    }
+
+    #[test]
+    fn a_router_that_moves_is_told_once_with_its_latest_address() {
+        let mut known = known();
+        let newest = [2, 0, 0, 0, 0, 0xfc];
+        let told = after(
+            &mut known,
+            [neighbour(Some([2, 0, 0, 0, 0, 0xfd])), neighbour(None), neighbour(Some(newest))],
+        );
+        assert_eq!(told, [Change::Neighbour { nic: NIC, address: ROUTER.into(), mac: Some(newest) }]);
+        assert_eq!(known.router_macs(NIC), BTreeSet::from([newest]));
+        assert_eq!(after(&mut known, [neighbour(Some(newest))]), [], "hearing the same again is no change");
+    }
+
+    #[test]
+    fn routes_elsewhere_leave_a_path_alone() {
+        let mut known = known();
+        assert_eq!(after(&mut known, [news(false, [198, 51, 100, 0], 24, Some(HOST))]), []);
+        assert!(known.path(PEER, HOST).is_some());
+        assert_eq!(known.gateways(NIC).count(), 1, "only default routes' routers are protected");
+        assert_eq!(after(&mut known, [news(true, [203, 0, 113, 0], 24, None)]), [Change::Route]);
+        assert_eq!(known.path(PEER, HOST), None, "it is to be asked for again");
+    }
+
+    #[test]
+    fn rules_links_and_addresses_put_every_path_in_question() {
+        let address = Address { index: NIC, address: HOST, prefix: 24 };
+        for (event, change) in [
+            (Event::Rule, None),
+            (Event::Link(sample(7, [2; 6])), Some(Change::Link(7))),
+            (Event::LinkGone(NIC), Some(Change::Link(NIC))),
+            (Event::Address(address), Some(Change::Address)),
+        ] {
+            let mut known = known();
+            let told = after(&mut known, [event]);
+            assert_eq!(told, change.into_iter().chain([Change::Route]).collect::<Vec<_>>());
+            assert_eq!(known.path(PEER, HOST), None);
+        }
+        let unchanged = Event::Link(sample(NIC, OWN));
+        assert_eq!(after(&mut known(), [unchanged]), [], "most news of links repeats what is known");
+    }
+
+    #[test]
+    fn an_interface_that_is_gone_takes_its_neighbours_and_routers_along() {
+        let mut known = known();
+        after(&mut known, [Event::LinkGone(NIC)]);
+        assert_eq!(known.neighbour(NIC, ROUTER.into()), None);
+        assert!(known.router_macs(NIC).is_empty() && known.host_macs(NIC).is_empty());
+    }
+
+    #[test]
+    fn half_of_everything_is_a_default_route_and_a_withdrawn_one_is_to_be_asked() {
+        let mut known = known();
+        let mut touched = Touched::default();
+        let other = Ipv4Addr::new(192, 0, 2, 253);
+        known.apply(news(false, [128, 0, 0, 0], 1, Some(other)), &mut touched);
+        assert!(known.gateways(NIC).any(|(gateway, _)| gateway == IpAddr::from(other)));
+        assert!(!touched.gateway_withdrawn);
+        known.apply(news(true, [0; 4], 0, Some(ROUTER)), &mut touched);
+        assert!(touched.gateway_withdrawn);
+    }
+
+    #[test]
+    fn next_hops_of_many_peers_are_named_once_and_answers_are_bounded() {
+        let mut known = known();
+        for peer in 0..u32::try_from(ROUTES).unwrap() + 10 {
+            known.keep(Ipv4Addr::from_bits(0x0a00_0000 + peer), HOST, Ok(route()));
+            assert!(known.routes.len() <= ROUTES);
+        }
+        assert_eq!(known.next_hops().collect::<Vec<_>>(), [(NIC, ROUTER)]);
+        known.forget(Ipv4Addr::from_bits(0x0a00_0000 + 16_390), HOST);
+        assert_eq!(known.path(Ipv4Addr::from_bits(0x0a00_0000 + 16_390), HOST), None);
+    }
+}

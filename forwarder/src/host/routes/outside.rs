@@ -48,7 +48,8 @@ pub struct Outside {
 }
 
 impl Outside {
-    /// Reads everything and subscribes to changes. `uplinks` are the NICs whose AF_XDP sockets can send.
+    /// Reads everything and subscribes to changes. `uplinks` are the NICs the gateway uses: paths are direct through
+    /// these only, and their receive filters are looked at. With `--datapath socket` no path is asked for.
     pub fn open(uplinks: &[u32]) -> Result<Self> {
         // Subscribed first, read then: what changes in between is told twice, not never.
         let subscription = Subscription::open(GROUPS).map_err(Error::os("follow changes of the network"))?;

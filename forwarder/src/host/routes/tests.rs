@@ -222,7 +222,38 @@ fn addresses_of_macvlans_are_the_host_s_even_in_a_container() {
         change.without_ipv6_addresses().apply(&mut requests).unwrap();
         let link = links::by_name(&mut requests, "uplink").unwrap();
         assert_eq!((link.mac, link.mtu, link.no_arp), (Some([2, 0, 0, 0, 9, 9]), 1400, true));
+        assert!(std::fs::read_to_string("/proc/thread-self/net/if_inet6").unwrap().contains("uplink"));
+        links::disable_ipv6(&link).unwrap();
+        assert!(!std::fs::read_to_string("/proc/thread-self/net/if_inet6").unwrap().contains("uplink"));
+        links::disable_ipv6(&links::sample(9, [2; 6])).unwrap();
     });
     let shown = host.command("ip", "-d link show uplink");
     assert!(shown.contains("qlen 77") && shown.contains("addrgenmode none"), "{shown}");
+}
+
+#[test]
+fn routers_of_every_default_route_are_protected() {
+    let Some((host, _router)) = host_and_router() else { return };
+    host.ip("neigh add 192.0.2.250 lladdr 02:00:00:00:00:fa dev uplink nud permanent");
+    host.ip(
+        "route add default table 100 nexthop via 192.0.2.250 dev uplink nexthop via 192.0.2.251 dev uplink",
+    );
+    host.ip("-6 route add default via fe80::1 dev uplink");
+    host.ip("-6 neigh add fe80::1 lladdr 02:00:00:00:00:06 dev uplink nud permanent");
+    host.ip("route add 198.51.100.0/24 via 192.0.2.252");
+    let (mut outside, uplink) = host.run(outside);
+    let mut gateways: Vec<_> =
+        outside.known().gateways(uplink).map(|(address, _)| address.to_string()).collect();
+    gateways.sort();
+    assert_eq!(gateways, ["192.0.2.250", "192.0.2.251", "192.0.2.254", "fe80::1"]);
+    let macs: Vec<_> = outside.known().router_macs(uplink).into_iter().map(|mac| mac[5]).collect();
+    assert_eq!(macs, [0x06, 0xfa]);
+    host.ip("route flush table 100");
+    host.ip("-6 route del default");
+    host.ip("route add default via 192.0.2.253 metric 7");
+    host.run(move || {
+        assert!(outside.handle_netlink().unwrap().contains(&Change::Route));
+        let left: Vec<_> = outside.known().gateways(uplink).map(|(address, _)| address.to_string()).collect();
+        assert_eq!(left, ["192.0.2.253", "192.0.2.254"]);
+    });
 }

@@ -1,0 +1,86 @@
+use std::process::Command;
+
+use clap::Args;
+
+use crate::stage::must;
+
+/// What building needs, beside a Rust toolchain (libbpf and AWS-LC are C).
+const BUILD: &str = include_str!("../packages/build.txt");
+/// What the end-to-end tests and the demo need.
+const RUN: &str = include_str!("../packages/run.txt");
+
+/// What to install.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct Options {
+    /// Also what only `build-ebpf --check` and `fuzz` need: the eBPF toolchain, a nightly Rust, cargo-fuzz.
+    #[arg(long)]
+    all: bool,
+}
+
+/// Installs the packages that are missing, and says which.
+pub fn run(options: Options) -> Result<(), String> {
+    packages()?;
+    if options.all {
+        fuzzing()?;
+    }
+    Ok(())
+}
+
+/// Installs the packages that building, testing and the demo need.
+pub fn packages() -> Result<(), String> {
+    install(&BUILD.lines().chain(RUN.lines()).collect::<Vec<_>>())
+}
+
+/// A nightly Rust and cargo-fuzz.
+fn fuzzing() -> Result<(), String> {
+    if !succeeds(Command::new("rustc").args(["+nightly", "--version"])) {
+        must(Command::new("rustup").args(["toolchain", "install", "nightly", "--profile", "minimal"]))?;
+    }
+    if !succeeds(Command::new("cargo").args(["fuzz", "--version"])) {
+        must(Command::new("cargo").args(["install", "--locked", "--quiet", "cargo-fuzz"]))?;
+    }
+    Ok(())
+}
+
+/// Whether `command` runs and ends well; its output is not shown.
+pub fn succeeds(command: &mut Command) -> bool {
+    command.output().is_ok_and(|output| output.status.success())
+}
+
+/// Installs those of `packages` that are missing, and says which.
+///
+/// Without root, or where there is no apt, the error says what to install.
+pub fn install(packages: &[&str]) -> Result<(), String> {
+    let missing = missing(packages)?;
+    if missing.is_empty() {
+        println!("all packages are there");
+        return Ok(());
+    }
+    println!("missing packages: {}", missing.join(" "));
+    if !trestle_tests::site::is_root() {
+        return Err(format!("installing packages needs root: `sudo apt-get install {}`", missing.join(" ")));
+    }
+    must(apt().arg("update"))?;
+    must(apt().args(["install", "--yes", "--no-install-recommends"]).args(&missing))
+}
+
+fn missing<'a>(packages: &[&'a str]) -> Result<Vec<&'a str>, String> {
+    let list = packages.join(" ");
+    let query = Command::new("dpkg-query")
+        .args(["--show", "--showformat=${Package} ${Status}\n"])
+        .args(packages)
+        .output();
+    let known = query
+        .map_err(|e| format!("this is no Debian or Ubuntu ({e}); install what corresponds to: {list}"))?;
+    let known = String::from_utf8_lossy(&known.stdout).into_owned();
+    let there = |package: &str| {
+        known.lines().any(|line| line.split_once(' ') == Some((package, "install ok installed")))
+    };
+    Ok(packages.iter().copied().filter(|package| !there(package)).collect())
+}
+
+fn apt() -> Command {
+    let mut command = Command::new("apt-get");
+    command.env("DEBIAN_FRONTEND", "noninteractive").arg("--quiet");
+    command
+}
