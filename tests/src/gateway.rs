@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::fault::write_file;
 use crate::netns::Namespace;
 use crate::network::{GATEWAY, NIC, ROUTER};
-use crate::process::{self, Process, output, run, tail};
+use crate::process::{self, Process, output, patient, run, tail};
 use crate::{Fault, Result};
 
 /// The reference deployment's `server.conf`, byte for byte.
@@ -149,7 +149,7 @@ impl Gateway {
 
     /// Waits until it serves.
     pub fn wait_ready(&mut self) -> Result<()> {
-        let deadline = Instant::now() + START;
+        let deadline = Instant::now() + patient(START);
         while Instant::now() < deadline {
             let ended = self.process.ended().is_some();
             if self.serves() {

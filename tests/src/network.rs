@@ -11,6 +11,7 @@
 //! Agents reach nothing of 10.10.21.0/24 but through the tunnel: the router forwards what it has translated, no more.
 
 use std::net::Ipv4Addr;
+use std::path::Path;
 
 use crate::Result;
 use crate::frame::Mac;
@@ -36,7 +37,8 @@ pub struct Layout {
     pub agents: usize,
     /// Receive and transmit queues of the gateway's NIC.
     pub queues: u32,
-    /// `false`: frames arrive with finished checksums, as from a wire. `true`: as the sender's stack left them.
+    /// `false`: frames arrive as from a wire, checksums finished and VLAN tags in place. `true`: as the sender's stack
+    /// left them.
     pub unfinished_checksums: bool,
     /// The wire carries what EC2, Azure and GCE carry: IP and ARP of the NIC's own address, nothing else.
     pub cloud: bool,
@@ -83,7 +85,7 @@ impl Network {
         network.outside()?;
         network.translation()?;
         if !layout.unfinished_checksums {
-            network.wire.run("ethtool", "-K w-gw tx off")?;
+            network.wire.run("ethtool", "-K w-gw tx off txvlan off")?;
         }
         if layout.cloud {
             network.wire.nft(&cloud_rules(network.gateway.mac(NIC)?))?;
@@ -98,10 +100,13 @@ impl Network {
 
     fn switches(&self) -> Result<()> {
         for switch in [&self.wire, &self.internet] {
-            // A switch has no address, and hands frames to no packet filter of its own.
+            // A switch has no address, and hands frames to no packet filter of its own (where br_netfilter is loaded).
             switch.sysctl("net/ipv6/conf/default/disable_ipv6", "1")?;
-            switch.sysctl("net/bridge/bridge-nf-call-iptables", "0")?;
-            switch.sysctl("net/bridge/bridge-nf-call-ip6tables", "0")?;
+            for filter in ["net/bridge/bridge-nf-call-iptables", "net/bridge/bridge-nf-call-ip6tables"] {
+                if Path::new("/proc/sys").join(filter).exists() {
+                    switch.sysctl(filter, "0")?;
+                }
+            }
             switch.ip("link add sw type bridge mcast_snooping 0 forward_delay 0")?;
             switch.ip("link set sw up")?;
         }

@@ -2,6 +2,7 @@ use std::fs::File;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,13 @@ use crate::{Fault, Result};
 
 /// How often a condition is looked at while waiting for it.
 const TICK: Duration = Duration::from_millis(10);
+
+/// `limit`, stretched by the factor in `TRESTLE_PATIENCE`: tests in an emulated machine are slow.
+pub fn patient(limit: Duration) -> Duration {
+    static FACTOR: OnceLock<u32> = OnceLock::new();
+    let named = || std::env::var("TRESTLE_PATIENCE").ok()?.parse().ok();
+    limit * *FACTOR.get_or_init(|| named().unwrap_or(1))
+}
 
 /// Runs `command` to its end and returns what it wrote to standard output.
 ///
@@ -38,6 +46,7 @@ pub struct Output {
 
 /// Runs `command` to its end, whatever its exit code; SIGKILL after `seconds`.
 pub fn output(command: &mut Command, seconds: u32) -> Result<Output> {
+    let seconds = patient(Duration::from_secs(seconds.into())).as_secs();
     let mut limited = Command::new("timeout");
     limited.args(["--signal=KILL", &seconds.to_string()]).arg(command.get_program()).args(command.get_args());
     if let Some(dir) = command.get_current_dir() {
@@ -61,7 +70,7 @@ pub fn wait_until<T>(
     mut condition: impl FnMut() -> Option<T>,
     evidence: impl Fn() -> String,
 ) -> Result<T> {
-    let deadline = Instant::now() + limit;
+    let deadline = Instant::now() + patient(limit);
     loop {
         if let Some(value) = condition() {
             return Ok(value);
@@ -132,7 +141,7 @@ impl Process {
         limit: Duration,
         found: impl Fn(&str) -> Option<T>,
     ) -> Result<T> {
-        let deadline = Instant::now() + limit;
+        let deadline = Instant::now() + patient(limit);
         loop {
             let ended = self.ended();
             if let Some(value) = found(&self.log()) {
@@ -162,7 +171,7 @@ impl Process {
 
     /// Waits for its end, at most `limit`.
     pub fn wait(&mut self, limit: Duration) -> Result<ExitStatus> {
-        let deadline = Instant::now() + limit;
+        let deadline = Instant::now() + patient(limit);
         while Instant::now() < deadline {
             if let Some(status) = self.ended() {
                 return Ok(status);

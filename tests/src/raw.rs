@@ -16,6 +16,7 @@ use nix::{setsockopt_impl, sockopt_impl};
 
 use crate::frame::{self, ETHERTYPE_VLAN, HEADER, Mac};
 use crate::netns::Namespace;
+use crate::process::patient;
 use crate::{Fault, Result};
 
 sockopt_impl!(
@@ -69,13 +70,13 @@ impl RawPort {
 
     /// The first frame within `limit` that `wanted` accepts.
     pub fn expect(&self, limit: Duration, wanted: impl Fn(&[u8]) -> bool) -> Option<Vec<u8>> {
-        let deadline = Instant::now() + limit;
+        let deadline = Instant::now() + patient(limit);
         std::iter::from_fn(|| self.receive(deadline)).find(|frame| wanted(frame))
     }
 
     /// Every frame that arrives within `time` and that `wanted` accepts.
     pub fn collect(&self, time: Duration, wanted: impl Fn(&[u8]) -> bool) -> Vec<Vec<u8>> {
-        let deadline = Instant::now() + time;
+        let deadline = Instant::now() + patient(time);
         std::iter::from_fn(|| self.receive(deadline)).filter(|frame| wanted(frame)).collect()
     }
 
@@ -156,7 +157,7 @@ pub struct Tally {
 impl Tally {
     /// How long to wait for the next one: for what is missing a second, for copies a moment.
     fn patience(&self) -> Duration {
-        Duration::from_millis(if self.received < self.sent { 1000 } else { 50 })
+        patient(Duration::from_millis(if self.received < self.sent { 1000 } else { 50 }))
     }
 
     /// Whether every frame arrived once and unaltered; their order is not judged.

@@ -113,11 +113,12 @@ impl Site {
         self.folder.path()
     }
 
-    /// The end of every log, for a report of failure.
+    /// The end of every log and what the gateway counts as lost, for a report of failure.
     pub fn evidence(&self) -> String {
+        let drops = self.gateway.iter().filter_map(|gateway| gateway.table("drops").ok());
         let gateway = self.gateway.iter().map(Gateway::log_tail);
         let agents = self.agents.iter().map(|agent| crate::process::tail(agent.name(), &agent.log()));
-        gateway.chain(agents).collect::<Vec<_>>().join("\n")
+        gateway.chain(drops).chain(agents).collect::<Vec<_>>().join("\n")
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::netns::Namespace;
-use crate::process::{Process, output};
+use crate::process::{Process, output, patient};
 use crate::{Fault, Result};
 
 /// What came back of a number of echo requests.
@@ -62,7 +62,7 @@ pub fn ping(namespace: &Namespace, address: impl Into<IpAddr>, count: u32, paylo
 /// Pings until an answer comes, at most `limit`.
 pub fn reachable(namespace: &Namespace, address: impl Into<IpAddr>, limit: Duration) -> bool {
     let address = address.into();
-    let deadline = Instant::now() + limit;
+    let deadline = Instant::now() + patient(limit);
     while Instant::now() < deadline {
         let mut once = namespace.command("ping");
         once.args(["-q", "-c", "1", "-W", "1", &address.to_string()]);
@@ -222,7 +222,7 @@ fn send_numbers(socket: &UdpSocket, interval: Duration, stop: &AtomicBool) -> Fl
             *times += 1;
         }
         if last_call.is_none() && stop.load(Ordering::Relaxed) {
-            last_call = Some(Instant::now() + Duration::from_secs(1));
+            last_call = Some(Instant::now() + patient(Duration::from_secs(1)));
         }
     }
     let lost = (0..sent).zip(&answered).filter(|(_, times)| **times == 0).map(|(number, _)| number).collect();
@@ -238,7 +238,7 @@ fn send_back(socket: &UdpSocket, stop: &AtomicBool) {
             let _ = socket.send_to(&bytes[..length], from);
         }
         if end.is_none() && stop.load(Ordering::Relaxed) {
-            end = Some(Instant::now() + Duration::from_millis(1100));
+            end = Some(Instant::now() + patient(Duration::from_millis(1100)));
         }
     }
 }

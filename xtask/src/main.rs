@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 
 mod check;
 mod demo;
+mod guest;
 mod setup;
 mod stage;
 mod test;

@@ -5,6 +5,7 @@ use clap::Args;
 use trestle_tests::site::is_root;
 
 use crate::check;
+use crate::guest::{self, Guest};
 use crate::stage::{Ledger, announce, cargo, must, target};
 
 /// What of the tests to run.
@@ -13,14 +14,58 @@ pub struct Options {
     /// Build and test the gateway with the release profile.
     #[arg(long)]
     release: bool,
+    /// Instead, run the host-safety tests under Debian's kernels 6.1 and 6.12, in emulated machines.
+    #[arg(long)]
+    kernels: bool,
+    /// With --kernels: what to run there, as the tests' filter.
+    #[arg(long, default_value = "host_safety", value_name = "NAMES")]
+    only: String,
 }
+
+/// Kernels of --kernels: the oldest supported, which has no TCX, and one between it and today's.
+const KERNELS: &[&str] = &["6.1", "6.12"];
 
 /// Runs everything that can be run here, and says loudly what was skipped.
 pub fn run(options: &Options) -> Result<(), String> {
     let mut ledger = Ledger::default();
-    check::stages(&mut ledger);
-    end_to_end(&mut ledger, options);
+    if options.kernels {
+        KERNELS.iter().for_each(|series| under_kernel(&mut ledger, options, series));
+    } else {
+        check::stages(&mut ledger);
+        end_to_end(&mut ledger, options);
+    }
     ledger.close()
+}
+
+fn under_kernel(ledger: &mut Ledger, options: &Options, series: &str) {
+    let name = format!("{} under kernel {series}", options.only);
+    match guest_command(options, series) {
+        Ok(mut command) => ledger.run(&name, &mut command),
+        Err(why) => ledger.enter_result(&name, Err(why)),
+    }
+}
+
+fn guest_command(options: &Options, series: &str) -> Result<Command, String> {
+    let gateway = build(options.release)?;
+    let tests = e2e_binary()?;
+    let guest = Guest::prepare(series)?;
+    let gateway = gateway.to_string_lossy();
+    let environment =
+        [guest::ENVIRONMENT, &[("TRESTLE_BIN", &*gateway), ("TRESTLE_REQUIRE_ROOT", "1")]].concat();
+    guest.command(&tests, &[&options.only], &environment)
+}
+
+/// Builds the end-to-end tests and returns the program's path, which only cargo knows.
+fn e2e_binary() -> Result<PathBuf, String> {
+    let mut build =
+        cargo(&["test", "--package", "trestle-tests", "--test", "e2e", "--no-run", "--message-format=json"]);
+    let told = build.output().map_err(|e| format!("cargo: {e}"))?;
+    let told = String::from_utf8_lossy(&told.stdout).into_owned();
+    let messages = told.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let mut programs = messages.filter(|message| message["target"]["name"] == "e2e");
+    let program = programs.find_map(|message| message["executable"].as_str().map(PathBuf::from));
+    program
+        .ok_or_else(|| "the end-to-end tests do not build: `cargo test -p trestle-tests --no-run`".to_owned())
 }
 
 fn end_to_end(ledger: &mut Ledger, options: &Options) {

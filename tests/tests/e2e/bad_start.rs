@@ -37,7 +37,7 @@ pub const SUITE: Suite = Suite {
 };
 
 fn an_unknown_directive_is_named_with_its_line(site: &mut Site) -> Result<()> {
-    refuses(site, &config_with("no-such-directive 1"), &[], &["server.conf:25", "no-such-directive"])
+    refuses(site, &config_with("no-such-directive 1"), &[], &["server.conf:23", "no-such-directive"])
 }
 
 fn a_missing_server_conf_is_named(site: &mut Site) -> Result<()> {

@@ -27,6 +27,7 @@ fn main() -> ExitCode {
         ageing::SUITE,
         sessions::SUITE,
         sessions::LIFE,
+        sessions::KEEPALIVE,
         underlay::SUITE,
         underlay::CLOUD,
         host_safety::SUITE,

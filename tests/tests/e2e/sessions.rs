@@ -49,8 +49,15 @@ pub const LIFE: Suite = Suite {
         the_pool_never_leases_the_broadcast_address_nor_the_gateways_own;
         stock:
         rekeying_by_either_side_loses_no_frame,
-        keepalive_holds_an_idle_client_and_drops_a_dead_one,
     ],
+};
+
+/// Slow, and the same in every mode.
+pub const KEEPALIVE: Suite = Suite {
+    name: "keepalive",
+    modes: &[Mode::Native],
+    scenarios: scenarios![; stock: keepalive_holds_an_idle_client_and_drops_a_dead_one],
+    ..LIFE
 };
 
 fn addresses_come_from_the_pool_in_order(site: &mut Site) -> Result<()> {
