@@ -2,17 +2,23 @@
 
 #![allow(unsafe_code, reason = "one of the two fences: packet pointers and context fields")]
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::{
     bindings::__sk_buff,
-    helpers::{bpf_redirect, bpf_skb_load_bytes, bpf_xdp_get_buff_len},
+    helpers::{bpf_redirect, bpf_skb_load_bytes, bpf_xdp_get_buff_len, bpf_xdp_load_bytes},
     programs::{TcContext, XdpContext},
 };
 
 /// A frame, as either hook has it.
 pub trait Frame {
-    /// `N` bytes from offset `at`, or `None` where the frame ends before. Two at least: a comparison that allows one
+    /// `N` bytes from the constant offset `at`, or `None` where the frame ends before. Two at least: a comparison that allows one
     /// byte (`start < end`) teaches the verifier nothing.
     fn read<const N: usize>(&self, at: usize) -> Option<[u8; N]>;
+
+    /// The same at an offset that depends on the frame. Slower: direct access there would need CAP_PERFMON, without
+    /// which the verifier allows no arithmetic on packet pointers but with constants.
+    fn read_far<const N: usize>(&self, at: usize) -> Option<[u8; N]>;
 
     /// Length in bytes, with the Ethernet header.
     fn length(&self) -> u32;
@@ -35,6 +41,15 @@ impl Frame for XdpContext {
     }
 
     #[inline(always)]
+    fn read_far<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
+        let mut bytes = MaybeUninit::<[u8; N]>::uninit();
+        // SAFETY: the helper writes N bytes to an array of N bytes, or fails.
+        let failed = unsafe { bpf_xdp_load_bytes(self.ctx, at as u32, bytes.as_mut_ptr().cast(), N as u32) };
+        // SAFETY: it has not failed, so all N bytes have been written.
+        (failed == 0).then(|| unsafe { bytes.assume_init() })
+    }
+
+    #[inline(always)]
     fn length(&self) -> u32 {
         // Not `data_end - data`: of a frame in several buffers that is the first one only.
         // SAFETY: the helper takes the context the program was called with, which `self` holds.
@@ -49,11 +64,12 @@ impl Frame for XdpContext {
 }
 
 impl Frame for TcContext {
-    /// By the helper: a frame of the stack may have its bytes anywhere, not only where direct access reaches.
+    /// By the helper: a frame of the stack may have its bytes anywhere, not only where direct access reaches. Nothing
+    /// is zeroed before: the compiler's loop for that is more than the verifier grants without CAP_PERFMON.
     #[inline(always)]
     fn read<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
-        let mut bytes = [0; N];
-        // SAFETY: the helper writes N bytes to an array of N bytes, or none and returns an error.
+        let mut bytes = MaybeUninit::<[u8; N]>::uninit();
+        // SAFETY: the helper writes N bytes to an array of N bytes, or fails.
         let failed = unsafe {
             bpf_skb_load_bytes(
                 self.skb.skb.cast_const().cast(),
@@ -62,7 +78,13 @@ impl Frame for TcContext {
                 N as u32,
             )
         };
-        (failed == 0).then_some(bytes)
+        // SAFETY: it has not failed, so all N bytes have been written.
+        (failed == 0).then(|| unsafe { bytes.assume_init() })
+    }
+
+    #[inline(always)]
+    fn read_far<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
+        self.read(at)
     }
 
     #[inline(always)]

@@ -94,7 +94,7 @@ pub struct Udp {
     pub source: ListenerKey,
     /// Address and port it goes to.
     pub destination: ListenerKey,
-    header: usize,
+    header_len: usize,
     has_payload: bool,
 }
 
@@ -113,7 +113,7 @@ impl Udp {
         if ip[9] != PROTOCOL_UDP || u16::from_be_bytes([ip[6], ip[7]]) & FRAGMENT != 0 {
             return Ok(None);
         }
-        let udp = frame.read::<UDP>(ETHERNET + header_len).ok_or(Malformed)?;
+        let udp = behind_ip::<UDP>(frame, header_len)?;
         let ip_len = u16::from_be_bytes([ip[2], ip[3]]);
         let udp_len = u16::from_be_bytes([udp[4], udp[5]]);
         if usize::from(udp_len) < UDP
@@ -125,7 +125,7 @@ impl Udp {
         Ok(Some(Self {
             source: listener([ip[12], ip[13], ip[14], ip[15]], [udp[0], udp[1]]),
             destination: listener([ip[16], ip[17], ip[18], ip[19]], [udp[2], udp[3]]),
-            header: ETHERNET + header_len,
+            header_len,
             has_payload: usize::from(udp_len) > UDP,
         }))
     }
@@ -136,9 +136,19 @@ impl Udp {
         if !self.has_payload {
             return Ok(false);
         }
-        let [.., first] = frame.read::<{ UDP + 1 }>(self.header).ok_or(Malformed)?;
+        let [.., first] = behind_ip::<{ UDP + 1 }>(frame, self.header_len)?;
         Ok(matches!(first >> OPCODE_SHIFT, P_DATA_V1 | P_DATA_V2))
     }
+}
+
+#[inline(always)]
+fn behind_ip<const N: usize>(frame: &impl Frame, header_len: usize) -> Result<[u8; N], Malformed> {
+    let bytes = match header_len {
+        20 => frame.read(ETHERNET + 20),
+        // Options: nobody's common case.
+        _ => frame.read_far(ETHERNET + header_len),
+    };
+    bytes.ok_or(Malformed)
 }
 
 #[inline(always)]

@@ -184,3 +184,52 @@ fn states_server_purpose(certificate: &CertificateDer<'_>) -> bool {
     let usage = certificate.extended_key_usage().ok().flatten();
     usage.is_some_and(|usage| usage.value.server_auth)
 }
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, KeyPair};
+
+    use super::*;
+
+    fn identity_pem(purpose: Option<ExtendedKeyUsagePurpose>) -> (CertificateDer<'static>, String, String) {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.extended_key_usages = purpose.into_iter().collect();
+        let certificate = params.self_signed(&key).unwrap();
+        (certificate.der().clone(), certificate.pem(), key.serialize_pem())
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_named() {
+        let (_, pem, key) = identity_pem(None);
+        let (_, _, foreign_key) = identity_pem(None);
+        let (pem, key, foreign_key) = (pem.as_bytes(), key.as_bytes(), foreign_key.as_bytes());
+        assert!(server_config(pem, pem, key).is_ok());
+        let cases = [
+            (server_config(b"", pem, key), "the CA file holds no certificate"),
+            (server_config(pem, key, key), "the certificate holds no certificate"),
+            (server_config(pem, pem, pem), "the key holds no readable PEM"),
+            (server_config(pem, pem, foreign_key), "cannot be used together"),
+        ];
+        for (result, words) in cases {
+            let error = result.err().map(|error| error.to_string()).unwrap_or_default();
+            assert!(error.contains(words), "{error:?} lacks {words:?}");
+        }
+    }
+
+    #[test]
+    fn a_server_must_state_that_it_is_one() {
+        let states = |purpose| states_server_purpose(&identity_pem(purpose).0);
+        assert!(states(Some(ExtendedKeyUsagePurpose::ServerAuth)));
+        assert!(!states(Some(ExtendedKeyUsagePurpose::ClientAuth)));
+        assert!(!states(None));
+    }
+
+    #[test]
+    fn no_tickets_are_given() {
+        let (_, pem, key) = identity_pem(None);
+        let config = server_config(pem.as_bytes(), pem.as_bytes(), key.as_bytes()).unwrap();
+        assert_eq!((config.send_tls13_tickets, config.max_early_data_size), (0, 0));
+        assert!(!config.session_storage.can_cache());
+    }
+}

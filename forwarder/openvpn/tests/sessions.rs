@@ -4,7 +4,8 @@ mod pair;
 
 use std::{collections::BTreeSet, net::Ipv4Addr, time::Duration};
 
-use pair::{FINE, PKI, Pair, STORM, server_config};
+use pair::{FINE, PKI, Pair, STORM, Weather, server_config};
+use proptest::prelude::*;
 use trestle_openvpn::{
     client::{self, CloseReason},
     data::{Cipher, Framing, OpenError},
@@ -456,5 +457,40 @@ fn one_lost_packet_anywhere_never_costs_a_session() {
         pair.traffic = Some(SECOND);
         pair.run_for(60 * SECOND);
         assert_eq!(pair.agents[at].tunnel().lost, [], "packet {lost} lost");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+
+    #[test]
+    fn rekeys_at_any_time_by_anyone_in_any_weather_lose_no_delivered_frame(
+        seed in any::<u64>(),
+        (loss, duplication) in (0_u64..20, 0_u64..20),
+        jitter in 0_u64..300,
+        rekeys in prop::collection::vec((any::<bool>(), 0_u64..20_000), 1..20),
+    ) {
+        let jitter = Duration::from_millis(jitter);
+        let weather = Weather { jitter, loss, duplication, ..FINE };
+        let mut pair = Pair::new(server_config(), weather, seed);
+        let at = pair.named("agent");
+        pair.run_for(30 * SECOND);
+        prop_assume!(pair.agents[at].connected().is_some() && pair.server.len() == 1);
+        pair.traffic = Some(SECOND / 4);
+        for (by_server, pause) in rekeys {
+            pair.run_for(Duration::from_millis(pause));
+            if by_server {
+                pair.server.handle_rekey_request(pair.now, PeerId::new(0).unwrap());
+                pair.drain_server();
+            } else {
+                pair.agents[at].client.handle_rekey_request(pair.now);
+                pair.drain_agent(at);
+            }
+        }
+        pair.run_for(70 * SECOND);
+        prop_assert_eq!(&pair.agents[at].tunnel().lost, &[]);
+        for (_, tunnel) in pair.peers.values() {
+            prop_assert_eq!(&tunnel.lost, &[]);
+        }
     }
 }

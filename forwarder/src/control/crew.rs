@@ -19,6 +19,7 @@ use crate::{
     ports::{Frames, host::HostPort, nic::NicPort, tunnel::TunnelPort, wire::WirePort, xsk::XskPort},
     worker::{Clock, Handovers, Mailbox, Notice, Ports, Post, Settings, Worker, WorkerCounters},
     xdp::{
+        attach::XdpChoice,
         frames::chunk_bytes_for,
         maps::Sockets,
         xsk::{RING, XskMode},
@@ -31,6 +32,12 @@ const FRAMES: u32 = 3 * RING;
 const PLAIN_CAPACITY: usize = 3840;
 /// A station is reported to be alive this many times within the ageing time.
 const REPORTS: u32 = 4;
+
+/// Memory all workers share with the NIC, in bytes.
+pub(super) fn memory_bytes(plan: &Plan) -> u64 {
+    let chunk = plan.nic.as_ref().map_or(0, |nic| chunk_bytes_for(nic.mtu));
+    u64::from(FRAMES) * u64::from(chunk) * plan.workers as u64
+}
 
 /// One worker that has not begun.
 #[derive(Debug)]
@@ -123,10 +130,10 @@ impl Recruit {
         let counters = Arc::new(WorkerCounters::default());
         let drops = || Arc::clone(&counters.drops);
         let (nic, frames) = match (&plan.nic, plan.xdp) {
-            (Some(link), Some(_)) => {
+            (Some(link), Some(choice)) => {
                 let mut frames = Frames::for_nic(FRAMES, chunk_bytes_for(link.mtu), false)?;
                 let queue = u32::try_from(index).unwrap_or(u32::MAX);
-                let port = XskPort::open(&mut frames, &link.name, queue, false, drops())?;
+                let port = XskPort::open(&mut frames, &link.name, queue, choice == XdpChoice::Generic, drops())?;
                 (NicPort::Xsk(Box::new(port)), frames)
             }
             (Some(link), None) if plan.bridge => {

@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     drops::{Drop, DropCounters},
+    host::nic::Preparation,
     ports::wire::Promiscuous,
     worker::{Command, Post, WorkerCounters},
     xdp::{
@@ -41,6 +42,8 @@ pub(super) struct Datapath {
     kernel: Option<Kernel>,
     /// `None` with `--datapath socket`.
     xsk: Option<XskMode>,
+    /// What the NIC must not do meanwhile; put back at the end.
+    _preparation: Option<Preparation>,
 }
 
 /// What is in the kernel.
@@ -55,9 +58,14 @@ pub(super) struct Kernel {
 }
 
 impl Datapath {
-    pub fn new(working: Working, kernel: Option<Kernel>, xsk: Option<XskMode>) -> Self {
+    pub fn new(
+        working: Working,
+        kernel: Option<Kernel>,
+        xsk: Option<XskMode>,
+        preparation: Option<Preparation>,
+    ) -> Self {
         let Working { posts, threads, counters } = working;
-        Self { posts, threads, counters, own_drops: Arc::default(), kernel, xsk }
+        Self { posts, threads, counters, own_drops: Arc::default(), kernel, xsk, _preparation: preparation }
     }
 
     /// Attaches the programs: frames begin to flow.

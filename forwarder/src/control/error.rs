@@ -50,9 +50,11 @@ pub enum Error {
     /// The control socket.
     #[error(transparent)]
     ControlSocket(#[from] SocketError),
-    /// The status file.
-    #[error("the status file {} cannot be written ({source}): correct `status`, or make its directory", .path.display())]
-    StatusFile {
+    /// A file the configuration names.
+    #[error("`{what}`: {} cannot be written ({source}): correct it, or make its directory", .path.display())]
+    File {
+        /// The directive.
+        what: &'static str,
         /// Which.
         path: PathBuf,
         /// What the system says.

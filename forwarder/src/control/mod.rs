@@ -14,6 +14,7 @@
 mod crew;
 mod datapath;
 mod error;
+mod fitness;
 mod gateway;
 mod host_port;
 mod plan;

@@ -8,7 +8,7 @@ use std::{
 use common::{FdbKey, Mac};
 use openvpn::{data::Cipher, ids::PeerId};
 
-use super::{Error, gateway::Gateway, plan::Plan, sessions};
+use super::{gateway::Gateway, plan::Plan, sessions};
 use crate::{
     config::{self, Config, UplinkMode},
     management::{
@@ -55,11 +55,18 @@ pub(super) struct StatusSchedule {
 }
 
 impl StatusSchedule {
-    /// Opens the file, before privileges are dropped; it is first written at once.
-    pub fn open(status: &config::StatusFile, now: Instant) -> Result<Self, Error> {
-        let file = StatusFile::open(&status.path)
-            .map_err(|source| Error::StatusFile { path: status.path.clone(), source })?;
-        Ok(Self { file, interval: status.interval, due: now })
+    /// Opens the file, before privileges are dropped; it is first written at once. As with OpenVPN a status file that
+    /// cannot be written is no reason not to start: the reference file names a directory that may not exist.
+    pub fn open(server: &config::Server, now: Instant) -> Option<Self> {
+        let status = server.status.as_ref()?;
+        let path = config::tls::resolve(server, &status.path);
+        match StatusFile::open(&path) {
+            Ok(file) => Some(Self { file, interval: status.interval, due: now }),
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "no status file is written: make its directory");
+                None
+            }
+        }
     }
 }
 

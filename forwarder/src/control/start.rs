@@ -20,6 +20,7 @@ use super::{
     Error,
     crew::Crew,
     datapath::{Datapath, Kernel},
+    fitness,
     gateway::{Gateway, token},
     host_port,
     plan::Plan,
@@ -31,7 +32,10 @@ use super::{
 };
 use crate::{
     config::{self, Config},
-    host::netlink::Requests,
+    host::{
+        netlink::Requests,
+        privileges::{self, Identity},
+    },
     management::socket::ControlSocket as ManagementSocket,
     ports::tunnel::{self, ControlSocket},
     worker::Clock,
@@ -47,18 +51,23 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
     let now = Instant::now();
     let mut requests = Requests::routing().map_err(|error| Error::os("talk to netlink", error))?;
     let plan = Plan::of(config, &mut requests)?;
+    fitness::check(&plan, &mut requests)?;
+    let identity = Identity::resolve(config.server.user.as_deref(), config.server.group.as_deref())?;
     let poll = Poll::new().map_err(|error| Error::os("wait for events", error))?;
     let mut management = ManagementSocket::bind(&config.control)?;
     let watched = management.register(poll.registry(), token::MANAGEMENT);
     watched.map_err(|error| Error::os("wait for events", error))?;
-    let status_file =
-        config.server.status.as_ref().map(|file| StatusSchedule::open(file, now)).transpose()?;
+    let status_file = StatusSchedule::open(&config.server, now);
+    write_pid(&config.server)?;
     let address = SocketAddrV4::new(config.server.local.unwrap_or(Ipv4Addr::UNSPECIFIED), config.server.port);
     let (control, tunnels) = tunnel::open(address, plan.workers)?;
     let socket = ControlSocket::new(control);
+    let preparation = fitness::prepare(&plan)?;
     let crew = Crew::enlist(&plan, tunnels)?;
     let host_port = host_port::prepare(&plan, crew.host_port(), &mut requests)?;
     let kernel = plan.needs_programs().then(|| Kernel::load(&plan, &crew, host_port.index)).transpose()?;
+    // Threads inherit what is left, so this comes before the first.
+    privileges::drop_privileges(identity)?;
     let surroundings = Surroundings::open(plan.place(config, host_port.mac), now)?;
 
     let waker =
@@ -71,7 +80,7 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
         server: Server::new(config::protocol::protocol(config), seed()?, now),
         sessions: Sessions::new(clock, plan.max_frame, config.server.max_macs_per_peer),
         stations: Stations::new(config.ageing, config.server.max_macs_per_peer, now),
-        datapath: Datapath::new(working, kernel, xsk),
+        datapath: Datapath::new(working, kernel, xsk, preparation),
         poll,
         signals,
         socket,
@@ -88,6 +97,14 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
     gateway.datapath.attach(&plan, &host_port.name)?;
     gateway.announce(&plan);
     Ok(gateway)
+}
+
+/// `writepid`.
+fn write_pid(server: &config::Server) -> Result<(), Error> {
+    let Some(path) = &server.pid_file else { return Ok(()) };
+    let path = config::tls::resolve(server, path);
+    let written = std::fs::write(&path, format!("{}\n", std::process::id()));
+    written.map_err(|source| Error::File { what: "writepid", path, source })
 }
 
 /// Secret randomness for the protocol.

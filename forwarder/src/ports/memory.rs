@@ -76,19 +76,30 @@ impl MemoryPort {
 
     /// Copies one waiting frame into memory; `None` when none waits or there is no memory.
     fn receive_one(&self, frames: &mut Frames) -> Option<Frame> {
-        if self.receives.under_way.is_empty() {
-            return None;
-        }
-        let mut frame = frames.take()?;
-        let Some(buffer) = self.receives.under_way.pop() else {
+        while !self.receives.under_way.is_empty() {
+            let mut frame = frames.take()?;
+            if self.copy_next(frames, &mut frame) {
+                return Some(frame);
+            }
             frames.put(frame);
-            return None;
-        };
-        let len = buffer.len().min(frames.capacity());
-        frames.room(&mut frame)[..len].copy_from_slice(&buffer[..len]);
-        frames.set_len(&mut frame, len);
+        }
+        None
+    }
+
+    /// False when there is none, or one that does not fit, which is counted.
+    fn copy_next(&self, frames: &Frames, frame: &mut Frame) -> bool {
+        let Some(buffer) = self.receives.under_way.pop() else { return false };
+        let room = frames.room(frame).get_mut(..buffer.len());
+        let fits = room.is_some();
+        match room {
+            Some(room) => room.copy_from_slice(&buffer),
+            None => self.drops.count(Drop::FrameMalformed),
+        }
+        if fits {
+            frames.set_len(frame, buffer.len());
+        }
         self.receives.recycle(buffer);
-        Some(frame)
+        fits
     }
 }
 
@@ -153,6 +164,18 @@ mod tests {
         let mut queue = (0..3).map(|at| frame_of(&mut frames, &[at])).collect();
         left.transmit(&mut frames, &mut queue);
         assert_eq!((right.waiting(), drops.get(Drop::TransmitQueueFull), frames.free()), (2, 1, 3));
+    }
+
+    #[test]
+    fn a_frame_that_does_not_fit_is_counted_and_the_next_one_arrives() {
+        let drops = Arc::new(DropCounters::default());
+        let (left, mut right) = wire(8, &drops);
+        assert!(left.send(&[1; 65]) && left.send(&[2; 64]));
+        let mut frames = Frames::in_memory(4, 64);
+        let mut received = Vec::new();
+        right.receive(&mut frames, &mut received, 64);
+        assert_eq!(frames.bytes(&received[0]), [2; 64]);
+        assert_eq!((drops.get(Drop::FrameMalformed), frames.free()), (1, 3));
     }
 
     #[test]

@@ -54,9 +54,20 @@ pub trait Port {
     /// Frames inside the port: added to the free ones and those the worker holds they give the total.
     fn held(&self) -> usize;
 
-    /// True while the port has something to receive that [`Port::readable`] does not tell of: the worker takes another
-    /// turn before it sleeps.
+    /// True while the port has something to do that [`Port::readable`] does not tell of (frames of a large segment to
+    /// hand over, frames the kernel has not sent yet): the worker takes another turn before it sleeps.
     fn has_leftovers(&self) -> bool {
         false
     }
 }
+
+// A worker's ports are opened by another thread, which may hold what the worker may not.
+const _: () = {
+    const fn goes_to_another_thread<T: Send>() {}
+    goes_to_another_thread::<Frames>();
+    goes_to_another_thread::<host::HostPort>();
+    goes_to_another_thread::<memory::MemoryPort>();
+    goes_to_another_thread::<tunnel::TunnelPort>();
+    goes_to_another_thread::<wire::WirePort>();
+    goes_to_another_thread::<xsk::XskPort>();
+};

@@ -56,4 +56,12 @@ impl Port for NicPort {
             Self::None => 0,
         }
     }
+
+    fn has_leftovers(&self) -> bool {
+        match self {
+            Self::Xsk(port) => port.has_leftovers(),
+            Self::Socket(port) => port.has_leftovers(),
+            Self::None => false,
+        }
+    }
 }

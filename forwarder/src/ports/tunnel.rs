@@ -119,7 +119,7 @@ impl Port for TunnelPort {
         let mut datagrams = [Datagram::EMPTY; BATCH];
         let mut rooms = std::mem::take(&mut self.rooms);
         rooms.extend(std::iter::from_fn(|| frames.take()).take(limit.min(BATCH)));
-        let count = self.receive_batch(frames, &mut rooms, &mut datagrams);
+        let count = if rooms.is_empty() { 0 } else { self.receive_batch(frames, &mut rooms, &mut datagrams) };
         rooms.drain(count..).rev().for_each(|frame| frames.put(frame));
         for (frame, datagram) in rooms.drain(..).zip(&datagrams) {
             self.deliver(frames, frame, datagram, received);

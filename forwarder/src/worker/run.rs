@@ -7,7 +7,7 @@ use std::{
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::Worker;
+use super::{Ports, Worker};
 use crate::ports::Port;
 
 /// An upper bound on sleep, against a wake-up lost by a driver. Costs nothing at once a second.
@@ -18,11 +18,18 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
     #[expect(clippy::disallowed_methods, reason = "the worker's clock is read here, once a turn")]
     pub fn run(mut self) {
         while !self.stopped {
-            if self.turn(Instant::now()) == 0 && !self.stopped {
+            let received = self.turn(Instant::now());
+            if received == 0 && !self.stopped && !self.has_leftovers() {
                 self.sleep();
             }
         }
         self.turn(Instant::now());
+    }
+
+    /// A port has more for the next turn, although nothing will become readable for it.
+    fn has_leftovers(&self) -> bool {
+        let Ports { nic, tunnel, host } = &self.ports;
+        nic.has_leftovers() || tunnel.has_leftovers() || host.as_ref().is_some_and(Port::has_leftovers)
     }
 
     /// Sleeps until a port has something or the bell rings.

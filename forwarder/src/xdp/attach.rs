@@ -1,7 +1,7 @@
 //! Attaching the programs to the NIC and the host port, and what comes of it.
 
 use aya::programs::{
-    LinkOrder, ProgramError, SchedClassifier, TcAttachType, Xdp, XdpMode,
+    LinkOrder, ProgramError, SchedClassifier, TcAttachType, Xdp, XdpError, XdpMode,
     links::FdLink,
     tc::{self, SchedClassifierLink, TcAttachOptions, TcError},
     xdp::XdpLink,
@@ -124,19 +124,30 @@ impl Programs {
     /// XDP goes first, for it alone finds out whether another owner is there, before anything is changed. What is left
     /// of a killed gateway's TC filters is removed.
     pub fn attach(&mut self, uplink: &Uplink<'_>) -> Result<Attachment, AttachError> {
+        self.attach_by(uplink, hold_tc)
+    }
+
+    /// [`Programs::attach`] as it is on kernels before 6.6, without TCX links, also where there are some.
+    pub fn attach_with_filters(&mut self, uplink: &Uplink<'_>) -> Result<Attachment, AttachError> {
+        self.attach_by(uplink, hold_filter)
+    }
+
+    fn attach_by(&mut self, uplink: &Uplink<'_>, hold: HoldTc) -> Result<Attachment, AttachError> {
         let mut attachment = Attachment { xdp: None, tc: Vec::new() };
         if let Some(choice) = uplink.xdp {
             attachment.xdp = Some(self.attach_xdp(uplink.nic, choice)?);
         }
-        if let Some(host_port) = uplink.host_port {
-            remove_leftovers(uplink.nic);
-            for (name, interface, direction) in [
-                (names::TC_HOST_IN, host_port, TcAttachType::Ingress),
-                (names::TC_NIC_IN, uplink.nic, TcAttachType::Ingress),
-                (names::TC_NIC_OUT, uplink.nic, TcAttachType::Egress),
-            ] {
-                attachment.tc.push(self.attach_tc(name, interface, direction)?);
-            }
+        let Some(host_port) = uplink.host_port else { return Ok(attachment) };
+        for (name, interface, direction) in [
+            (names::TC_HOST_IN, host_port, TcAttachType::Ingress),
+            (names::TC_NIC_IN, uplink.nic, TcAttachType::Ingress),
+            (names::TC_NIC_OUT, uplink.nic, TcAttachType::Egress),
+        ] {
+            // What a killed gateway left where there are no links is known by its program's name. Most often nothing
+            // is there; what cannot be removed shows at attaching.
+            let _ = tc::qdisc_detach_program(interface, direction, name);
+            let held = hold(self.classifier(name)?, interface, direction);
+            attachment.tc.push(held.map_err(|error| tc_refusal(interface, &error))?);
         }
         Ok(attachment)
     }
@@ -161,16 +172,6 @@ impl Programs {
         let link = hold_xdp(program, nic, XdpGot::Generic)?;
         Ok(XdpHeld { got: XdpGot::Generic, native_refused, _link: link })
     }
-
-    fn attach_tc(
-        &mut self,
-        name: &'static str,
-        interface: &str,
-        direction: TcAttachType,
-    ) -> Result<TcHeld, AttachError> {
-        let program = self.classifier(name)?;
-        hold_tc(program, interface, direction).map_err(|error| tc_refusal(interface, &error))
-    }
 }
 
 /// Whether what stands against native XDP does not stand against generic.
@@ -187,7 +188,7 @@ fn hold_xdp(program: &mut Xdp, interface: &str, want: XdpGot) -> Result<XdpLink,
 }
 
 fn xdp_refusal(interface: &str, want: XdpGot, error: &ProgramError) -> AttachError {
-    let code = xdp_code(error);
+    let code = program_code(error);
     let mtu = interface::mtu(interface).unwrap_or(0);
     let interface = interface.to_owned();
     match (want, code) {
@@ -201,13 +202,18 @@ fn xdp_refusal(interface: &str, want: XdpGot, error: &ProgramError) -> AttachErr
     }
 }
 
-/// aya's netlink error does not show its number as a source.
-fn xdp_code(error: &ProgramError) -> Option<i32> {
+/// The error number of an attempt to attach: some of aya's errors do not name the one below as their source.
+fn program_code(error: &ProgramError) -> Option<i32> {
     match error {
-        ProgramError::XdpError(aya::programs::XdpError::NetlinkError(error)) => error.raw_os_error(),
+        ProgramError::XdpError(XdpError::NetlinkError(error))
+        | ProgramError::TcError(TcError::NetlinkError(error)) => error.raw_os_error(),
+        ProgramError::TcError(TcError::IoError(error)) | ProgramError::IOError(error) => error.raw_os_error(),
         error => os_error(error),
     }
 }
+
+/// Attaches a TC program to an interface.
+type HoldTc = fn(&mut SchedClassifier, &str, TcAttachType) -> Result<TcHeld, ProgramError>;
 
 /// A TC program in its place; dropping it takes it away.
 #[derive(Debug)]
@@ -238,7 +244,9 @@ fn hold_tc(
             Err(_) => Err(ProgramError::NotAttached),
         },
         // No such attach type: before Linux 6.6.
-        Err(error) if os_error(&error) == Some(libc::EINVAL) => hold_filter(program, interface, direction),
+        Err(error) if program_code(&error) == Some(libc::EINVAL) => {
+            hold_filter(program, interface, direction)
+        }
         Err(error) => Err(error),
     }
 }
@@ -261,25 +269,12 @@ fn hold_filter(
 }
 
 fn tc_refusal(interface: &str, error: &ProgramError) -> AttachError {
-    let code = match error {
-        ProgramError::TcError(TcError::NetlinkError(error)) => error.raw_os_error(),
-        error => os_error(error),
-    };
     let interface = interface.to_owned();
-    match code {
+    match program_code(error) {
         Some(libc::EPERM | libc::EACCES) => AttachError::Privilege { interface },
         Some(libc::ENODEV) => AttachError::NoInterface { interface },
+        // "Specified qdisc kind is unknown", and the same of the filter.
+        Some(libc::ENOENT) => AttachError::NoTc { interface },
         _ => AttachError::Refused { what: "a TC program", interface, cause: chain(error) },
-    }
-}
-
-/// A gateway that was killed left its filters where there are no links; ours are known by their programs' names. (The
-/// host port vanished with it.)
-fn remove_leftovers(nic: &str) {
-    for (name, direction) in
-        [(names::TC_NIC_IN, TcAttachType::Ingress), (names::TC_NIC_OUT, TcAttachType::Egress)]
-    {
-        // Nothing there, or not to be removed: then attaching tells.
-        let _ = tc::qdisc_detach_program(nic, direction, name);
     }
 }

@@ -118,9 +118,10 @@ impl Sockets {
         }
     }
 
-    /// Leaves frames of receive queue `queue` to the kernel; `false` if they were.
-    pub fn remove(&mut self, queue: u32) -> Result<bool, MapError> {
-        found(self.0.unset(queue)).map_err(|error| failed("write", Self::NAME, error))
+    /// Leaves frames of receive queue `queue` to the kernel, if they were not.
+    pub fn remove(&mut self, queue: u32) -> Result<(), MapError> {
+        found(self.0.unset(queue)).map_err(|error| failed("write", Self::NAME, error))?;
+        Ok(())
     }
 }
 

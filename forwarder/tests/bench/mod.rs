@@ -27,10 +27,9 @@ pub fn privileged(test: &str) -> bool {
     let needed = [Capability::CAP_BPF, Capability::CAP_NET_ADMIN, Capability::CAP_SYS_ADMIN];
     let able = needed.iter().all(|&one| caps::has_cap(None, CapSet::Effective, one).unwrap_or(false));
     if !able {
-        let _ = writeln!(
-            std::io::stderr(),
-            "SKIPPED {test}: needs root, or CAP_BPF, CAP_NET_ADMIN and CAP_SYS_ADMIN"
-        );
+        // One write, so that no other thread's words come between.
+        let line = format!("SKIPPED {test}: needs root, or CAP_BPF, CAP_NET_ADMIN and CAP_SYS_ADMIN\n");
+        let _ = std::io::stderr().write_all(line.as_bytes());
     }
     able
 }
@@ -259,6 +258,8 @@ impl Datagram {
         packet.extend(self.source.0);
         packet.extend(self.destination.0);
         packet.extend(&self.options);
+        let checksum = checksum(&packet);
+        packet[10..12].copy_from_slice(&checksum);
         packet.extend(self.source.1.to_be_bytes());
         packet.extend(self.destination.1.to_be_bytes());
         packet.extend(udp_len.to_be_bytes());
@@ -266,4 +267,15 @@ impl Datagram {
         packet.extend(&self.payload);
         packet
     }
+}
+
+/// The Internet checksum of an IPv4 header.
+fn checksum(header: &[u8]) -> [u8; 2] {
+    let words = header.chunks_exact(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])));
+    let mut sum: u32 = words.sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    let [_, _, high, low] = (!sum).to_be_bytes();
+    [high, low]
 }

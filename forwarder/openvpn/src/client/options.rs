@@ -21,51 +21,64 @@ pub(super) struct Pushed {
 impl Pushed {
     /// Reads the options; those that do not concern the protocol are kept as text.
     pub(super) fn parse(config: &Config, options: Vec<String>) -> Result<Self, CloseReason> {
-        let mut cipher = None;
-        let mut peer_id = None;
-        let mut exporter = false;
-        let mut pushed = Self {
-            connected: Connected {
-                peer_id: PeerId::new(0).ok_or(CloseReason::RekeyFailed)?,
-                address: None,
-                cipher: Cipher::Aes256Gcm,
-                framing: Framing::None,
-                options: Vec::new(),
-            },
-            ping: None,
-            ping_restart: None,
-            exit_notify: false,
-        };
+        let mut draft = Draft::default();
         for option in &options {
-            let words: Vec<&str> = option.split_ascii_whitespace().collect();
-            match words.as_slice() {
-                ["peer-id", number] => peer_id = number.parse().ok().and_then(PeerId::new),
-                ["cipher", name] => {
-                    cipher = cipher_from_name(name).filter(|have| config.data_ciphers.contains(have))
-                }
-                ["ifconfig", address, netmask] => pushed.connected.address = parse_address(address, netmask),
-                ["ping", seconds] => pushed.ping = parse_seconds(seconds),
-                ["ping-restart", seconds] => pushed.ping_restart = parse_seconds(seconds),
-                ["compress", "lz4-v2" | "stub-v2"] => pushed.connected.framing = Framing::V2,
-                ["compress" | "comp-lzo", ..] => return Err(incompatible(option)),
-                ["key-derivation", "tls-ekm"] => exporter = true,
-                ["protocol-flags", flags @ ..] => {
-                    exporter |= flags.contains(&"tls-ekm");
-                    pushed.exit_notify = flags.contains(&"cc-exit");
-                    if flags.contains(&"aead-epoch") {
-                        return Err(incompatible(option));
-                    }
-                }
-                _ => {}
-            }
+            draft.read(option)?;
         }
-        if !exporter {
+        if !draft.exporter {
             return Err(incompatible("no `tls-ekm`: data keys must come from the TLS exporter"));
         }
-        pushed.connected.peer_id = peer_id.ok_or_else(|| incompatible("no valid `peer-id`"))?;
-        pushed.connected.cipher = cipher.ok_or_else(|| incompatible("no `cipher` that was offered"))?;
-        pushed.connected.options = options;
-        Ok(pushed)
+        let cipher = draft.cipher.filter(|cipher| config.data_ciphers.contains(cipher));
+        let connected = Connected {
+            peer_id: draft.peer_id.ok_or_else(|| incompatible("no valid `peer-id`"))?,
+            address: draft.address,
+            cipher: cipher.ok_or_else(|| incompatible("no `cipher` that was offered"))?,
+            framing: if draft.compression { Framing::V2 } else { Framing::None },
+            options,
+        };
+        let Draft { ping, ping_restart, exit_notify, .. } = draft;
+        Ok(Self { connected, ping, ping_restart, exit_notify })
+    }
+}
+
+/// What has been read so far.
+#[derive(Default)]
+struct Draft {
+    peer_id: Option<PeerId>,
+    cipher: Option<Cipher>,
+    address: Option<(Ipv4Addr, Ipv4Addr)>,
+    compression: bool,
+    exporter: bool,
+    exit_notify: bool,
+    ping: Option<Duration>,
+    ping_restart: Option<Duration>,
+}
+
+impl Draft {
+    fn read(&mut self, option: &str) -> Result<(), CloseReason> {
+        let words: Vec<&str> = option.split_ascii_whitespace().collect();
+        match words.as_slice() {
+            ["peer-id", number] => self.peer_id = number.parse().ok().and_then(PeerId::new),
+            ["cipher", name] => self.cipher = cipher_from_name(name),
+            ["ifconfig", address, netmask] => self.address = parse_address(address, netmask),
+            ["ping", seconds] => self.ping = parse_seconds(seconds),
+            ["ping-restart", seconds] => self.ping_restart = parse_seconds(seconds),
+            ["compress", "lz4-v2" | "stub-v2"] => self.compression = true,
+            ["compress" | "comp-lzo", ..] => return Err(incompatible(option)),
+            ["key-derivation", "tls-ekm"] => self.exporter = true,
+            ["protocol-flags", flags @ ..] => return self.read_flags(option, flags),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn read_flags(&mut self, option: &str, flags: &[&str]) -> Result<(), CloseReason> {
+        if flags.iter().any(|flag| matches!(*flag, "aead-epoch" | "dyn-tls-crypt")) {
+            return Err(incompatible(option));
+        }
+        self.exporter |= flags.contains(&"tls-ekm");
+        self.exit_notify |= flags.contains(&"cc-exit");
+        Ok(())
     }
 }
 
@@ -92,4 +105,44 @@ fn parse_seconds(text: &str) -> Option<Duration> {
 
 fn incompatible(what: &str) -> CloseReason {
     CloseReason::Incompatible(what.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(options: &[&str]) -> Result<Pushed, CloseReason> {
+        let tls =
+            rustls::ClientConfig::builder_with_provider(rustls::crypto::aws_lc_rs::default_provider().into())
+                .with_safe_default_protocol_versions()
+                .unwrap()
+                .with_root_certificates(rustls::RootCertStore::empty())
+                .with_no_client_auth();
+        Pushed::parse(&Config::new(tls.into()), options.iter().map(|&option| option.into()).collect())
+    }
+
+    const LEAST: [&str; 3] = ["peer-id 7", "cipher aes-128-gcm", "key-derivation tls-ekm"];
+
+    #[test]
+    fn the_least_a_server_must_push_is_enough() {
+        let pushed = parse(&LEAST).unwrap();
+        assert_eq!(pushed.connected.peer_id.value(), 7);
+        assert_eq!((pushed.connected.cipher, pushed.connected.framing), (Cipher::Aes128Gcm, Framing::None));
+        assert_eq!((pushed.ping, pushed.ping_restart, pushed.exit_notify), (None, None, false));
+    }
+
+    #[test]
+    fn what_is_missing_or_cannot_be_done_is_named() {
+        for missing in 0..LEAST.len() {
+            let mut options = LEAST.to_vec();
+            options.remove(missing);
+            assert!(matches!(parse(&options), Err(CloseReason::Incompatible(_))), "{missing}");
+        }
+        let impossible =
+            ["comp-lzo no", "compress lz4", "compress", "protocol-flags tls-ekm aead-epoch", "cipher none"];
+        for option in impossible {
+            let options = [&LEAST[..], &[option]].concat();
+            assert!(matches!(parse(&options), Err(CloseReason::Incompatible(_))), "{option}");
+        }
+    }
 }

@@ -117,3 +117,145 @@ pub(super) fn push_options(
     }
     options
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use super::*;
+    use crate::{ids::PeerId, server::Pool};
+
+    fn config() -> Config {
+        let tls =
+            rustls::ServerConfig::builder_with_provider(rustls::crypto::aws_lc_rs::default_provider().into())
+                .with_safe_default_protocol_versions()
+                .unwrap()
+                .with_no_client_auth()
+                .with_cert_resolver(Arc::new(rustls::server::ResolvesServerCertUsingSni::new()));
+        let address = |host| std::net::Ipv4Addr::new(10, 10, 21, host);
+        Config {
+            tls: Arc::new(tls),
+            data_ciphers: vec![Cipher::Aes256Gcm, Cipher::Aes128Gcm],
+            ping: None,
+            ping_restart: None,
+            push: vec!["route-gateway 10.10.21.5".into()],
+            compress: Compress::PerClient,
+            pool: Some(Pool {
+                gateway: address(5),
+                netmask: std::net::Ipv4Addr::new(255, 255, 255, 0),
+                first: address(100),
+                last: address(255),
+            }),
+            max_clients: 10,
+            duplicate_cn: false,
+            reneg: None,
+            hand_window: Duration::from_secs(60),
+            tran_window: Duration::from_secs(3600),
+            connect_freq_initial: (100, Duration::from_secs(10)),
+            exit_notify: None,
+            tun_mtu: 1500,
+            port: 443,
+        }
+    }
+
+    fn message(options: &str, peer_info: &str) -> KeyMethod {
+        KeyMethod {
+            pre_master: Some([0; 48]),
+            random1: [0; 32],
+            random2: [0; 32],
+            options: options.into(),
+            username: Vec::new(),
+            password: Vec::new(),
+            peer_info: peer_info.into(),
+        }
+    }
+
+    #[track_caller]
+    fn refusal_of(options: &str, peer_info: &str) -> Refusal {
+        judge(&config(), "agent", &message(options, peer_info)).unwrap_err()
+    }
+
+    /// Brief A.7.
+    const STOCK_2_6: &str =
+        "IV_PROTO=990\nIV_CIPHERS=AES-256-GCM:AES-128-GCM\nIV_MTU=1600\nIV_COMP_STUBv2=1\n";
+
+    #[test]
+    fn clients_older_than_2_6_are_told_that_they_are_too_old() {
+        for peer_info in ["", "IV_PROTO=2\nIV_NCP=2\n", "IV_PROTO=6\nIV_CIPHERS=AES-256-GCM\n"] {
+            let refusal = refusal_of("V4,dev-type tap", peer_info);
+            assert!(refusal.told.contains("too old"), "{refusal:?}");
+            assert!(refusal.reason.contains("OpenVPN 2.6"), "{refusal:?}");
+        }
+    }
+
+    #[test]
+    fn a_tun_client_is_told_to_use_tap() {
+        assert!(refusal_of("V4,dev-type tun", STOCK_2_6).reason.contains("dev tap"));
+    }
+
+    #[test]
+    fn without_a_common_cipher_upstreams_words_are_used() {
+        let refusal = refusal_of("V4,dev-type tap", "IV_PROTO=990\nIV_CIPHERS=CHACHA20-POLY1305\n");
+        assert_eq!(refusal.told, "Data channel cipher negotiation failed (no shared cipher)");
+    }
+
+    #[test]
+    fn the_servers_order_of_ciphers_decides_and_occ_serves_clients_without_a_list() {
+        let choice = |options: &str, ciphers: &str| {
+            let peer_info = format!("IV_PROTO=990\n{ciphers}");
+            judge(&config(), "agent", &message(options, &peer_info)).map(|terms| terms.cipher).ok()
+        };
+        assert_eq!(choice("", "IV_CIPHERS=AES-128-GCM:AES-256-GCM\n"), Some(Cipher::Aes256Gcm));
+        assert_eq!(choice("", "IV_CIPHERS=AES-128-GCM\n"), Some(Cipher::Aes128Gcm));
+        assert_eq!(choice("V4,cipher AES-128-GCM,x", ""), Some(Cipher::Aes128Gcm));
+        assert_eq!(choice("V4,cipher BF-CBC", ""), None);
+    }
+
+    #[test]
+    fn each_client_is_pushed_the_compression_it_survives() {
+        let pushed =
+            |peer_info: &str| compression(Compress::PerClient, &PeerInfo::parse(peer_info.as_bytes()));
+        assert_eq!(pushed("IV_LZ4v2=1\nIV_COMP_STUBv2=1\n"), Some("compress lz4-v2"));
+        assert_eq!(pushed(STOCK_2_6), Some("compress stub-v2"));
+        assert_eq!(pushed("IV_COMP_STUB=1\n"), None);
+        assert_eq!(compression(Compress::Off, &PeerInfo::parse(STOCK_2_6.as_bytes())), None);
+    }
+
+    #[test]
+    fn options_are_pushed_in_upstreams_order_and_only_where_understood() {
+        let pushed = |peer_info: &str| {
+            let terms = judge(&config(), "agent", &message("", peer_info)).unwrap();
+            let address = Some(std::net::Ipv4Addr::new(10, 10, 21, 100));
+            push_options(&config(), &terms, address, PeerId::new(3).unwrap())
+        };
+        assert_eq!(
+            pushed(STOCK_2_6),
+            [
+                "compress stub-v2",
+                "route-gateway 10.10.21.5",
+                "ifconfig 10.10.21.100 255.255.255.0",
+                "peer-id 3",
+                "cipher AES-256-GCM",
+                "protocol-flags cc-exit tls-ekm",
+                "tun-mtu 1500"
+            ]
+        );
+        let small = pushed("IV_PROTO=14\nIV_CIPHERS=AES-128-GCM\n");
+        assert_eq!(small[2..], ["peer-id 3", "cipher AES-128-GCM", "key-derivation tls-ekm"]);
+    }
+
+    #[test]
+    fn a_name_is_bounded_and_has_no_control_characters() {
+        let named = |name: &str| {
+            let key = rcgen::KeyPair::generate().unwrap();
+            let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+            params.distinguished_name = rcgen::DistinguishedName::new();
+            params.distinguished_name.push(rcgen::DnType::CommonName, name);
+            common_name(params.self_signed(&key).unwrap().der())
+        };
+        assert_eq!(named("agent\n\x1bone").as_deref(), Some("agent__one"));
+        assert_eq!(named(&"x".repeat(200)).map(|name| name.len()), Some(MAX_NAME));
+        assert_eq!(named(""), None);
+        assert_eq!(common_name(&CertificateDer::from(vec![0x30, 0x82])), None);
+    }
+}

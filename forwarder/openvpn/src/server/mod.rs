@@ -172,6 +172,7 @@ impl Server {
     /// An authentic, fresh data packet of the peer came from another address.
     pub fn handle_float(&mut self, now: Instant, peer_id: PeerId, path: Path) {
         if let Some(id) = self.id_of(peer_id)
+            && self.instances.get(&id).is_some_and(|instance| instance.path != path)
             && self.clear_way_for_float(now, id, &path)
         {
             self.move_instance(id, path);

@@ -49,7 +49,9 @@ pub struct Session {
     newest: Negotiation,
     /// The key before it, and when it dies.
     old: Option<(Negotiation, Instant)>,
-    /// Keys before those, accepted for a moment more. At most 7: key ids.
+    /// Keys before those, accepted until the newest negotiation has keys. One is added only where one is done.
+    superseded: Vec<KeyId>,
+    /// Keys accepted for a moment more.
     retiring: VecDeque<(Instant, KeyId)>,
     /// The key data is sent with.
     sending: Option<KeyId>,
@@ -113,6 +115,7 @@ impl Session {
             random,
             newest,
             old: None,
+            superseded: Vec::new(),
             retiring: VecDeque::new(),
             sending: None,
             switch_at: None,
@@ -214,6 +217,7 @@ impl Session {
             Err(error) => return self.fail(now, format!("TLS cannot derive data keys: {error}")),
         };
         self.newest.confirm();
+        self.retire_superseded_soon(now);
         self.events.push_back(Event::Keys(key_id, keys));
         if self.sending.is_none() {
             self.send_with(key_id);

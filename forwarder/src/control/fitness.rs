@@ -1,0 +1,62 @@
+//! Whether this host is fit for what is asked of it: asked before anything is opened, so that a bad start leaves
+//! nothing behind.
+
+use std::path::Path;
+
+use super::{Error, crew, plan::Plan};
+use crate::{
+    host::{
+        links::{self, Link},
+        netlink::Requests,
+        nic::{self, Preparation, SYSFS, cloud::Cloud},
+        preflight::{self, Kernel},
+        privileges,
+    },
+    xdp::{attach::XdpChoice, frames::chunk_bytes_for},
+};
+
+/// Checks the kernel, our privileges and the NIC; warns of what works but perhaps not as meant.
+pub(super) fn check(plan: &Plan, requests: &mut Requests) -> Result<(), Error> {
+    Kernel::running()?.check()?;
+    privileges::check()?;
+    let Some(nic) = &plan.nic else { return Ok(()) };
+    preflight::check_uplink(nic, &links::all(requests)?)?;
+    if let Some(choice) = plan.xdp {
+        check_xdp(plan, nic, choice)?;
+    }
+    warn(plan, nic);
+    Ok(())
+}
+
+fn check_xdp(plan: &Plan, nic: &Link, choice: XdpChoice) -> Result<(), Error> {
+    preflight::check_no_xdp(nic)?;
+    let native = choice != XdpChoice::Generic;
+    let driver = nic::driver(Path::new(SYSFS), nic);
+    let chunk = chunk_bytes_for(nic.mtu);
+    nic::mtu::check(nic, driver.as_deref(), native, chunk, 0)?;
+    preflight::check_locked_memory(crew::memory_bytes(plan))?;
+    Ok(())
+}
+
+fn warn(plan: &Plan, nic: &Link) {
+    for warning in preflight::warnings(nic) {
+        tracing::warn!("{warning}");
+    }
+    let driver = nic::driver(Path::new(SYSFS), nic);
+    if let Some(cloud) = Cloud::of(driver.as_deref(), Path::new(SYSFS)).filter(|_| plan.bridge) {
+        tracing::warn!("{}", cloud.bridge_warning(&nic.name));
+    }
+}
+
+/// Has the NIC leave frames as they are while XDP takes them; `None` where no XDP runs.
+pub(super) fn prepare(plan: &Plan) -> Result<Option<Preparation>, Error> {
+    let Some(nic) = plan.nic.as_ref().filter(|_| plan.xdp.is_some()) else { return Ok(None) };
+    let preparation = Preparation::of(nic)?;
+    for feature in preparation.changed() {
+        tracing::info!(nic = nic.name, feature, "turned off while the gateway runs");
+    }
+    for refusal in preparation.refused() {
+        tracing::warn!("{refusal}");
+    }
+    Ok(Some(preparation))
+}

@@ -1,0 +1,43 @@
+//! Arbitrary text as `server.conf`.
+#![no_main]
+
+use std::path::Path;
+
+use libfuzzer_sys::fuzz_target;
+use trestle::config::{Server, parse};
+
+fuzz_target!(|input: &[u8]| {
+    match parse(input, Path::new("server.conf")) {
+        Ok(server) => check(&server, input),
+        Err(error) => {
+            check_sentence(&error.to_string());
+            check_line(error.place.and_then(|place| place.line), input);
+        }
+    }
+});
+
+/// What is accepted makes sense.
+fn check(server: &Server, input: &[u8]) {
+    assert_ne!(server.port, 0);
+    assert!(!server.data_ciphers.is_empty());
+    assert!(server.max_clients > 0);
+    assert!(server.pool.is_none_or(|pool| pool.first <= pool.last));
+    for option in &server.push {
+        check_sentence(option);
+    }
+    for note in &server.notes {
+        check_sentence(&note.text);
+        check_line(note.place.line, input);
+    }
+}
+
+/// An operator's terminal and a client's parser get one line, whatever stands in the file.
+fn check_sentence(text: &str) {
+    assert!(!text.chars().any(char::is_control), "{text:?}");
+}
+
+/// A line that is named is there.
+fn check_line(line: Option<u32>, input: &[u8]) {
+    let lines = input.split(|&byte| byte == b'\n').count();
+    assert!(line.is_none_or(|line| (1..=lines).contains(&(line as usize))));
+}
