@@ -51,6 +51,20 @@ fn show(binary: &Path, once: bool) -> Result<(), String> {
     println!(
         "\nlaying out the reference network: gateway, LAN host, router with address translation, two agents"
     );
+    let outcome = steps(binary, once, &interrupted);
+    let left = netns::own();
+    if interrupted.load(Ordering::Relaxed) && once {
+        return Err("interrupted before everything had crossed".to_owned());
+    }
+    outcome?;
+    if left.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("network namespaces are left behind: {}", left.join(", ")))
+    }
+}
+
+fn steps(binary: &Path, once: bool, interrupted: &AtomicBool) -> Result<(), Fault> {
     let mut site = open(binary)?;
     for step in [pings, frames, streams, ways] {
         if interrupted.load(Ordering::Relaxed) {
@@ -58,16 +72,7 @@ fn show(binary: &Path, once: bool) -> Result<(), String> {
         }
         step(&mut site)?;
     }
-    if !once {
-        live_status(&mut site, &interrupted)?;
-    }
-    drop(site);
-    let left = netns::own();
-    if left.is_empty() {
-        Ok(())
-    } else {
-        Err(format!("network namespaces are left behind: {}", left.join(", ")))
-    }
+    if once { Ok(()) } else { live_status(&mut site, interrupted) }
 }
 
 fn open(binary: &Path) -> Result<Site, Fault> {
