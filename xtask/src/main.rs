@@ -4,8 +4,10 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod build_ebpf;
 mod check;
 mod demo;
+mod fuzz;
 mod guest;
 mod setup;
 mod stage;
@@ -29,6 +31,20 @@ enum Task {
     Test(test::Options),
     /// The reference network on this machine, with real clients, and what crosses it.
     Demo(demo::Options),
+    /// Build the eBPF object that is kept in the tree, or check that it is what its source gives.
+    BuildEbpf {
+        /// Build with the pinned toolchain and compare; the kept object stays.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Feed the parsers arbitrary input.
+    Fuzz {
+        /// How long for each target.
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+        /// One target; without it, all.
+        target: Option<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -37,6 +53,8 @@ fn main() -> ExitCode {
         Task::Check => check::run(),
         Task::Test(options) => test::run(&options),
         Task::Demo(options) => demo::run(&options),
+        Task::BuildEbpf { check } => build_ebpf::run(check),
+        Task::Fuzz { seconds, target } => fuzz::run(seconds, target.as_deref()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

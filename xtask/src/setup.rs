@@ -2,7 +2,7 @@ use std::process::Command;
 
 use clap::Args;
 
-use crate::stage::must;
+use crate::{build_ebpf, stage::must};
 
 /// What building needs, beside a Rust toolchain (libbpf and AWS-LC are C).
 const BUILD: &str = include_str!("../packages/build.txt");
@@ -22,6 +22,7 @@ pub fn run(options: Options) -> Result<(), String> {
     packages()?;
     if options.all {
         fuzzing()?;
+        build_ebpf::setup()?;
     }
     Ok(())
 }

@@ -4,9 +4,10 @@ use std::process::Command;
 use clap::Args;
 use trestle_tests::site::is_root;
 
-use crate::check;
 use crate::guest::{self, Guest};
+use crate::setup::succeeds;
 use crate::stage::{Ledger, announce, cargo, must, target};
+use crate::{build_ebpf, check, fuzz};
 
 /// What of the tests to run.
 #[derive(Args, Debug)]
@@ -25,6 +26,9 @@ pub struct Options {
 /// Kernels of --kernels: the oldest supported, which has no TCX, and one between it and today's.
 const KERNELS: &[&str] = &["6.1", "6.12"];
 
+/// How long each target is fuzzed.
+const FUZZ_SECONDS: u64 = 10;
+
 /// Runs everything that can be run here, and says loudly what was skipped.
 pub fn run(options: &Options) -> Result<(), String> {
     let mut ledger = Ledger::default();
@@ -32,7 +36,9 @@ pub fn run(options: &Options) -> Result<(), String> {
         KERNELS.iter().for_each(|series| under_kernel(&mut ledger, options, series));
     } else {
         check::stages(&mut ledger);
+        object(&mut ledger);
         end_to_end(&mut ledger, options);
+        fuzzing(&mut ledger);
     }
     ledger.close()
 }
@@ -66,6 +72,24 @@ fn e2e_binary() -> Result<PathBuf, String> {
     let program = programs.find_map(|message| message["executable"].as_str().map(PathBuf::from));
     program
         .ok_or_else(|| "the end-to-end tests do not build: `cargo test -p trestle-tests --no-run`".to_owned())
+}
+
+/// The eBPF object in the tree is what its source gives.
+fn object(ledger: &mut Ledger) {
+    if let Err(missing) = build_ebpf::pinned() {
+        return ledger.skip(format!("build-ebpf --check: {missing} (cargo xtask setup --all)"));
+    }
+    announce("build-ebpf --check");
+    ledger.enter_result("build-ebpf --check", build_ebpf::run(true));
+}
+
+/// Every fuzz target, shortly.
+fn fuzzing(ledger: &mut Ledger) {
+    if !succeeds(Command::new("cargo").args(["+nightly", "fuzz", "--version"])) {
+        return ledger.skip("fuzz: nightly Rust or cargo-fuzz is missing (cargo xtask setup --all)");
+    }
+    announce("fuzz");
+    ledger.enter_result("fuzz", fuzz::run(FUZZ_SECONDS, None));
 }
 
 fn end_to_end(ledger: &mut Ledger, options: &Options) {
