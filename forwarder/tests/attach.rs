@@ -1,5 +1,6 @@
 //! The gateway's own loader on real interfaces, in namespaces of the tests' own: what it attaches, what it refuses and
 //! in which words, and that nothing stays behind.
+#![allow(clippy::disallowed_methods, reason = "tests begin at some moment")]
 
 mod bench;
 

@@ -133,7 +133,8 @@ impl Recruit {
             (Some(link), Some(choice)) => {
                 let mut frames = Frames::for_nic(FRAMES, chunk_bytes_for(link.mtu), false)?;
                 let queue = u32::try_from(index).unwrap_or(u32::MAX);
-                let port = XskPort::open(&mut frames, &link.name, queue, choice == XdpChoice::Generic, drops())?;
+                let port =
+                    XskPort::open(&mut frames, &link.name, queue, choice == XdpChoice::Generic, drops())?;
                 (NicPort::Xsk(Box::new(port)), frames)
             }
             (Some(link), None) if plan.bridge => {
