@@ -52,8 +52,8 @@ fn warn(plan: &Plan, nic: &Link) {
 pub(super) fn prepare(plan: &Plan) -> Result<Option<Preparation>, Error> {
     let Some(nic) = plan.nic.as_ref().filter(|_| plan.xdp.is_some()) else { return Ok(None) };
     let preparation = Preparation::of(nic)?;
-    for feature in preparation.changed() {
-        tracing::info!(nic = nic.name, feature, "turned off while the gateway runs");
+    for (interface, feature) in preparation.changed() {
+        tracing::info!(interface, feature, "turned off while the gateway runs");
     }
     for refusal in preparation.refused() {
         tracing::warn!("{refusal}");
