@@ -403,6 +403,49 @@ fn a_peer_that_speaks_from_elsewhere_is_reported_after_it_authenticated() {
     );
 }
 
+#[test]
+fn a_peer_at_an_address_that_it_may_not_move_to_does_not_crowd_out_other_notices() {
+    let mut gateway = Gateway::new(1);
+    let mut a = gateway.connect(0);
+    gateway.station(a.mac, Place::Peer(a.peer_id), false);
+    for _ in 0..50 {
+        let mut moved = a.seal(&frame(ON_WIRE, a.mac, b"moved"));
+        moved[29] = 200;
+        gateway.rigs[0].nic.send(&moved);
+    }
+    gateway.turn();
+    let floated = |gateway: &Gateway| gateway.notices.try_iter().filter(is_float).count();
+    assert_eq!(floated(&gateway), 1);
+    gateway.now += Duration::from_secs(1);
+    let mut moved = a.seal(&frame(ON_WIRE, a.mac, b"still there"));
+    moved[29] = 200;
+    gateway.rigs[0].nic.send(&moved);
+    gateway.turn();
+    assert_eq!(floated(&gateway), 1, "it is said again, in case it was not heard");
+}
+
+fn is_float(notice: &Notice) -> bool {
+    matches!(notice, Notice::Floated(..))
+}
+
+#[test]
+fn that_a_rekey_is_due_is_told_when_there_is_room_again() {
+    let mut gateway = Gateway::new(1);
+    let mut a = gateway.connect(0);
+    gateway.turn();
+    gateway.rigs[0].worker.peers.get_mut(a.peer_id).unwrap().rekey_due = true;
+    while gateway.rigs[0].worker.mailbox.tell(Notice::Exit(PeerId::new(99).unwrap())) {}
+    let mut speak = |gateway: &mut Gateway| {
+        let packet = a.seal(&frame(BROADCAST, a.mac, b"x"));
+        gateway.rigs[0].nic.send(&packet);
+        gateway.turn();
+        gateway.notices.try_iter().filter(|notice| matches!(notice, Notice::RekeyDue(_))).count()
+    };
+    assert_eq!(speak(&mut gateway), 0, "there is no room");
+    assert_eq!(speak(&mut gateway), 1);
+    assert_eq!(speak(&mut gateway), 0, "once is enough");
+}
+
 /// A port where commands of the control thread come while the worker looks for packets.
 struct Late {
     port: MemoryPort,
