@@ -56,8 +56,22 @@ pub fn station(key: &FdbKey) -> Station {
     // SAFETY: the value is read at once. Should the gateway remove the entry meanwhile, its slot may be taken by
     // another: then one frame is judged by a neighbour's entry, as it would have been a moment later or earlier.
     match unsafe { FDB.get(key) } {
-        None => Station::Unknown,
+        None => fixed_station(key),
         Some(value) => place_of(value),
+    }
+}
+
+/// Fixed stations stand in every VLAN, under their key in VLAN 0: the host's own addresses are its own under any tag.
+#[inline(always)]
+fn fixed_station(key: &FdbKey) -> Station {
+    if key.vlan == 0 {
+        return Station::Unknown;
+    }
+    let untagged = FdbKey { vlan: 0, ..*key };
+    // SAFETY: as in `station`.
+    match unsafe { FDB.get(&untagged) } {
+        Some(value) if value.fixed != 0 => place_of(value),
+        _ => Station::Unknown,
     }
 }
 
@@ -73,7 +87,7 @@ fn place_of(value: &FdbValue) -> Station {
 /// Notes that a station was heard on the wire, if that is where it is known to stand; else says where it does.
 #[inline(always)]
 pub fn hear(key: &FdbKey) -> Station {
-    let Some(value) = FDB.get_ptr_mut(key) else { return Station::Unknown };
+    let Some(value) = FDB.get_ptr_mut(key) else { return fixed_station(key) };
     // SAFETY: as in `station`. The one field written is an aligned u64, which others see whole; at worst a neighbour's
     // entry is refreshed once.
     unsafe {

@@ -41,6 +41,8 @@ drop_reasons! {
     AuthenticationFailed = "authentication_failed", "A data packet does not authenticate: forged, corrupted, or of another session.";
     Replayed = "replayed", "A data packet was received before, or is older than the replay window.";
     PlaintextMalformed = "plaintext_malformed", "An authentic data packet holds no Ethernet frame: a client with other compression settings, or dev tun.";
+    ReceiveQueueFull = "receive_queue_full", "The worker does not take frames from the NIC as fast as they arrive (AF_XDP ring full or no memory to receive into). More queues and workers, or less load.";
+    TunnelSocketFull = "tunnel_socket_full", "The worker does not take tunnel packets from the kernel's socket as fast as they arrive: fragments, or --datapath socket. Raise net.core.rmem_max, or keep outer packets below the MTU.";
     // What the switch decides.
     FrameMalformed = "frame_malformed", "A frame is shorter than an Ethernet header or longer than the segment's largest frame.";
     SourceInvalid = "source_invalid", "A frame's source address is zero, broadcast or multicast.";
@@ -57,6 +59,7 @@ drop_reasons! {
     TransmitQueueFull = "transmit_queue_full", "The NIC takes frames more slowly than they are offered.";
     SocketSendFailed = "socket_send_failed", "The kernel did not take a tunnel packet; the log has the error.";
     HostPortFull = "host_port_full", "The host does not take frames as fast as peers send them.";
+    HostPortOverrun = "host_port_overrun", "The worker does not take frames for peers from the host port as fast as the host and the kernel put them there.";
     HandoverFull = "handover_full", "The worker that owns a peer is behind.";
     ChecksumUnfinishable = "checksum_unfinishable", "A frame of the host says that its checksum is unfinished, where there is none.";
     SegmentMalformed = "segment_malformed", "The host handed over a large TCP segment that cannot be cut.";

@@ -2,6 +2,7 @@
 //!
 //! The modules, in the order a frame meets them:
 #![deny(unsafe_code)]
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests begin at some moment"))]
 
 /// The command line, one file a subcommand.
 #[forbid(unsafe_code)]

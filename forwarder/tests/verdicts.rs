@@ -223,6 +223,17 @@ fn a_tunnel_packet_for_another_listener_behind_a_peer_is_just_a_frame() {
 }
 
 #[test]
+fn a_fixed_station_stands_in_every_vlan() {
+    needs_privileges!("a_fixed_station_stands_in_every_vlan");
+    let (mut bench, _socket) = bench_with_socket();
+    let tagged = |destination| ethernet(destination, WIRE, &[(TAG, 5)], 0x88b5, &[0; 46]);
+    bench.station(0, STRANGER, Place::Host, false);
+    judge(&mut bench, &tagged(STRANGER), Verdict::Flood);
+    bench.station(0, STRANGER, Place::Host, true);
+    judge(&mut bench, &tagged(STRANGER), Verdict::Pass);
+}
+
+#[test]
 fn the_outer_tag_names_the_vlan() {
     needs_privileges!("the_outer_tag_names_the_vlan");
     let (mut bench, _socket) = bench_with_socket();

@@ -83,7 +83,7 @@ pub fn setup() -> Result<(), String> {
 }
 
 /// Whether the pinned toolchain is complete; if not, what is missing.
-fn pinned() -> Result<(), String> {
+pub fn pinned() -> Result<(), String> {
     pinned_compiler()?;
     pinned_linker()
 }

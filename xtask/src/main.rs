@@ -4,8 +4,10 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod build_ebpf;
 mod check;
 mod demo;
+mod fuzz;
 mod guest;
 mod setup;
 mod stage;
@@ -21,7 +23,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Install the system packages that building, testing and the demo need.
+    /// Install what building, testing and the demo need: packages, the BPF toolchain, a nightly Rust and cargo-fuzz.
     Setup(setup::Options),
     /// The inner loop: format, clippy, unit tests and simulation; no root, under two minutes.
     Check,
@@ -29,6 +31,20 @@ enum Task {
     Test(test::Options),
     /// The reference network on this machine, with real clients, and what crosses it.
     Demo(demo::Options),
+    /// Build the BPF object that is kept in the tree.
+    BuildEbpf {
+        /// Build it with the pinned toolchain and compare it with the kept one, which stays.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Run the fuzz targets of tests/fuzz.
+    Fuzz {
+        /// For how long each.
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+        /// Only this one.
+        target: Option<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -37,6 +53,8 @@ fn main() -> ExitCode {
         Task::Check => check::run(),
         Task::Test(options) => test::run(&options),
         Task::Demo(options) => demo::run(&options),
+        Task::BuildEbpf { check } => build_ebpf::run(check),
+        Task::Fuzz { seconds, target } => fuzz::run(seconds, target.as_deref()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -4,9 +4,9 @@ use std::process::Command;
 use clap::Args;
 use trestle_tests::site::is_root;
 
-use crate::check;
 use crate::guest::{self, Guest};
 use crate::stage::{Ledger, announce, cargo, must, target};
+use crate::{build_ebpf, check, fuzz};
 
 /// What of the tests to run.
 #[derive(Args, Debug)]
@@ -33,8 +33,24 @@ pub fn run(options: &Options) -> Result<(), String> {
     } else {
         check::stages(&mut ledger);
         end_to_end(&mut ledger, options);
+        object(&mut ledger);
+        fuzzing(&mut ledger);
     }
     ledger.close()
+}
+
+fn object(ledger: &mut Ledger) {
+    match build_ebpf::pinned() {
+        Ok(()) => ledger.run_self("the BPF object is what its source gives", &["build-ebpf", "--check"]),
+        Err(missing) => ledger.skip(format!("build-ebpf --check: {missing} (cargo xtask setup)")),
+    }
+}
+
+fn fuzzing(ledger: &mut Ledger) {
+    match fuzz::check_tools() {
+        Ok(()) => ledger.run_self("fuzz, 10 s each", &["fuzz", "--seconds", "10"]),
+        Err(missing) => ledger.skip(format!("fuzz: {missing} (cargo xtask setup)")),
+    }
 }
 
 fn under_kernel(ledger: &mut Ledger, options: &Options, series: &str) {
@@ -78,11 +94,7 @@ fn end_to_end(ledger: &mut Ledger, options: &Options) {
     };
     let mut tests = cargo(&["test", "--package", "trestle-tests", "--test", "e2e", "--quiet"]);
     ledger.run("end to end", tests.env("TRESTLE_BIN", &binary));
-    let demo = std::env::current_exe().map(Command::new);
-    match demo {
-        Ok(mut demo) => ledger.run("demo", demo.args(["demo", "--once", "--gateway"]).arg(&binary)),
-        Err(why) => ledger.enter_result("demo", Err(format!("finding this program: {why}"))),
-    }
+    ledger.run_self("demo", &["demo", "--once", "--gateway", &binary.to_string_lossy()]);
 }
 
 /// Builds the gateway and returns its path.

@@ -1,6 +1,7 @@
 //! How long the data channel takes for one frame: `cargo run --release --example data_speed -p trestle-openvpn`.
 //!
 //! Every frame is sealed and opened for real, from and into buffers that stay in the cache: the least it can cost.
+#![allow(clippy::disallowed_methods, reason = "outside the crate somebody has to read the clock")]
 
 use std::{hint::black_box, time::Instant};
 

@@ -24,6 +24,7 @@ fn path(port: u16) -> Path {
 }
 
 fn server() -> (Server, Instant) {
+    #[expect(clippy::disallowed_methods, reason = "the test begins at some moment")]
     let now = Instant::now();
     (Server::new(server_config(), [7; 32], now), now)
 }

@@ -7,7 +7,10 @@
 
 use std::{fmt, path::Path};
 
-use super::error::{Error, Place};
+use super::{
+    error::{Error, Place},
+    words,
+};
 
 /// Most words in a line, as upstream (`MAX_PARMS`).
 const MAX_WORDS: usize = 16;
@@ -115,8 +118,8 @@ fn block<'a>(
     }
     Err(Error::at(
         Place::line(file, number),
-        format!("the block <{name}> does not end"),
-        format!("write {end} on a line of its own behind it"),
+        format!("the block <{}> does not end", words::shown(name)),
+        format!("write </{}> on a line of its own behind it", words::shown(name)),
     ))
 }
 

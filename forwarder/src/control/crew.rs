@@ -19,6 +19,7 @@ use crate::{
     ports::{Frames, host::HostPort, nic::NicPort, tunnel::TunnelPort, wire::WirePort, xsk::XskPort},
     worker::{Clock, Handovers, Mailbox, Notice, Ports, Post, Settings, Worker, WorkerCounters},
     xdp::{
+        attach::XdpChoice,
         frames::chunk_bytes_for,
         maps::Sockets,
         xsk::{RING, XskMode},
@@ -129,10 +130,11 @@ impl Recruit {
         let counters = Arc::new(WorkerCounters::default());
         let drops = || Arc::clone(&counters.drops);
         let (nic, frames) = match (&plan.nic, plan.xdp) {
-            (Some(link), Some(_)) => {
+            (Some(link), Some(choice)) => {
                 let mut frames = Frames::for_nic(FRAMES, chunk_bytes_for(link.mtu), false)?;
                 let queue = u32::try_from(index).unwrap_or(u32::MAX);
-                let port = XskPort::open(&mut frames, &link.name, queue, false, drops())?;
+                let port =
+                    XskPort::open(&mut frames, &link.name, queue, choice == XdpChoice::Generic, drops())?;
                 (NicPort::Xsk(Box::new(port)), frames)
             }
             (Some(link), None) if plan.bridge => {

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeSet,
     os::fd::{AsFd, BorrowedFd},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::Relaxed},
     thread::JoinHandle,
 };
 
@@ -91,10 +91,18 @@ impl Datapath {
         Arc::clone(&self.own_drops)
     }
 
-    /// Frames lost for `reason`, by all threads.
+    /// Frames lost for `reason`, by all threads and by the kernel ahead of their ports.
     pub fn lost(&self, reason: Drop) -> u64 {
+        let of = |count: fn(&WorkerCounters) -> u64| {
+            self.counters.iter().map(|counters| count(counters)).sum::<u64>()
+        };
+        let missed = match reason {
+            Drop::ReceiveQueueFull => of(|counters| counters.missed_by_nic.load(Relaxed)),
+            Drop::TunnelSocketFull => of(|counters| counters.missed_by_tunnel.load(Relaxed)),
+            _ => 0,
+        };
         let workers: u64 = self.counters.iter().map(|counters| counters.drops.get(reason)).sum();
-        workers + self.own_drops.get(reason)
+        workers + self.own_drops.get(reason) + missed
     }
 
     pub fn counters(&self) -> &[Arc<WorkerCounters>] {

@@ -11,6 +11,7 @@ use openvpn::{data::Cipher, ids::PeerId};
 use super::{gateway::Gateway, plan::Plan, sessions};
 use crate::{
     config::{self, Config, UplinkMode},
+    drops::Drop,
     management::{
         status::{self, Datapath, Fdb, Peer, Role, Snapshot, Status, Xdp, Xsk},
         status_file::{Client, Route, StatusFile},
@@ -81,7 +82,7 @@ impl Gateway {
                 datapath: if self.datapath.xsk().is_some() { Datapath::AfXdp } else { Datapath::Socket },
                 ports: self.ports(),
                 peers: peers.collect(),
-                drops: status::drops(|reason| self.datapath.lost(reason)),
+                drops: status::drops(|reason| self.lost(reason)),
                 pid: std::process::id(),
                 listen: self.listen(),
                 max_peers: self.about.max_peers,
@@ -89,6 +90,16 @@ impl Gateway {
             },
             fdb: self.fdb(now),
         }
+    }
+
+    /// Frames lost for `reason`, wherever.
+    fn lost(&self, reason: Drop) -> u64 {
+        let elsewhere = match reason {
+            Drop::ControlQueueFull => self.socket.missed(),
+            Drop::HostPortOverrun => transmit_drops(&self.about.host_port),
+            _ => 0,
+        };
+        self.datapath.lost(reason) + elsewhere
     }
 
     fn listen(&self) -> Vec<String> {
@@ -251,6 +262,23 @@ impl Gateway {
     }
 }
 
+/// Frames the kernel could not queue for the reader of a TAP, by its own count of the interface.
+fn transmit_drops(interface: &str) -> u64 {
+    // Unlike sysfs this is always of the namespace the process is in.
+    std::fs::read_to_string("/proc/self/net/dev")
+        .ok()
+        .and_then(|table| transmit_drops_in(&table, interface))
+        .unwrap_or(0)
+}
+
+fn transmit_drops_in(table: &str, interface: &str) -> Option<u64> {
+    // Eight receive columns, then transmit: bytes, packets, errs, drop. Source: net/core/net-procfs.c.
+    const TRANSMIT_DROP: usize = 11;
+    let mut rows = table.lines().filter_map(|line| line.trim_start().split_once(':'));
+    let (_, columns) = rows.find(|(name, _)| *name == interface)?;
+    columns.split_whitespace().nth(TRANSMIT_DROP)?.parse().ok()
+}
+
 impl From<XdpGot> for Xdp {
     fn from(got: XdpGot) -> Self {
         match got {
@@ -283,4 +311,16 @@ fn seconds(since: Instant, now: Instant) -> u64 {
 fn mac_text(mac: Mac) -> String {
     let [a, b, c, d, e, f] = mac;
     format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_taps_lost_frames_stand_in_the_twelfth_column() {
+        let table = "Inter-|   Receive |  Transmit\n face |bytes ...\n    lo: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16\n  tap0: 21 22 0 0 0 0 0 0 31 32 0 77 0 0 0 0\n";
+        assert_eq!(transmit_drops_in(table, "tap0"), Some(77));
+        assert_eq!(transmit_drops_in(table, "tap"), None);
+    }
 }

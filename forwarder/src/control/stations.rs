@@ -6,7 +6,7 @@ use common::{FDB_ENTRIES, FdbKey, FdbValue, Mac, Place};
 use openvpn::ids::PeerId;
 
 use crate::{
-    drops::DropCounters,
+    drops::{Drop, DropCounters},
     switch::{Change, Heard, Port, Table},
     worker::{Command, Post},
     xdp::maps::{Fdb, MapError, monotonic_ns},
@@ -51,7 +51,10 @@ impl Stations {
             Heard::Refreshed => {}
             Heard::Changed(change) => copies.publish(change),
             Heard::Refused(reason) => {
-                drops.count(reason);
+                // The worker has counted all other reasons, by the frame; only it can lose one.
+                if reason == Drop::MacTableFull {
+                    drops.count(reason);
+                }
                 // The worker may have entered it ahead of this word: tell it how things stand.
                 copies.tell(Change { key, station: self.table.get(key) });
             }

@@ -59,6 +59,11 @@ pub trait Port {
     fn has_leftovers(&self) -> bool {
         false
     }
+
+    /// Frames since the start that the kernel lost ahead of the port: it was not emptied as fast as they came.
+    fn missed(&self) -> u64 {
+        0
+    }
 }
 
 // A worker's ports are opened by another thread, which may hold what the worker may not.

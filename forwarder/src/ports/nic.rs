@@ -64,4 +64,12 @@ impl Port for NicPort {
             Self::None => false,
         }
     }
+
+    fn missed(&self) -> u64 {
+        match self {
+            Self::Xsk(port) => port.missed(),
+            Self::Socket(port) => port.missed(),
+            Self::None => 0,
+        }
+    }
 }

@@ -31,7 +31,10 @@ pub use self::group::{OpenError, open};
 use super::{BATCH, Frame, Frames, Port};
 use crate::{
     drops::{Drop, DropCounters},
-    xdp::datagrams::{self, Datagram},
+    xdp::{
+        datagrams::{self, Datagram},
+        sys,
+    },
 };
 
 /// A worker's socket of the tunnel's group, as a port.
@@ -115,6 +118,10 @@ impl TunnelPort {
 }
 
 impl Port for TunnelPort {
+    fn missed(&self) -> u64 {
+        sys::socket_drops(self.socket.as_fd()).unwrap_or(0)
+    }
+
     fn receive(&mut self, frames: &mut Frames, received: &mut Vec<Frame>, limit: usize) {
         let mut datagrams = [Datagram::EMPTY; BATCH];
         let mut rooms = std::mem::take(&mut self.rooms);
@@ -198,6 +205,11 @@ impl ControlSocket {
         let local = if let IpAddr::V4(local) = local { local } else { Ipv4Addr::UNSPECIFIED };
         let datagram = Datagram { remote, local, ..Datagram::EMPTY };
         datagrams::send(self.socket.as_fd(), &[datagram], &[IoSlice::new(payload)]).map(|_| ())
+    }
+
+    /// Packets since the start that the kernel dropped because they were not received fast enough.
+    pub fn missed(&self) -> u64 {
+        sys::socket_drops(self.socket.as_fd()).unwrap_or(0)
     }
 
     /// The address the socket is bound to.

@@ -62,11 +62,6 @@ impl XskPort {
         self.rings.mode()
     }
 
-    /// Frames the kernel could not hand over since the start: no memory to receive into, or the ring was full.
-    pub fn missed(&self) -> u64 {
-        self.rings.statistics().map_or(0, |seen| seen.rx_dropped() + seen.rx_ring_full())
-    }
-
     /// Gives the frames to the ring, those of no use back to their memory.
     fn enqueue(&mut self, frames: &mut Frames, queue: &mut Vec<Frame>) {
         self.rings.transmit(frames, queue);
@@ -114,6 +109,11 @@ fn pad(frames: &Frames, frame: &mut Frame) {
 }
 
 impl Port for XskPort {
+    /// Frames the kernel could not hand over since the start: no memory to receive into, or the ring was full.
+    fn missed(&self) -> u64 {
+        self.rings.statistics().map_or(0, |seen| seen.rx_dropped() + seen.rx_ring_full())
+    }
+
     fn receive(&mut self, frames: &mut Frames, received: &mut Vec<Frame>, limit: usize) {
         self.rings.receive(frames, received, limit);
     }

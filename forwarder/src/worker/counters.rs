@@ -72,6 +72,10 @@ pub struct WorkerCounters {
     pub nic: PortCounters,
     /// The host port.
     pub host: PortCounters,
+    /// Frames the kernel lost ahead of the NIC's queue.
+    pub missed_by_nic: AtomicU64,
+    /// Packets the kernel lost ahead of the tunnel's UDP socket.
+    pub missed_by_tunnel: AtomicU64,
     /// What was lost, in the worker and in its ports.
     pub drops: Arc<DropCounters>,
 }

@@ -28,9 +28,9 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
             self.settings.segment.decide(&self.fdb, ingress, &header)
         });
         match decision.unwrap_or_else(Decision::Drop) {
-            Decision::To(Place::Peer(peer_id)) => self.to_peer(peer_id, frame),
+            Decision::To(Place::Peer(peer_id)) => self.queue_for_peer(peer_id, frame),
             Decision::To(Place::Wire) => self.batch.to_nic.push(frame),
-            Decision::To(Place::Host) => self.to_host(frame),
+            Decision::To(Place::Host) => self.queue_for_host(frame),
             Decision::Flood(flood) => {
                 self.share_flood(ingress, flood, &frame);
                 self.batch.flooded.push((ingress, flood, frame));
@@ -90,7 +90,7 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
         }
     }
 
-    fn to_peer(&mut self, peer_id: PeerId, frame: Frame) {
+    fn queue_for_peer(&mut self, peer_id: PeerId, frame: Frame) {
         if self.handovers.is_mine(peer_id) {
             self.batch.to_peer.push((peer_id, frame));
             return;
@@ -101,7 +101,7 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
         self.frames.put(frame);
     }
 
-    fn to_host(&mut self, frame: Frame) {
+    fn queue_for_host(&mut self, frame: Frame) {
         if self.ports.host.is_some() {
             self.batch.to_host.push(frame);
             return;
@@ -143,7 +143,7 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
             Handover::Packet(_) => self.batch.packets.push((Arrival::Xdp, frame)),
             Handover::ToPeer(peer_id, _) => self.batch.to_peer.push((peer_id, frame)),
             Handover::Flooded(ingress, flood, _) => self.batch.flooded.push((ingress, flood, frame)),
-            Handover::ToHost(_) => self.to_host(frame),
+            Handover::ToHost(_) => self.queue_for_host(frame),
         }
     }
 

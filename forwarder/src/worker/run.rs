@@ -2,27 +2,50 @@
 
 use std::{
     os::fd::BorrowedFd,
+    sync::atomic::Ordering::Relaxed,
     time::{Duration, Instant},
 };
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::Worker;
+use super::{Ports, Worker};
 use crate::ports::Port;
 
 /// An upper bound on sleep, against a wake-up lost by a driver. Costs nothing at once a second.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
+/// How often the kernel's own counters of losses are read.
+const SURVEY: Duration = Duration::from_secs(1);
+
 impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
     /// Turns until told to stop, then sends what is left.
     #[expect(clippy::disallowed_methods, reason = "the worker's clock is read here, once a turn")]
     pub fn run(mut self) {
+        let mut next_survey = Instant::now();
         while !self.stopped {
-            if self.turn(Instant::now()) == 0 && !self.stopped {
+            let now = Instant::now();
+            let received = self.turn(now);
+            if now >= next_survey {
+                self.survey();
+                next_survey = now + SURVEY;
+            }
+            if received == 0 && !self.stopped && !self.has_leftovers() {
                 self.sleep();
             }
         }
         self.turn(Instant::now());
+    }
+
+    /// Asks the kernel what it lost ahead of the ports: system calls, so only now and then.
+    fn survey(&self) {
+        self.counters.missed_by_nic.store(self.ports.nic.missed(), Relaxed);
+        self.counters.missed_by_tunnel.store(self.ports.tunnel.missed(), Relaxed);
+    }
+
+    /// A port has more for the next turn, although nothing will become readable for it.
+    fn has_leftovers(&self) -> bool {
+        let Ports { nic, tunnel, host } = &self.ports;
+        nic.has_leftovers() || tunnel.has_leftovers() || host.as_ref().is_some_and(Port::has_leftovers)
     }
 
     /// Sleeps until a port has something or the bell rings.

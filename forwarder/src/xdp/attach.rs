@@ -273,6 +273,8 @@ fn tc_refusal(interface: &str, error: &ProgramError) -> AttachError {
     match program_code(error) {
         Some(libc::EPERM | libc::EACCES) => AttachError::Privilege { interface },
         Some(libc::ENODEV) => AttachError::NoInterface { interface },
+        // "Specified qdisc kind is unknown", and the same of the filter.
+        Some(libc::ENOENT) => AttachError::NoTc { interface },
         _ => AttachError::Refused { what: "a TC program", interface, cause: chain(error) },
     }
 }

@@ -3,6 +3,7 @@
 use std::{error::Error, io};
 
 use aya::{EbpfError, maps::MapError, programs::ProgramError, sys::SyscallError};
+use caps::{CapSet, Capability};
 use nix::libc;
 
 /// Largest MTU that every driver we know of takes natively: ENA's 3498. A veth with pages of 4 KiB takes 3506.
@@ -33,6 +34,17 @@ pub enum LoadError {
         /// Which one.
         program: String,
         /// Its last words.
+        reason: String,
+    },
+    /// The verifier's no to a process without CAP_PERFMON. [Measured: Linux 6.1 says it, 6.18 does not.]
+    #[error(
+        "the verifier of this kernel grants program {program} only to processes with CAP_PERFMON ({reason}): start as \
+         root, or with that capability too; it is given up with the others"
+    )]
+    Perfmon {
+        /// Which one.
+        program: String,
+        /// The verifier's last words.
         reason: String,
     },
     /// A map or program is not in the object.
@@ -67,7 +79,11 @@ impl LoadError {
                 if log.trim().is_empty() && code == Some(libc::EINVAL) {
                     return Self::TooOld { feature: format!("what program {name} is made of") };
                 }
-                Self::Verifier { program: name.into(), reason: last_words(&log, &io_error) }
+                let (program, reason) = (name.into(), last_words(&log, &io_error));
+                match caps::has_cap(None, CapSet::Effective, Capability::CAP_PERFMON) {
+                    Ok(false) => Self::Perfmon { program, reason },
+                    _ => Self::Verifier { program, reason },
+                }
             }
             (_, error) => Self::Object(chain(&error)),
         }
@@ -133,6 +149,15 @@ pub enum AttachError {
     ObjectWithout {
         /// Name of the program.
         name: &'static str,
+    },
+    /// Neither TCX nor clsact.
+    #[error(
+        "this kernel has neither TC links (Linux 6.6) nor the clsact qdisc, to switch between {interface} and the \
+         peers: load the modules sch_ingress and cls_bpf with `modprobe -a sch_ingress cls_bpf`"
+    )]
+    NoTc {
+        /// The interface.
+        interface: String,
     },
     /// All else.
     #[error("the kernel refuses {what} on {interface}: {cause}")]

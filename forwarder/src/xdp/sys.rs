@@ -43,6 +43,22 @@ fn set<T: Copy>(socket: BorrowedFd<'_>, level: i32, name: i32, value: &T) -> io:
     checked(code)
 }
 
+/// Packets the kernel dropped because nobody read the socket fast enough (`SK_MEMINFO_DROPS`, include/uapi/linux/sock_diag.h).
+///
+/// # Errors
+/// What `getsockopt` says.
+pub fn socket_drops(socket: BorrowedFd<'_>) -> io::Result<u64> {
+    const SK_MEMINFO_DROPS: usize = 8;
+    let mut memory = [0u32; SK_MEMINFO_DROPS + 1];
+    let mut size = size_of_val(&memory) as libc::socklen_t;
+    let (fd, values) = (socket.as_raw_fd(), memory.as_mut_ptr());
+    // SAFETY: `values` is valid for `size` bytes, and the kernel writes no more than that.
+    let code =
+        unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_MEMINFO, values.cast(), &raw mut size) };
+    checked(code)?;
+    Ok(memory[SK_MEMINFO_DROPS].into())
+}
+
 /// One instruction of a classic BPF program. Source: `include/uapi/linux/filter.h`.
 #[derive(Clone, Copy, Debug)]
 #[repr(transparent)]

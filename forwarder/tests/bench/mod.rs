@@ -27,10 +27,9 @@ pub fn privileged(test: &str) -> bool {
     let needed = [Capability::CAP_BPF, Capability::CAP_NET_ADMIN, Capability::CAP_SYS_ADMIN];
     let able = needed.iter().all(|&one| caps::has_cap(None, CapSet::Effective, one).unwrap_or(false));
     if !able {
-        let _ = writeln!(
-            std::io::stderr(),
-            "SKIPPED {test}: needs root, or CAP_BPF, CAP_NET_ADMIN and CAP_SYS_ADMIN"
-        );
+        // One write, so that no other thread's words come between.
+        let line = format!("SKIPPED {test}: needs root, or CAP_BPF, CAP_NET_ADMIN and CAP_SYS_ADMIN\n");
+        let _ = std::io::stderr().write_all(line.as_bytes());
     }
     able
 }

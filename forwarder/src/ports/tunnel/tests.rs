@@ -192,7 +192,7 @@ fn a_packet_longer_than_the_mtu_crosses_in_fragments() {
         let (mut port, mut frames, drops, control) = one_worker();
         let client = client();
         // As a stock client does: DF 0.
-        crate::xdp::sys::set_socket_option(
+        sys::set_socket_option(
             client.as_fd(),
             nix::libc::IPPROTO_IP,
             nix::libc::IP_MTU_DISCOVER,
