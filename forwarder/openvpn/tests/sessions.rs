@@ -494,3 +494,33 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_client_that_was_told_to_go_does_not_come_back_by_a_rekey() {
+    let mut pair = Pair::new(server_config(), FINE, 21);
+    let at = pair.named("agent");
+    pair.run_for(10 * SECOND);
+    pair.server.disconnect(pair.now, PeerId::new(0).unwrap());
+    // It does not listen, and says no goodbye.
+    while pair.server.poll_transmit().is_some() {}
+    pair.agents[at].client.handle_rekey_request(pair.now);
+    pair.drain_agent(at);
+    pair.run_for(SECOND);
+    assert_eq!((pair.server.len(), connected(&pair).len()), (0, 1));
+}
+
+#[test]
+fn a_tran_window_shorter_than_the_hand_window_leaves_the_server_a_key_to_send_with() {
+    let mut config = server_config();
+    config.tran_window = 10 * SECOND;
+    let mut pair = Pair::new(config, FINE, 22);
+    pair.traffic = Some(SECOND);
+    let at = pair.named("agent");
+    pair.run_for(1000 * SECOND);
+    pair.server.handle_rekey_request(pair.now, PeerId::new(0).unwrap());
+    pair.drain_server();
+    let before = pair.agents[at].tunnel().opened;
+    pair.run_for(100 * SECOND);
+    let opened = pair.agents[at].tunnel().opened - before;
+    assert!(opened >= 99, "{opened} of 100 frames");
+}

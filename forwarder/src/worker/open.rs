@@ -8,7 +8,7 @@ use openvpn::{
 };
 
 use super::{
-    Arrival, Handover, Notice, Worker,
+    Arrival, Handover, Mailbox, Notice, Worker,
     counters::add,
     outer::{self, Arrived},
     peers::Peer,
@@ -65,13 +65,12 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
             Err(error) => return Err((reason(error), plain)),
         };
         peer.count_received(arrival, payload.len(), opened, self.clock.millis(now));
-        let notices = [
-            (peer.path != arrived.path).then_some(Notice::Floated(peer_id, arrived.path)),
-            peer.channel.take_rekey_request().then_some(Notice::RekeyDue(peer_id)),
-            (opened == Opened::Exit).then_some(Notice::Exit(peer_id)),
-        ];
-        for notice in notices.into_iter().flatten() {
-            self.mailbox.tell(notice);
+        if peer.is_float_due(arrived.path, now) && self.mailbox.tell(Notice::Floated(peer_id, arrived.path)) {
+            peer.float_told = Some(now);
+        }
+        peer.tell_rekey(peer_id, &mut self.mailbox);
+        if opened == Opened::Exit {
+            self.mailbox.tell(Notice::Exit(peer_id));
         }
         match opened {
             Opened::Frame { len } => {
@@ -91,6 +90,14 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
 }
 
 impl Peer {
+    /// Tells the control thread that a rekey is due, until it has been told.
+    pub(super) fn tell_rekey(&mut self, peer_id: PeerId, mailbox: &mut Mailbox) {
+        self.rekey_due |= self.channel.take_rekey_request();
+        if self.rekey_due {
+            self.rekey_due = !mailbox.tell(Notice::RekeyDue(peer_id));
+        }
+    }
+
     fn count_received(&self, arrival: Arrival, bytes: usize, opened: Opened, now_ms: u64) {
         let way = match arrival {
             Arrival::Xdp => &self.counters.rx_frames_xdp,

@@ -1,6 +1,9 @@
 //! The peers one worker owns.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use openvpn::{data::DataChannel, ids::PeerId, server::Path};
 
@@ -16,6 +19,23 @@ pub(super) struct Peer {
     /// Most stations behind it, and how many there are by this worker's copy of the MAC table.
     pub mac_limit: usize,
     pub macs: usize,
+    /// A rekey must begin, and the control thread has not been told yet.
+    pub rekey_due: bool,
+    /// When the control thread was last told that it speaks from elsewhere.
+    pub float_told: Option<Instant>,
+}
+
+/// A peer that speaks from elsewhere is reported this often: where it may not move to, each of its packets comes from
+/// elsewhere, and a hostile one may alternate. Too low lets it crowd out other notices and keep the control thread
+/// busy; too high delays what is sent to a peer that moves twice in a row.
+const FLOAT_INTERVAL: Duration = Duration::from_millis(100);
+
+impl Peer {
+    /// True if the control thread is to hear that it spoke from `path`.
+    pub(super) fn is_float_due(&self, path: Path, now: Instant) -> bool {
+        let told_lately = |told| now.saturating_duration_since(told) < FLOAT_INTERVAL;
+        path != self.path && !self.float_told.is_some_and(told_lately)
+    }
 }
 
 /// The peers of one worker, by number. Bounded by `max-clients`, which bounds the numbers.
@@ -39,6 +59,8 @@ impl Peers {
             counters: new.counters,
             mac_limit: new.mac_limit,
             macs: 0,
+            rekey_due: false,
+            float_told: None,
         };
         if self.by_id[index].replace(Box::new(peer)).is_none() {
             self.present.push(new.peer_id);

@@ -113,9 +113,7 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
         }
         if let Some(peer) = self.peers.get_mut(peer_id) {
             peer.count_sent(frames, len - OUTER_HEADER, self.clock.millis(now));
-            if peer.channel.take_rekey_request() {
-                self.mailbox.tell(super::Notice::RekeyDue(peer_id));
-            }
+            peer.tell_rekey(peer_id, &mut self.mailbox);
         }
     }
 }

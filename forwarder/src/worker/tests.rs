@@ -402,3 +402,125 @@ fn a_peer_that_speaks_from_elsewhere_is_reported_after_it_authenticated() {
         notices.iter().any(|notice| matches!(notice, Notice::Floated(peer_id, _) if *peer_id == a.peer_id))
     );
 }
+
+#[test]
+fn a_peer_at_an_address_that_it_may_not_move_to_does_not_crowd_out_other_notices() {
+    let mut gateway = Gateway::new(1);
+    let mut a = gateway.connect(0);
+    gateway.station(a.mac, Place::Peer(a.peer_id), false);
+    for _ in 0..50 {
+        let mut moved = a.seal(&frame(ON_WIRE, a.mac, b"moved"));
+        moved[29] = 200;
+        gateway.rigs[0].nic.send(&moved);
+    }
+    gateway.turn();
+    let floated = |gateway: &Gateway| gateway.notices.try_iter().filter(is_float).count();
+    assert_eq!(floated(&gateway), 1);
+    gateway.now += Duration::from_secs(1);
+    let mut moved = a.seal(&frame(ON_WIRE, a.mac, b"still there"));
+    moved[29] = 200;
+    gateway.rigs[0].nic.send(&moved);
+    gateway.turn();
+    assert_eq!(floated(&gateway), 1, "it is said again, in case it was not heard");
+}
+
+fn is_float(notice: &Notice) -> bool {
+    matches!(notice, Notice::Floated(..))
+}
+
+#[test]
+fn that_a_rekey_is_due_is_told_when_there_is_room_again() {
+    let mut gateway = Gateway::new(1);
+    let mut a = gateway.connect(0);
+    gateway.turn();
+    gateway.rigs[0].worker.peers.get_mut(a.peer_id).unwrap().rekey_due = true;
+    while gateway.rigs[0].worker.mailbox.tell(Notice::Exit(PeerId::new(99).unwrap())) {}
+    let mut speak = |gateway: &mut Gateway| {
+        let packet = a.seal(&frame(BROADCAST, a.mac, b"x"));
+        gateway.rigs[0].nic.send(&packet);
+        gateway.turn();
+        gateway.notices.try_iter().filter(|notice| matches!(notice, Notice::RekeyDue(_))).count()
+    };
+    assert_eq!(speak(&mut gateway), 0, "there is no room");
+    assert_eq!(speak(&mut gateway), 1);
+    assert_eq!(speak(&mut gateway), 0, "once is enough");
+}
+
+/// A port where commands of the control thread come while the worker looks for packets.
+struct Late {
+    port: MemoryPort,
+    commands: Vec<Command>,
+    post: Post,
+}
+
+impl Port for Late {
+    fn receive(&mut self, frames: &mut Frames, received: &mut Vec<Frame>, limit: usize) {
+        self.commands.drain(..).for_each(|command| self.post.send(command));
+        self.port.receive(frames, received, limit);
+    }
+
+    fn transmit(&mut self, frames: &mut Frames, queue: &mut Vec<Frame>) {
+        self.port.transmit(frames, queue);
+    }
+
+    fn wake(&mut self, frames: &mut Frames) {
+        self.port.wake(frames);
+    }
+
+    fn readable(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
+        None
+    }
+
+    fn held(&self) -> usize {
+        self.port.held()
+    }
+}
+
+/// A worker whose NIC is `Late`, with the peer's own end of it.
+fn late_worker(
+    commands: Vec<Command>,
+) -> (Worker<Late, MemoryPort, MemoryPort>, MemoryPort, Receiver<Notice>, Poll) {
+    let poll = Poll::new().unwrap();
+    let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
+    let (sender, notices) = crossbeam::channel::bounded(64);
+    let (post, mailbox) = Mailbox::new(sender, waker).unwrap();
+    let counters = Arc::new(WorkerCounters::default());
+    let [(nic, far), (tunnel, _)] = std::array::from_fn(|_| wire(256, &counters.drops));
+    let settings = Settings {
+        index: 0,
+        segment: Segment { wire: true, peer_to_peer: true },
+        nic_mac: NIC,
+        max_frame: 1518,
+        finish_checksums: false,
+        report_interval: Duration::from_secs(30),
+    };
+    let handovers = Handovers::between(&[Arc::clone(mailbox.bell())]).remove(0);
+    let ports = Ports { nic: Late { port: nic, commands, post }, tunnel, host: None };
+    let frames = Frames::in_memory(FRAMES, CAPACITY);
+    let clock = Clock::new(Instant::now());
+    (Worker::new(settings, ports, frames, mailbox, handovers, counters, clock), far, notices, poll)
+}
+
+#[test]
+fn a_packet_under_a_key_that_came_during_the_turn_is_opened() {
+    let peer_id = PeerId::new(0).unwrap();
+    let keys = |role| DataKeys::new(Cipher::Aes256Gcm, role, &[7; 256]);
+    let new = NewPeer {
+        peer_id,
+        channel: DataChannel::new(peer_id, Framing::V2, CAPACITY),
+        path: path(peer_id),
+        counters: Arc::default(),
+        mac_limit: 4,
+    };
+    let install = Command::InstallKey(peer_id, KeyId::FIRST, Box::new(keys(Role::Server)));
+    let (mut worker, far, _notices, _poll) = late_worker(vec![Command::AddPeer(Box::new(new)), install]);
+    let mut channel = DataChannel::new(peer_id, Framing::V2, CAPACITY);
+    channel.install(KeyId::FIRST, keys(Role::Client));
+    channel.send_with(KeyId::FIRST);
+    let mut client = Client { peer_id, channel, counters: Arc::default(), mac: [2, 0, 0, 0, 1, 0] };
+    let sent = frame(BROADCAST, client.mac, b"at once");
+    far.send(&client.seal(&sent));
+    worker.turn(Instant::now());
+    assert_eq!(worker.counters.drops.get(Drop::PeerUnknown) + worker.counters.drops.get(Drop::KeyUnknown), 0);
+    assert_eq!(far.next(), Some(sent));
+}

@@ -60,6 +60,10 @@ impl Server {
         instance: &mut Instance,
         message: &KeyMethod,
     ) {
+        if matches!(instance.stage, Stage::Lingering(_)) {
+            // It has left or was sent away: the way back in is a reset.
+            return instance.session.fail(now, "the session is over".into());
+        }
         let certificate = instance.session.peer_certificate().map(|shown| shown.clone().into_owned());
         match (instance.peer(), certificate) {
             (Some(peer), Some(shown)) if peer.certificate == shown => {

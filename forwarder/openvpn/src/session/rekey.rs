@@ -88,6 +88,8 @@ impl Session {
         if self.expires.take().is_some() {
             self.events.push_back(Event::Expired);
         } else if let Some((old, _)) = self.old.take() {
+            // Its time may end before the newest key's to be sent with has come.
+            self.send_with(self.newest.key_id);
             self.events.push_back(Event::Retired(old.key_id));
         }
     }
