@@ -226,6 +226,8 @@ impl Session {
         };
         self.newest.confirm();
         self.retire_superseded_soon(now);
+        // There are eight ids: a key of the same one is replaced, and must not take this one with it when its time ends.
+        self.retiring.retain(|(_, retiring)| *retiring != key_id);
         self.events.push_back(Event::Keys(key_id, keys));
         if self.sending.is_none() {
             self.send_with(key_id);
