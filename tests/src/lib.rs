@@ -6,6 +6,8 @@
 
 /// Stock OpenVPN clients.
 pub mod agent;
+/// Echo requests, each of which must come back.
+pub mod echo;
 /// What goes wrong in the harness itself, in sentences.
 mod fault;
 /// Ethernet frames as bytes.
@@ -26,7 +28,7 @@ pub mod raw;
 pub mod runner;
 /// A network, a gateway and its agents, up and running.
 pub mod site;
-/// Traffic of ordinary stacks: ping, iperf3, and flows that watch for losses.
+/// Traffic of ordinary stacks: iperf3, and flows that watch for losses.
 pub mod traffic;
 
 pub use fault::{Fault, Result};

@@ -1,5 +1,5 @@
 use std::fs::File;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
@@ -96,7 +96,9 @@ impl Process {
     pub fn spawn(name: &str, command: &mut Command, log: &Path) -> Result<Self> {
         let file = File::create(log).map_err(Fault::io(format!("creating {}", log.display())))?;
         let errors = file.try_clone().map_err(Fault::io("duplicating a file descriptor"))?;
+        // A group of its own: Ctrl-C is for whoever started us, who then ends this in good order.
         let child = command
+            .process_group(0)
             .stdin(Stdio::null())
             .stdout(file)
             .stderr(errors)

@@ -1,7 +1,7 @@
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{JoinHandle, sleep};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -9,70 +9,6 @@ use serde_json::Value;
 use crate::netns::Namespace;
 use crate::process::{Process, output, patient};
 use crate::{Fault, Result};
-
-/// What came back of a number of echo requests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Echoes {
-    /// Requests sent.
-    pub sent: u32,
-    /// Replies received.
-    pub received: u32,
-    /// Replies received more than once.
-    pub duplicates: u32,
-}
-
-impl Echoes {
-    /// Whether every request was answered once.
-    pub fn complete(&self) -> bool {
-        self.sent > 0 && self.sent == self.received && self.duplicates == 0
-    }
-}
-
-/// Sends `count` echo requests with `payload` bytes each from `namespace` to `address`, 20 ms apart.
-pub fn ping(namespace: &Namespace, address: impl Into<IpAddr>, count: u32, payload: usize) -> Result<Echoes> {
-    let address = address.into().to_string();
-    let mut command = namespace.command("ping");
-    command.args([
-        "-q",
-        "-i",
-        "0.02",
-        "-W",
-        "2",
-        "-c",
-        &count.to_string(),
-        "-s",
-        &payload.to_string(),
-        &address,
-    ]);
-    let said = output(&mut command, 30 + count / 10)?;
-    let words =
-        || Fault::other(format!("ping {address} from {}: {}{}", namespace.name(), said.stdout, said.stderr));
-    let summary = said.stdout.lines().find(|line| line.contains("packets transmitted")).ok_or_else(words)?;
-    let number = |of: &str| {
-        let part = summary.split(',').find(|part| part.contains(of))?;
-        part.split_whitespace().find_map(|word| word.trim_start_matches('+').parse().ok())
-    };
-    Ok(Echoes {
-        sent: number("transmitted").ok_or_else(words)?,
-        received: number("received").ok_or_else(words)?,
-        duplicates: number("duplicates").unwrap_or(0),
-    })
-}
-
-/// Pings until an answer comes, at most `limit`.
-pub fn reachable(namespace: &Namespace, address: impl Into<IpAddr>, limit: Duration) -> bool {
-    let address = address.into();
-    let deadline = Instant::now() + patient(limit);
-    while Instant::now() < deadline {
-        let mut once = namespace.command("ping");
-        once.args(["-q", "-c", "1", "-W", "1", &address.to_string()]);
-        if output(&mut once, 5).is_ok_and(|said| said.code == Some(0)) {
-            return true;
-        }
-        sleep(Duration::from_millis(50));
-    }
-    false
-}
 
 /// What iperf3 sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

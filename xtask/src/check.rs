@@ -10,6 +10,11 @@ pub fn run() -> Result<(), String> {
 /// Format, clippy with warnings denied, and every test that needs neither root nor a network.
 pub fn stages(ledger: &mut Ledger) {
     ledger.run("format", &mut cargo(&["fmt", "--all", "--check"]));
+    // Workspaces of their own: other targets, other compilers.
+    for manifest in ["ebpf/Cargo.toml", "tests/fuzz/Cargo.toml"] {
+        let name = format!("format of {manifest}");
+        ledger.run(&name, &mut cargo(&["fmt", "--all", "--check", "--manifest-path", manifest]));
+    }
     let clippy = ["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"];
     ledger.run("clippy", &mut cargo(&clippy));
     let units = ["test", "--workspace", "--exclude", "trestle-tests", "--quiet", "--no-fail-fast"];

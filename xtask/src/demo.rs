@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use clap::Args;
 use nix::sys::signal::{SigSet, Signal};
+use trestle_tests::echo::{ping, reachable};
 use trestle_tests::frame::{self, FULL_SIZE};
 use trestle_tests::gateway::{Mode, Start};
 use trestle_tests::netns::Namespace;
 use trestle_tests::network::{GATEWAY, LAN_HOST, Layout};
 use trestle_tests::raw::{RawPort, Volley};
 use trestle_tests::site::{Site, is_root};
-use trestle_tests::traffic::{Extent, Stream, iperf3, ping, reachable};
+use trestle_tests::traffic::{Extent, Stream, iperf3};
 use trestle_tests::{Fault, netns};
 
 use crate::{setup, test};
@@ -50,6 +51,20 @@ fn show(binary: &Path, once: bool) -> Result<(), String> {
     println!(
         "\nlaying out the reference network: gateway, LAN host, router with address translation, two agents"
     );
+    let outcome = steps(binary, once, &interrupted);
+    let left = netns::own();
+    if interrupted.load(Ordering::Relaxed) && once {
+        return Err("interrupted before everything had crossed".to_owned());
+    }
+    outcome?;
+    if left.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("network namespaces are left behind: {}", left.join(", ")))
+    }
+}
+
+fn steps(binary: &Path, once: bool, interrupted: &AtomicBool) -> Result<(), Fault> {
     let mut site = open(binary)?;
     for step in [pings, frames, streams, ways] {
         if interrupted.load(Ordering::Relaxed) {
@@ -57,16 +72,7 @@ fn show(binary: &Path, once: bool) -> Result<(), String> {
         }
         step(&mut site)?;
     }
-    if !once {
-        live_status(&mut site, &interrupted)?;
-    }
-    drop(site);
-    let left = netns::own();
-    if left.is_empty() {
-        Ok(())
-    } else {
-        Err(format!("network namespaces are left behind: {}", left.join(", ")))
-    }
+    if once { Ok(()) } else { live_status(&mut site, interrupted) }
 }
 
 fn open(binary: &Path) -> Result<Site, Fault> {

@@ -67,7 +67,8 @@ fn targets(fuzz: &Path) -> Result<Vec<String>, String> {
     Ok(names)
 }
 
-fn check_tools() -> Result<(), String> {
+/// Whether what fuzzing needs is there; if not, what to install.
+pub fn check_tools() -> Result<(), String> {
     match cargo_fuzz("--version").output() {
         Ok(output) if output.status.success() => Ok(()),
         _ => Err(

@@ -21,8 +21,9 @@ use crate::stage::{must, root, target};
 const PATIENCE: &str = "20";
 /// What an emulated machine takes, beside the kernels.
 const PACKAGES: &[&str] = &["busybox-static", "cpio", "kmod", "qemu-system-x86", "xz-utils"];
-/// Needed before the host's files can be reached, and what a first network takes.
-const MODULES: &[&str] = &["9p", "9pnet_virtio", "overlay", "virtio_pci"];
+/// Needed before the host's files can be reached; and tun, whose device node udev makes elsewhere. The kernel loads
+/// all others when they are first used.
+const MODULES: &[&str] = &["9p", "9pnet_virtio", "overlay", "virtio_pci", "tun"];
 /// First process of a guest.
 const INIT: &str = include_str!("../guest/init");
 

@@ -23,7 +23,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Install the system packages that building, testing and the demo need.
+    /// Install what building, testing and the demo need: packages, the BPF toolchain, a nightly Rust and cargo-fuzz.
     Setup(setup::Options),
     /// The inner loop: format, clippy, unit tests and simulation; no root, under two minutes.
     Check,
@@ -31,18 +31,18 @@ enum Task {
     Test(test::Options),
     /// The reference network on this machine, with real clients, and what crosses it.
     Demo(demo::Options),
-    /// Build the eBPF object that is kept in the tree, or check that it is what its source gives.
+    /// Build the BPF object that is kept in the tree.
     BuildEbpf {
-        /// Build with the pinned toolchain and compare; the kept object stays.
+        /// Build it with the pinned toolchain and compare it with the kept one, which stays.
         #[arg(long)]
         check: bool,
     },
-    /// Feed the parsers arbitrary input.
+    /// Run the fuzz targets of tests/fuzz.
     Fuzz {
-        /// How long for each target.
+        /// For how long each.
         #[arg(long, default_value_t = 60)]
         seconds: u64,
-        /// One target; without it, all.
+        /// Only this one.
         target: Option<String>,
     },
 }

@@ -2,7 +2,8 @@ use std::process::Command;
 
 use clap::Args;
 
-use crate::{build_ebpf, stage::must};
+use crate::stage::must;
+use crate::{build_ebpf, fuzz};
 
 /// What building needs, beside a Rust toolchain (libbpf and AWS-LC are C).
 const BUILD: &str = include_str!("../packages/build.txt");
@@ -12,19 +13,19 @@ const RUN: &str = include_str!("../packages/run.txt");
 /// What to install.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct Options {
-    /// Also what only `build-ebpf --check` and `fuzz` need: the eBPF toolchain, a nightly Rust, cargo-fuzz.
+    /// Not what only `build-ebpf --check` and `fuzz` need: the BPF toolchain, a nightly Rust, cargo-fuzz.
     #[arg(long)]
-    all: bool,
+    no_toolchains: bool,
 }
 
-/// Installs the packages that are missing, and says which.
+/// Installs what is missing, and says what.
 pub fn run(options: Options) -> Result<(), String> {
     packages()?;
-    if options.all {
-        fuzzing()?;
-        build_ebpf::setup()?;
+    if options.no_toolchains {
+        return Ok(());
     }
-    Ok(())
+    build_ebpf::setup()?;
+    fuzzing()
 }
 
 /// Installs the packages that building, testing and the demo need.
@@ -34,18 +35,12 @@ pub fn packages() -> Result<(), String> {
 
 /// A nightly Rust and cargo-fuzz.
 fn fuzzing() -> Result<(), String> {
-    if !succeeds(Command::new("rustc").args(["+nightly", "--version"])) {
-        must(Command::new("rustup").args(["toolchain", "install", "nightly", "--profile", "minimal"]))?;
+    if fuzz::check_tools().is_ok() {
+        return Ok(());
     }
-    if !succeeds(Command::new("cargo").args(["fuzz", "--version"])) {
-        must(Command::new("cargo").args(["install", "--locked", "--quiet", "cargo-fuzz"]))?;
-    }
-    Ok(())
-}
-
-/// Whether `command` runs and ends well; its output is not shown.
-pub fn succeeds(command: &mut Command) -> bool {
-    command.output().is_ok_and(|output| output.status.success())
+    println!("installing a nightly Rust and cargo-fuzz");
+    must(Command::new("rustup").args(["toolchain", "install", "nightly", "--profile", "minimal"]))?;
+    must(Command::new("cargo").args(["install", "--locked", "--quiet", "cargo-fuzz"]))
 }
 
 /// Installs those of `packages` that are missing, and says which.

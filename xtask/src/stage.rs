@@ -29,6 +29,14 @@ impl Ledger {
         }
     }
 
+    /// Runs another command of this program as the stage `name`.
+    pub fn run_self(&mut self, name: &str, arguments: &[&str]) {
+        match std::env::current_exe() {
+            Ok(exe) => self.run(name, Command::new(exe).args(arguments)),
+            Err(why) => self.enter_result(name, Err(format!("finding this program: {why}"))),
+        }
+    }
+
     /// Enters a stage that was not a command of its own.
     pub fn enter_result(&mut self, name: &str, result: Result<(), String>) {
         if let Err(why) = &result {

@@ -5,7 +5,6 @@ use clap::Args;
 use trestle_tests::site::is_root;
 
 use crate::guest::{self, Guest};
-use crate::setup::succeeds;
 use crate::stage::{Ledger, announce, cargo, must, target};
 use crate::{build_ebpf, check, fuzz};
 
@@ -26,9 +25,6 @@ pub struct Options {
 /// Kernels of --kernels: the oldest supported, which has no TCX, and one between it and today's.
 const KERNELS: &[&str] = &["6.1", "6.12"];
 
-/// How long each target is fuzzed.
-const FUZZ_SECONDS: u64 = 10;
-
 /// Runs everything that can be run here, and says loudly what was skipped.
 pub fn run(options: &Options) -> Result<(), String> {
     let mut ledger = Ledger::default();
@@ -36,11 +32,25 @@ pub fn run(options: &Options) -> Result<(), String> {
         KERNELS.iter().for_each(|series| under_kernel(&mut ledger, options, series));
     } else {
         check::stages(&mut ledger);
-        object(&mut ledger);
         end_to_end(&mut ledger, options);
+        object(&mut ledger);
         fuzzing(&mut ledger);
     }
     ledger.close()
+}
+
+fn object(ledger: &mut Ledger) {
+    match build_ebpf::pinned() {
+        Ok(()) => ledger.run_self("the BPF object is what its source gives", &["build-ebpf", "--check"]),
+        Err(missing) => ledger.skip(format!("build-ebpf --check: {missing} (cargo xtask setup)")),
+    }
+}
+
+fn fuzzing(ledger: &mut Ledger) {
+    match fuzz::check_tools() {
+        Ok(()) => ledger.run_self("fuzz, 10 s each", &["fuzz", "--seconds", "10"]),
+        Err(missing) => ledger.skip(format!("fuzz: {missing} (cargo xtask setup)")),
+    }
 }
 
 fn under_kernel(ledger: &mut Ledger, options: &Options, series: &str) {
@@ -74,24 +84,6 @@ fn e2e_binary() -> Result<PathBuf, String> {
         .ok_or_else(|| "the end-to-end tests do not build: `cargo test -p trestle-tests --no-run`".to_owned())
 }
 
-/// The eBPF object in the tree is what its source gives.
-fn object(ledger: &mut Ledger) {
-    if let Err(missing) = build_ebpf::pinned() {
-        return ledger.skip(format!("build-ebpf --check: {missing} (cargo xtask setup --all)"));
-    }
-    announce("build-ebpf --check");
-    ledger.enter_result("build-ebpf --check", build_ebpf::run(true));
-}
-
-/// Every fuzz target, shortly.
-fn fuzzing(ledger: &mut Ledger) {
-    if !succeeds(Command::new("cargo").args(["+nightly", "fuzz", "--version"])) {
-        return ledger.skip("fuzz: nightly Rust or cargo-fuzz is missing (cargo xtask setup --all)");
-    }
-    announce("fuzz");
-    ledger.enter_result("fuzz", fuzz::run(FUZZ_SECONDS, None));
-}
-
 fn end_to_end(ledger: &mut Ledger, options: &Options) {
     if !is_root() {
         return ledger.skip("everything end to end: network namespaces need root (sudo -E cargo xtask test)");
@@ -102,11 +94,7 @@ fn end_to_end(ledger: &mut Ledger, options: &Options) {
     };
     let mut tests = cargo(&["test", "--package", "trestle-tests", "--test", "e2e", "--quiet"]);
     ledger.run("end to end", tests.env("TRESTLE_BIN", &binary));
-    let demo = std::env::current_exe().map(Command::new);
-    match demo {
-        Ok(mut demo) => ledger.run("demo", demo.args(["demo", "--once", "--gateway"]).arg(&binary)),
-        Err(why) => ledger.enter_result("demo", Err(format!("finding this program: {why}"))),
-    }
+    ledger.run_self("demo", &["demo", "--once", "--gateway", &binary.to_string_lossy()]);
 }
 
 /// Builds the gateway and returns its path.

@@ -3,6 +3,7 @@
 //! Nothing here opens a socket, reads a clock, starts a thread or logs. Input comes in by `handle_*`, output is
 //! fetched by `poll_*`, and `now` is a parameter. In the order a session comes to life:
 #![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests begin at some moment"))]
 
 /// The client role.
 pub mod client;

@@ -43,7 +43,7 @@ pub(super) struct Datapath {
     /// `None` with `--datapath socket`.
     xsk: Option<XskMode>,
     /// What the NIC must not do meanwhile; put back at the end.
-    _preparation: Option<Preparation>,
+    preparation: Option<Preparation>,
 }
 
 /// What is in the kernel.
@@ -65,7 +65,7 @@ impl Datapath {
         preparation: Option<Preparation>,
     ) -> Self {
         let Working { posts, threads, counters } = working;
-        Self { posts, threads, counters, own_drops: Arc::default(), kernel, xsk, _preparation: preparation }
+        Self { posts, threads, counters, own_drops: Arc::default(), kernel, xsk, preparation }
     }
 
     /// Attaches the programs: frames begin to flow.
@@ -131,6 +131,11 @@ impl Datapath {
 
     pub fn xdp(&self) -> Option<XdpGot> {
         self.kernel.as_ref()?.attachment.as_ref()?.xdp()
+    }
+
+    /// What the NIC does to frames and should not: a sentence each.
+    pub fn unprepared(&self) -> &[String] {
+        self.preparation.as_ref().map_or(&[], Preparation::refused)
     }
 
     /// The next source that TC saw where the MAC table does not have it.

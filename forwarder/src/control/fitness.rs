@@ -48,12 +48,13 @@ fn warn(plan: &Plan, nic: &Link) {
     }
 }
 
-/// Has the NIC leave frames as they are while XDP takes them; `None` where no XDP runs.
+/// Has the NIC leave frames as they are while XDP takes them, and the far end of a veth finish them; `None` where no XDP
+/// runs. Before privileges are dropped: the far end's network namespace may have to be entered.
 pub(super) fn prepare(plan: &Plan) -> Result<Option<Preparation>, Error> {
     let Some(nic) = plan.nic.as_ref().filter(|_| plan.xdp.is_some()) else { return Ok(None) };
     let preparation = Preparation::of(nic)?;
-    for feature in preparation.changed() {
-        tracing::info!(nic = nic.name, feature, "turned off while the gateway runs");
+    for (interface, feature) in preparation.changed() {
+        tracing::info!(interface, feature, "turned off while the gateway runs");
     }
     for refusal in preparation.refused() {
         tracing::warn!("{refusal}");

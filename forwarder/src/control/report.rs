@@ -109,7 +109,7 @@ impl Gateway {
             .collect()
     }
 
-    /// What is slower than it could be, with its cure.
+    /// What is slower or worse than it could be, with its cure.
     fn health(&self) -> Vec<String> {
         let detoured = self.sessions.peers.values().filter(|peer| !peer.leaves_by_nic()).count();
         let detour = (self.datapath.sends_by_nic() && detoured > 0).then(|| {
@@ -121,7 +121,7 @@ impl Gateway {
         let generic = (self.datapath.xdp() == Some(XdpGot::Generic)).then(|| {
             "XDP runs in generic mode, several times slower than native: use a NIC driver with native XDP, or see the log for why it was refused".to_owned()
         });
-        detour.into_iter().chain(generic).collect()
+        detour.into_iter().chain(generic).chain(self.datapath.unprepared().iter().cloned()).collect()
     }
 
     fn ports(&self) -> Vec<status::Port> {

@@ -3,6 +3,7 @@
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
+use trestle_tests::echo::ping;
 use trestle_tests::gateway::Mode;
 use trestle_tests::netns::Namespace;
 use trestle_tests::network::{LAN_HOST, PUBLIC};
@@ -10,7 +11,6 @@ use trestle_tests::process::read_lossy;
 use trestle_tests::raw::RawPort;
 use trestle_tests::runner::Suite;
 use trestle_tests::site::Site;
-use trestle_tests::traffic::ping;
 use trestle_tests::{Fault, Result, scenarios};
 
 use crate::stations::{self, SOON, Station};

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use trestle_tests::echo::ping;
 use trestle_tests::frame::{self, BPDU_GROUP, BROADCAST, local_mac};
 use trestle_tests::gateway::Mode;
 use trestle_tests::network::{GATEWAY, LAN_HOST, ROUTER};
 use trestle_tests::raw::{RawPort, Volley};
 use trestle_tests::runner::Suite;
 use trestle_tests::site::Site;
-use trestle_tests::traffic::{Flow, ping};
+use trestle_tests::traffic::Flow;
 use trestle_tests::{Result, scenarios};
 
 use crate::stations::{self, A_WHILE, Station};

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use trestle_tests::echo::{ping, reachable};
 use trestle_tests::gateway::{Mode, Start};
 use trestle_tests::netns::Namespace;
 use trestle_tests::network::{GATEWAY, LAN_HOST, Layout, NIC, ROUTER};
 use trestle_tests::runner::Suite;
 use trestle_tests::site::Site;
-use trestle_tests::traffic::{Extent, Flow, Stream, iperf3, ping, reachable};
+use trestle_tests::traffic::{Extent, Flow, Stream, iperf3};
 use trestle_tests::{Result, scenarios};
 
 pub const SUITE: Suite = Suite {

@@ -4,13 +4,13 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::time::Duration;
 
 use serde_json::Value;
+use trestle_tests::echo::ping;
 use trestle_tests::frame::show_mac;
 use trestle_tests::gateway::Mode;
 use trestle_tests::network::LAN_HOST;
 use trestle_tests::raw::Volley;
 use trestle_tests::runner::Suite;
 use trestle_tests::site::Site;
-use trestle_tests::traffic::ping;
 use trestle_tests::{Fault, Result, scenarios};
 
 use crate::stations::{self, Station};

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use trestle_tests::agent::Agent;
+use trestle_tests::echo::{ping, reachable};
 use trestle_tests::gateway::{Mode, SERVER_CONF, Start};
 use trestle_tests::network::{GATEWAY, LAN_HOST, Layout, POOL_FIRST};
 use trestle_tests::pki::{Keys, Pki, Purpose};
 use trestle_tests::process::{read_lossy, wait_until};
 use trestle_tests::runner::Suite;
 use trestle_tests::site::Site;
-use trestle_tests::traffic::{Flow, ping, reachable};
+use trestle_tests::traffic::Flow;
 use trestle_tests::{Fault, Result, scenarios};
 
 use crate::stations::config_with;

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
+use trestle_tests::echo::{ping, reachable};
 use trestle_tests::frame::{self, BROADCAST, FULL_SIZE, Mac, local_mac};
 use trestle_tests::gateway::Mode;
 use trestle_tests::network::{GATEWAY, LAN_HOST, ROUTER};
 use trestle_tests::raw::Volley;
 use trestle_tests::runner::Suite;
 use trestle_tests::site::Site;
-use trestle_tests::traffic::{ping, reachable};
 use trestle_tests::{Result, scenarios};
 
 use crate::stations::{self, SOON};
@@ -33,7 +33,7 @@ pub const SUITE: Suite = Suite {
         known_unicast_goes_to_its_port_alone,
         ipv6_neighbours_find_each_other,
         dhcp_crosses,
-        a_thousand_frames_back_to_back_cross,
+        a_thousand_frames_in_bursts_cross_in_order,
     ],
 };
 
@@ -225,13 +225,14 @@ fn dhcp_frame(source: Mac, ports: (u16, u16)) -> Vec<u8> {
     frame::frame(BROADCAST, source, 0x0800, &packet)
 }
 
-fn a_thousand_frames_back_to_back_cross(site: &mut Site) -> Result<()> {
+fn a_thousand_frames_in_bursts_cross_in_order(site: &mut Site) -> Result<()> {
     let [one, two, lan, _] = stations::all(site)?;
     for (from, to) in [(&one, &two), (&one, &lan), (&lan, &one)] {
-        let volley = Volley { burst: 16, ..Volley::new(to.mac, from.mac) }.of_length(800).of_count(1000);
-        let tally = volley.fly(&from.port, &to.port)?;
-        assert!(tally.complete(), "{} to {}: {tally:?}", from.name, to.name);
-        assert!(tally.disordered < 100, "{} to {}: disorder {tally:?}", from.name, to.name);
+        let tally = Volley::new(to.mac, from.mac).of_length(800).of_count(1000).fly(&from.port, &to.port)?;
+        // A client that does not run for 100 ms on a busy machine loses what its tap cannot hold.
+        assert!(tally.received >= 950, "{} to {}: {tally:?}", from.name, to.name);
+        assert_eq!((tally.duplicates, tally.altered), (0, 0), "{} to {}: {tally:?}", from.name, to.name);
+        assert!(tally.disordered < 32, "{} to {}: {tally:?}", from.name, to.name);
     }
     Ok(())
 }

@@ -4,8 +4,10 @@
 pub mod cloud;
 /// NIC features over ethtool's netlink family.
 pub mod ethtool;
+mod far_end;
 /// How large an MTU XDP takes.
 pub mod mtu;
+mod namespaces;
 mod prepare;
 
 use std::path::Path;
