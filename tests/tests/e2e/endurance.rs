@@ -5,6 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use trestle_tests::agent::Agent;
+use trestle_tests::echo::{ping, reachable};
 use trestle_tests::frame::FULL_SIZE;
 use trestle_tests::gateway::{Mode, Start};
 use trestle_tests::network::{GATEWAY, LAN_HOST, Layout, NIC, ROUTER};
@@ -12,7 +13,7 @@ use trestle_tests::process::wait_until;
 use trestle_tests::raw::Volley;
 use trestle_tests::runner::Suite;
 use trestle_tests::site::Site;
-use trestle_tests::traffic::{Extent, Flow, FlowReport, Stream, iperf3, ping, reachable};
+use trestle_tests::traffic::{Extent, Flow, FlowReport, Stream, iperf3};
 use trestle_tests::{Fault, Result, scenarios};
 
 use crate::stations::{self, config_with};
