@@ -168,6 +168,49 @@ fn what_a_half_open_session_holds_is_bounded() {
 }
 
 #[test]
+fn cookies_used_again_and_again_begin_no_more_sessions_than_honest_clients_would() {
+    let (mut server, now) = server();
+    let of = |name: u8, opcode, id, acks: &[u32], ours, payload: &[u8]| {
+        let mut packet = packet(opcode, id, acks, ours, payload);
+        packet[1..9].fill(name);
+        packet
+    };
+    let cookies: Vec<(u8, SessionId)> = [1, 2]
+        .into_iter()
+        .map(|name| {
+            let reset = of(name, Opcode::HardResetClient, Some(0), &[], None, &[]);
+            server.handle_datagram(now, path(1), &reset).unwrap();
+            let answer = server.poll_transmit().unwrap().payload;
+            (name, ControlPacket::parse(&answer).unwrap().head.session_id)
+        })
+        .collect();
+    let mut refused = 0;
+    for (name, ours) in cookies.into_iter().cycle().take(2000) {
+        let junk = of(name, Opcode::Control, Some(1), &[0], Some(ours), b"GET / HTTP/1.1");
+        let _ = server.handle_datagram(now, path(1), &junk);
+        refused += std::iter::from_fn(|| server.poll_event()).count();
+        while server.poll_transmit().is_some() {}
+    }
+    assert!(refused <= 200, "{refused} sessions begun, and as many lines in the log");
+}
+
+#[test]
+fn a_client_that_rekeys_without_pause_gets_few_handshakes() {
+    let mut pair = Pair::new(server_config(), FINE, 98);
+    pair.traffic = Some(SECOND / 10);
+    let at = pair.named("agent");
+    for _ in 0..1000 {
+        pair.run_for(SECOND / 100);
+        pair.agents[at].client.handle_rekey_request(pair.now);
+        pair.drain_agent(at);
+    }
+    assert!(pair.keys_installed <= 20, "{} handshakes in ten seconds", pair.keys_installed);
+    pair.run_for(10 * SECOND);
+    assert_eq!(pair.agents[at].tunnel().lost, []);
+    assert!(pair.peers.values().all(|(_, tunnel)| tunnel.lost.is_empty()));
+}
+
+#[test]
 fn nonsense_in_tls_ends_the_attempt_with_a_sentence() {
     let (mut server, now) = server();
     let ours = Some(cookie(&mut server, now, path(1)));

@@ -524,3 +524,19 @@ fn a_tran_window_shorter_than_the_hand_window_leaves_the_server_a_key_to_send_wi
     let opened = pair.agents[at].tunnel().opened - before;
     assert!(opened >= 99, "{opened} of 100 frames");
 }
+
+#[test]
+fn a_key_id_used_again_soon_is_not_retired_in_the_former_ones_stead() {
+    for pause_ms in [600, 700, 800, 900, 1000, 1200] {
+        let mut pair = Pair::new(server_config(), FINE, 23);
+        pair.traffic = Some(SECOND / 20);
+        let at = pair.named("agent");
+        for _ in 0..40 {
+            pair.run_for(Duration::from_millis(pause_ms));
+            pair.agents[at].client.handle_rekey_request(pair.now);
+            pair.drain_agent(at);
+        }
+        assert_eq!(pair.agents[at].tunnel().lost, [], "every {pause_ms} ms");
+        assert!(pair.peers.values().all(|(_, tunnel)| tunnel.lost.is_empty()), "every {pause_ms} ms");
+    }
+}

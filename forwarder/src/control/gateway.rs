@@ -148,8 +148,9 @@ impl Gateway {
                 Ok(datagram) => datagram,
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
                 Err(error) => {
+                    // An error an earlier packet left on the socket: the next look goes on.
                     tracing::debug!(%error, "a control packet was not received");
-                    return;
+                    continue;
                 }
             };
             let datagram = buffer.get(..len).unwrap_or(&buffer);
@@ -189,11 +190,10 @@ impl Gateway {
     }
 
     fn hear(&mut self, key: common::FdbKey, port: Port, now: Instant) {
-        // The peer may be gone since.
         if let Port::Peer(peer_id) = port
             && !self.sessions.peers.contains_key(&peer_id)
         {
-            return;
+            return self.stations.disown(&self.datapath.copies(), key);
         }
         let drops = self.datapath.drops();
         let mut copies = self.datapath.copies();
@@ -209,23 +209,26 @@ impl Gateway {
     /// What is around the gateway may have changed: who is protected, where tunnel packets are addressed to, how
     /// each peer is reached.
     pub fn apply_surroundings(&mut self, now: Instant) {
-        let fixed = self.surroundings.fixed_stations();
-        self.stations.fix(&mut self.datapath.copies(), &fixed, now);
         self.datapath.set_listeners(&self.surroundings.listeners());
         if let Some(mac) = self.surroundings.nic_mac() {
             self.datapath.set_nic_mac(mac);
         }
         let peers: Vec<PeerId> = self.sessions.peers.keys().copied().collect();
         for peer_id in peers {
-            self.find_path(peer_id, now);
+            self.find_path(peer_id);
         }
+        self.fix_stations(now);
     }
 
-    fn find_path(&mut self, peer_id: PeerId, now: Instant) {
+    fn find_path(&mut self, peer_id: PeerId) {
         let Some(peer) = self.sessions.peers.get(&peer_id) else { return };
         let outer = self.surroundings.outer(peer.path, self.datapath.sends_by_nic());
         self.sessions.set_outer(&self.datapath.posts, peer_id, outer);
-        // A path that was asked for the first time has a next hop that nobody may imitate from now on.
+    }
+
+    /// To be called after paths were looked up: one that was asked for the first time has a next hop that nobody may
+    /// imitate from now on.
+    fn fix_stations(&mut self, now: Instant) {
         let fixed = self.surroundings.fixed_stations();
         self.stations.fix(&mut self.datapath.copies(), &fixed, now);
     }
@@ -295,7 +298,15 @@ impl Gateway {
     fn drain_server(&mut self, now: Instant) {
         while let Some(event) = self.server.poll_event() {
             match self.sessions.handle(&self.datapath.posts, event, now) {
-                Some(Consequence::FindPath(peer_id)) => self.find_path(peer_id, now),
+                Some(Consequence::FindPath(peer_id)) => {
+                    self.find_path(peer_id);
+                    self.fix_stations(now);
+                }
+                Some(Consequence::Moved(peer_id, former)) => {
+                    self.forget_path(former);
+                    self.find_path(peer_id);
+                    self.fix_stations(now);
+                }
                 Some(Consequence::ForgetPeer(peer_id, path)) => {
                     self.stations.forget_peer(&mut self.datapath.copies(), peer_id);
                     self.forget_path(path);

@@ -52,6 +52,8 @@ pub(super) struct Sessions {
 pub(super) enum Consequence {
     /// How packets to the peer leave must be looked up.
     FindPath(PeerId),
+    /// It has moved away from there; how packets to it leave now must be looked up.
+    Moved(PeerId, Path),
     /// It is gone from there, and its stations with it.
     ForgetPeer(PeerId, Path),
 }
@@ -83,8 +85,8 @@ impl Sessions {
             Event::PathChanged { peer_id, path } => {
                 let peer = self.peers.get_mut(&peer_id)?;
                 tracing::info!(peer = %peer.name, peer_id = peer_id.value(), from = %peer.path.remote, to = %path.remote, "peer moved");
-                peer.path = path;
-                return Some(Consequence::FindPath(peer_id));
+                let former = std::mem::replace(&mut peer.path, path);
+                return Some(Consequence::Moved(peer_id, former));
             }
             Event::Gone { peer_id, reason } => {
                 let peer = self.peers.remove(&peer_id)?;
@@ -128,6 +130,10 @@ impl Sessions {
     /// Tells the peer's worker how packets to it leave, if that changed.
     pub fn set_outer(&mut self, posts: &[Post], peer_id: PeerId, outer: Option<Outer>) {
         let Some(peer) = self.peers.get_mut(&peer_id) else { return };
+        // Both ends of the path stand in it, so the worker knows the path as well.
+        if outer.is_some() && peer.outer == outer {
+            return;
+        }
         tracing::debug!(peer = %peer.name, ?outer, "outer path");
         peer.outer.clone_from(&outer);
         owner(posts, peer_id).send(Command::SetOuter(peer_id, peer.path, outer.map(Box::new)));

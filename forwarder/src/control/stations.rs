@@ -16,6 +16,8 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Stations {
     table: Table,
+    /// What is fixed in the table.
+    fixed: Vec<(Mac, Port)>,
     next_ageing: Instant,
     ageing_interval: Duration,
 }
@@ -33,6 +35,7 @@ impl Stations {
         let ageing_interval = ageing_interval(ageing);
         Self {
             table: Table::new(ageing, limit_per_peer, FDB_ENTRIES as usize),
+            fixed: Vec::new(),
             next_ageing: now + ageing_interval,
             ageing_interval,
         }
@@ -61,8 +64,19 @@ impl Stations {
         }
     }
 
+    /// A worker heard `key` at a peer that has gone since, and may have entered it there ahead of our word: it is told
+    /// how things stand, or frames for `key` would go nowhere until it is heard elsewhere.
+    pub fn disown(&self, copies: &Copies<'_>, key: FdbKey) {
+        copies.tell(Change { key, station: self.table.get(key) });
+    }
+
     /// Makes `fixed` the stations that no peer may claim.
     pub fn fix(&mut self, copies: &mut Copies<'_>, fixed: &[(Mac, Port)], now: Instant) {
+        // All stations are gone through for it, and news of the network is mostly of other things.
+        if self.fixed == fixed {
+            return;
+        }
+        self.fixed = fixed.to_vec();
         for change in self.table.fix(fixed, now) {
             tracing::debug!(?change, "a protected station changed");
             copies.publish(change);
@@ -139,4 +153,68 @@ fn heard_by_ebpf(map: &Fdb, key: FdbKey, now: Instant, ktime_ns: u64) -> Option<
     let value = map.value(key).ok()??;
     let age = Duration::from_nanos(ktime_ns.saturating_sub(value.last_seen_ns));
     now.checked_sub(age)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use mio::{Poll, Token, Waker};
+
+    use super::*;
+    use crate::{switch::Station, worker::Mailbox};
+
+    /// A mailbox as workers have it, for what they are told.
+    fn mailbox() -> (Poll, Post, Mailbox) {
+        let poll = Poll::new().unwrap();
+        let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
+        let (notices, _) = crossbeam::channel::bounded(1);
+        let (post, mailbox) = Mailbox::new(notices, waker).unwrap();
+        (poll, post, mailbox)
+    }
+
+    fn told(mailbox: &Mailbox) -> Vec<Change> {
+        let commands = std::iter::from_fn(|| mailbox.take());
+        commands
+            .map(|command| match command {
+                Command::Station(change) => change,
+                other => panic!("{other:?}"),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_worker_that_heard_a_peer_now_gone_is_told_how_things_stand() {
+        let (_poll, post, mailbox) = mailbox();
+        let now = Instant::now();
+        let mut stations = Stations::new(Duration::from_secs(300), 8, now);
+        let posts = [post];
+        let mut copies = Copies { posts: &posts, map: None };
+        let (unknown, moved) = (FdbKey::new(0, [2, 0, 0, 0, 0, 1]), FdbKey::new(0, [2, 0, 0, 0, 0, 2]));
+        stations.hear(&mut copies, &DropCounters::default(), moved, Port::Wire, now);
+        told(&mailbox);
+        stations.disown(&copies, unknown);
+        stations.disown(&copies, moved);
+        let on_wire = Station { port: Port::Wire, fixed: false };
+        assert_eq!(
+            told(&mailbox),
+            [Change { key: unknown, station: None }, Change { key: moved, station: Some(on_wire) }]
+        );
+    }
+
+    #[test]
+    fn what_is_fixed_is_told_once() {
+        let (_poll, post, mailbox) = mailbox();
+        let now = Instant::now();
+        let mut stations = Stations::new(Duration::from_secs(300), 8, now);
+        let posts = [post];
+        let mut copies = Copies { posts: &posts, map: None };
+        let (one, two) = ([(MAC, Port::Host)], [(MAC, Port::Wire)]);
+        for (fixed, changes) in [(&one[..], 1), (&one, 0), (&two, 2), (&[], 1), (&[], 0), (&one, 1)] {
+            stations.fix(&mut copies, fixed, now);
+            assert_eq!(told(&mailbox).len(), changes, "{fixed:?}");
+        }
+    }
+
+    const MAC: Mac = [2, 0, 0, 0, 0, 9];
 }

@@ -113,7 +113,7 @@ impl Mailbox {
     }
 
     /// The next command.
-    pub(super) fn take(&self) -> Option<Command> {
+    pub(crate) fn take(&self) -> Option<Command> {
         self.commands.try_recv().ok()
     }
 

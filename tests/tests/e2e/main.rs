@@ -8,6 +8,7 @@ mod ageing;
 mod bad_packets;
 mod bad_start;
 mod checksums;
+mod endurance;
 mod guards;
 mod host_safety;
 mod observation;
@@ -30,6 +31,8 @@ fn main() -> ExitCode {
         sessions::KEEPALIVE,
         underlay::SUITE,
         underlay::CLOUD,
+        endurance::SUITE,
+        endurance::CROWD,
         host_safety::SUITE,
         bad_start::SUITE,
     ]))

@@ -78,6 +78,9 @@ impl Server {
         let early = body.packet_id.is_none_or(|id| id <= 1) && body.acks.as_slice().iter().all(|id| *id <= 1);
         match body.remote_session_id {
             Some(ours) if early && self.cookie.verify(now, &path, head.session_id, ours) => {
+                if !self.second_packets.allow(now) {
+                    return Err(ControlError::RateLimited);
+                }
                 self.begin(now, path, (ours, head.session_id))?;
                 self.handle_packet(now, path, packet)
             }

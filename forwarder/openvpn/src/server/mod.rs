@@ -51,6 +51,9 @@ pub struct Server {
     random: Random,
     cookie: Cookie,
     first_packets: RateLimit,
+    /// A cookie can be used again until it is too old: without this limit two of them begin sessions without end, each
+    /// of which costs a handshake or a line in the log.
+    second_packets: RateLimit,
     leases: Leases,
     instances: BTreeMap<InstanceId, Instance>,
     next_instance: InstanceId,
@@ -67,6 +70,11 @@ pub struct Server {
     events: VecDeque<Event>,
 }
 
+/// Who was answered late in one period comes back in the next: twice as many as are answered.
+fn second_packets((most, period): (u32, Duration)) -> (u32, Duration) {
+    (most.saturating_mul(2), period)
+}
+
 /// What is and what was.
 impl Server {
     /// A server without sessions. `seed` is secret randomness: the cookie key and session ids come from it.
@@ -75,6 +83,7 @@ impl Server {
         Self {
             cookie: Cookie::new(&mut random, now),
             first_packets: RateLimit::new(config.connect_freq_initial, now),
+            second_packets: RateLimit::new(second_packets(config.connect_freq_initial), now),
             leases: Leases::new(config.pool.as_ref(), config.duplicate_cn),
             random,
             config,

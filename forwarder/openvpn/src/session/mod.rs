@@ -17,7 +17,10 @@ mod rekey;
 mod reliable;
 mod tls;
 
-use std::{collections::VecDeque, time::Instant};
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
 use negotiation::{Negotiation, State, Step};
 use rustls::pki_types::CertificateDer;
@@ -35,6 +38,10 @@ use crate::{
 const MAX_PAYLOAD: usize = 2048;
 /// Most of our own messages that wait for a negotiation.
 const MAX_COMMANDS: usize = 64;
+
+/// Least time between the beginnings of two negotiations that the peer begins. Too low lets one client keep the server
+/// at handshakes, too high delays those who rekey by volume.
+const REKEY_PAUSE: Duration = Duration::from_millis(500);
 
 /// One control channel with one peer.
 pub struct Session {
@@ -151,7 +158,7 @@ impl Session {
             return Err(Ignored::Malformed);
         }
         self.check_ids(head, body)?;
-        if self.is_rekey(head, body) {
+        if self.is_rekey(now, head, body) {
             self.begin_negotiation(now);
         }
         let negotiation = match &mut self.old {
@@ -191,12 +198,13 @@ impl Session {
         }
     }
 
-    /// True if the packet begins a rekey.
-    fn is_rekey(&self, head: &Head, body: &Body<'_>) -> bool {
+    /// True if the packet begins a rekey. What comes too early is not acknowledged, and comes again.
+    fn is_rekey(&self, now: Instant, head: &Head, body: &Body<'_>) -> bool {
         head.opcode == Opcode::SoftReset
             && body.packet_id == Some(0)
             && head.key_id == self.newest.key_id.next()
             && self.newest.has_keys()
+            && now.saturating_duration_since(self.newest.begun) >= REKEY_PAUSE
     }
 }
 
@@ -218,6 +226,8 @@ impl Session {
         };
         self.newest.confirm();
         self.retire_superseded_soon(now);
+        // There are eight ids: a key of the same one is replaced, and must not take this one with it when its time ends.
+        self.retiring.retain(|(_, retiring)| *retiring != key_id);
         self.events.push_back(Event::Keys(key_id, keys));
         if self.sending.is_none() {
             self.send_with(key_id);
