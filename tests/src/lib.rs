@@ -14,6 +14,8 @@ mod fault;
 pub mod frame;
 /// The gateway under test: trestle in its modes, or the stock server it replaces.
 pub mod gateway;
+/// Ctrl-C and SIGTERM as a flag.
+pub mod interrupt;
 /// Network namespaces of this process, removed whatever happens.
 pub mod netns;
 /// The reference network: gateway, LAN host, router with address translation, agents outside.

@@ -5,12 +5,13 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::Result;
 use crate::gateway::Mode;
-use crate::netns;
 use crate::site::{Site, is_root, missing_programs};
+use crate::{interrupt, netns};
 
 /// What one scenario does: an assertion that fails is the gateway's fault, an error mostly the harness's.
 pub type Run = fn(&mut Site) -> Result<()>;
@@ -57,7 +58,6 @@ macro_rules! scenarios {
 struct Totals {
     passed: usize,
     failed: Vec<String>,
-    skipped: usize,
 }
 
 /// Runs every scenario of `suites` that the command line asks for, and returns the exit code.
@@ -81,9 +81,14 @@ pub fn main(suites: &[Suite]) -> u8 {
     remember_panics();
     println!("\nrunning {} tests", jobs.len());
     let began = Instant::now();
-    let totals = run_all(&jobs);
+    let mut totals = match interrupt::watch() {
+        Ok(interrupted) => run_all(&jobs, &interrupted),
+        Err(why) => Totals { failed: vec![why.to_string()], ..Totals::default() },
+    };
     let left = netns::own();
-    assert!(left.is_empty(), "the harness left network namespaces behind: {left:?}");
+    if !left.is_empty() {
+        totals.failed.push(format!("network namespaces are left behind: {}", left.join(", ")));
+    }
     summary(&totals, began.elapsed())
 }
 
@@ -139,11 +144,15 @@ fn skip_all(reason: &str, count: usize) -> u8 {
     u8::from(required)
 }
 
-fn run_all(jobs: &[Job]) -> Totals {
+fn run_all(jobs: &[Job], interrupted: &AtomicBool) -> Totals {
     let mut totals = Totals::default();
     let mut site: Option<Result<Site, String>> = None;
     let mut previous: Option<&Job> = None;
     for job in jobs {
+        if interrupted.load(Ordering::Relaxed) {
+            totals.failed.push("interrupted: the rest was not run".to_owned());
+            break;
+        }
         if !previous.is_some_and(|previous| job.shares_site_with(previous)) {
             site = None;
         }
@@ -200,9 +209,9 @@ fn summary(totals: &Totals, took: Duration) -> u8 {
         totals.failed.iter().for_each(|title| println!("    {title}"));
     }
     let verdict = if totals.failed.is_empty() { "ok" } else { "FAILED" };
-    let (passed, failed, skipped) = (totals.passed, totals.failed.len(), totals.skipped);
+    let (passed, failed) = (totals.passed, totals.failed.len());
     println!(
-        "\ntest result: {verdict}. {passed} passed; {failed} failed; {skipped} ignored; 0 measured; 0 filtered out; \
+        "\ntest result: {verdict}. {passed} passed; {failed} failed; 0 ignored; 0 measured; 0 filtered out; \
          finished in {:.2}s",
         took.as_secs_f32()
     );

@@ -1,11 +1,9 @@
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::Args;
-use nix::sys::signal::{SigSet, Signal};
 use trestle_tests::echo::{ping, reachable};
 use trestle_tests::frame::{self, FULL_SIZE};
 use trestle_tests::gateway::{Mode, Start};
@@ -14,7 +12,7 @@ use trestle_tests::network::{GATEWAY, LAN_HOST, Layout};
 use trestle_tests::raw::{RawPort, Volley};
 use trestle_tests::site::{Site, is_root};
 use trestle_tests::traffic::{Extent, Stream, iperf3};
-use trestle_tests::{Fault, netns};
+use trestle_tests::{Fault, interrupt, netns};
 
 use crate::{setup, test};
 
@@ -46,7 +44,7 @@ pub fn run(options: &Options) -> Result<(), String> {
 
 /// Shows `binary` at work; with `once` it ends by itself, else with Ctrl-C.
 fn show(binary: &Path, once: bool) -> Result<(), String> {
-    let interrupted = watch_signals()?;
+    let interrupted = interrupt::watch()?;
     netns::sweep();
     println!(
         "\nlaying out the reference network: gateway, LAN host, router with address translation, two agents"
@@ -173,19 +171,4 @@ fn live_status(site: &mut Site, interrupted: &AtomicBool) -> Result<(), Fault> {
 
 fn crossed(all: bool, what: &str) -> Result<(), Fault> {
     if all { Ok(()) } else { Err(Fault::other(format!("{what}: not everything crossed"))) }
-}
-
-/// From now on Ctrl-C and SIGTERM only set a flag, so that the network is always removed.
-fn watch_signals() -> Result<Arc<AtomicBool>, String> {
-    let mut signals = SigSet::empty();
-    signals.add(Signal::SIGINT);
-    signals.add(Signal::SIGTERM);
-    signals.thread_block().map_err(|e| format!("blocking signals: {e}"))?;
-    let flag = Arc::new(AtomicBool::new(false));
-    let set = Arc::clone(&flag);
-    std::thread::spawn(move || {
-        let _ = signals.wait();
-        set.store(true, Ordering::Relaxed);
-    });
-    Ok(flag)
 }

@@ -65,7 +65,7 @@ impl Guest {
         // The shell turns the guest's exit code into its own; none was written if the guest died.
         let mut shell = Command::new("sh");
         shell.args(["-c", "\"$@\" </dev/null; exit \"$(cat \"$0\"/exit-code || echo 125)\""]).arg(&scratch);
-        shell.arg("timeout").arg("3600").arg("qemu-system-x86_64").args(self.machine(&scratch));
+        shell.args(["timeout", "--foreground", "3600", "qemu-system-x86_64"]).args(self.machine(&scratch));
         Ok(shell)
     }
 

@@ -7,6 +7,8 @@ use trestle_tests::site::Site;
 use trestle_tests::traffic::{Extent, Stream, iperf3};
 use trestle_tests::{Result, scenarios};
 
+use crate::switching::tagged_frames_cross_unchanged;
+
 /// Frames arrive as from a wire.
 pub const FINISHED: Suite = Suite {
     name: "checksums_finished",
@@ -14,6 +16,7 @@ pub const FINISHED: Suite = Suite {
     site: |mode| site(mode, false),
     fresh: false,
     scenarios: scenarios![; stock:
+        tagged_frames_cross_unchanged,
         tcp_crosses_between_agents,
         tcp_crosses_between_agent_and_lan,
         tcp_crosses_between_agent_and_host,
@@ -21,7 +24,8 @@ pub const FINISHED: Suite = Suite {
     ],
 };
 
-/// Frames arrive as the sender's stack left them, as from a container's veth; on two queues.
+/// Frames arrive as the sender's stack left them, as from a container's veth: checksums unfinished, VLAN tags beside
+/// the frame; on two queues.
 pub const UNFINISHED: Suite = Suite {
     name: "checksums_unfinished",
     modes: Mode::TRESTLE,

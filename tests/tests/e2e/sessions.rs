@@ -8,6 +8,7 @@ use trestle_tests::gateway::{Mode, SERVER_CONF, Start};
 use trestle_tests::network::{GATEWAY, LAN_HOST, Layout, POOL_FIRST};
 use trestle_tests::pki::{Keys, Pki, Purpose};
 use trestle_tests::process::{read_lossy, wait_until};
+use trestle_tests::raw::{RawPort, Volley};
 use trestle_tests::runner::Suite;
 use trestle_tests::site::Site;
 use trestle_tests::traffic::Flow;
@@ -30,6 +31,8 @@ pub const SUITE: Suite = Suite {
         the_gateway_runs_as_nobody_with_three_capabilities,
         an_aes_128_client_gets_its_cipher,
         a_client_without_a_common_cipher_is_refused_in_plain_words,
+        a_client_that_compresses_is_understood,
+        a_client_of_tls_1_2_is_refused_in_plain_words,
         a_client_that_starts_again_on_the_same_port_is_let_in;
         stock:
         addresses_come_from_the_pool_in_order,
@@ -57,7 +60,10 @@ pub const LIFE: Suite = Suite {
 pub const KEEPALIVE: Suite = Suite {
     name: "keepalive",
     modes: &[Mode::Native],
-    scenarios: scenarios![; stock: keepalive_holds_an_idle_client_and_drops_a_dead_one],
+    scenarios: scenarios![; stock:
+        keepalive_holds_an_idle_client_and_drops_a_dead_one,
+        agents_come_back_after_the_gateway_was_killed,
+    ],
     ..LIFE
 };
 
@@ -132,6 +138,40 @@ fn a_client_without_a_common_cipher_is_refused_in_plain_words(site: &mut Site) -
     let log = site.gateway()?.log();
     let said = log.lines().any(|line| line.contains("agent1") && line.to_lowercase().contains("cipher"));
     assert!(said, "the log does not say whom it refused and why:\n{log}");
+    drop(agent);
+    site.connect_agents(&[])
+}
+
+fn a_client_that_compresses_is_understood(site: &mut Site) -> Result<()> {
+    site.agents.clear();
+    let mut first = relaunch(site, 0, &["--compress", "lz4-v2", "--allow-compression", "yes"])?;
+    let mut second = relaunch(site, 1, &[])?;
+    first.wait_connected(site.agent(0))?;
+    let plain = second.wait_connected(site.agent(1))?;
+    assert_eq!(first.times("compress lz4-v2"), 1, "{}", first.log());
+    // Zeros: 1000 of them compress to a few bytes.
+    let echoes = ping(site.agent(0), plain, 20, 1000)?;
+    assert!(echoes.complete(), "{echoes:?}");
+    let (from, to) = (RawPort::open(site.agent(0), "tap0")?, RawPort::open(site.agent(1), "tap0")?);
+    for first_byte in [0x02, 0x50] {
+        let there = [first_byte, 0, 0, 0, 0, 7];
+        let tally = Volley::new(there, site.mac(0)?).of_length(1514).fly(&from, &to)?;
+        assert!(tally.complete(), "to {there:02x?}: {tally:?}");
+    }
+    drop((first, second));
+    site.connect_agents(&[])
+}
+
+fn a_client_of_tls_1_2_is_refused_in_plain_words(site: &mut Site) -> Result<()> {
+    let since = site.gateway()?.log().len();
+    let agent = relaunch(site, 0, &["--tls-version-max", "1.2"])?;
+    let gateway = site.gateway()?;
+    let said = || {
+        let log = &gateway.log()[since..];
+        log.lines().any(|line| line.contains("198.51.100.11") && line.contains("TLS 1.")).then_some(())
+    };
+    wait_until("a refusal in the gateway's log", BRIEFLY, said, || gateway.log_tail())?;
+    assert_eq!(agent.times("Initialization Sequence Completed"), 0);
     drop(agent);
     site.connect_agents(&[])
 }
@@ -254,6 +294,20 @@ fn keepalive_holds_an_idle_client_and_drops_a_dead_one(site: &mut Site) -> Resul
     site.agents[0].process().kill()?;
     // The server waits twice as long as it tells clients to.
     gone(site, "agent1", since, Duration::from_secs(14))
+}
+
+fn agents_come_back_after_the_gateway_was_killed(site: &mut Site) -> Result<()> {
+    site.start().config = SERVER_CONF.replace("keepalive 10 120", "keepalive 1 4");
+    site.start_gateway()?;
+    site.connect_agents(&[])?;
+    site.gateway()?.kill()?;
+    site.start_gateway()?;
+    for agent in &mut site.agents {
+        let again = |log: &str| (log.matches("Initialization Sequence Completed").count() > 1).then_some(());
+        agent.process().wait_log("a second connection", BRIEFLY, again)?;
+    }
+    assert!(reachable(site.agent(0), LAN_HOST, BRIEFLY));
+    Ok(())
 }
 
 fn the_pool_never_leases_the_broadcast_address_nor_the_gateways_own(site: &mut Site) -> Result<()> {

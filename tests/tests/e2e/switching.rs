@@ -71,7 +71,7 @@ fn full_size_frames_cross_in_every_direction(site: &mut Site) -> Result<()> {
     every_direction(site, |volley| volley.of_length(FULL_SIZE))
 }
 
-fn tagged_frames_cross_unchanged(site: &mut Site) -> Result<()> {
+pub fn tagged_frames_cross_unchanged(site: &mut Site) -> Result<()> {
     every_direction(site, |volley| volley.in_vlan(5).of_length(300))?;
     every_direction(site, |volley| volley.in_vlan(4094).of_length(FULL_SIZE).of_count(5))
 }
