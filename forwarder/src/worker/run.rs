@@ -17,6 +17,10 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 /// How often the kernel's own counters of losses are read.
 const SURVEY: Duration = Duration::from_secs(1);
 
+/// Milliseconds that the others are slept on while a port is broken: its interface was removed, and all it has to say, at once
+/// and for ever, is that. Too low costs CPU time, too high delays what a port has that is broken for a moment only.
+const BROKEN_SLEEP_MS: u8 = 10;
+
 impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
     /// Turns until told to stop, then sends what is left.
     #[expect(clippy::disallowed_methods, reason = "the worker's clock is read here, once a turn")]
@@ -58,8 +62,21 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
         let timeout = PollTimeout::try_from(LONGEST_SLEEP).unwrap_or(PollTimeout::MAX);
         // An interrupted or failed poll is a short sleep: the next turn looks at everything anyway.
         let _ = poll(&mut watched, timeout);
+        if watched.iter().any(is_broken) && !watched.iter().any(is_ready) {
+            watched.retain(|watched| !is_broken(watched));
+            let _ = poll(&mut watched, BROKEN_SLEEP_MS);
+        }
         self.mailbox.quiet();
     }
+}
+
+fn is_ready(watched: &PollFd<'_>) -> bool {
+    watched.revents().is_some_and(|events| events.contains(PollFlags::POLLIN))
+}
+
+fn is_broken(watched: &PollFd<'_>) -> bool {
+    let broken = PollFlags::POLLERR | PollFlags::POLLHUP | PollFlags::POLLNVAL;
+    !is_ready(watched) && watched.revents().is_some_and(|events| events.intersects(broken))
 }
 
 fn watch(fd: BorrowedFd<'_>) -> PollFd<'_> {
