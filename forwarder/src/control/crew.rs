@@ -20,7 +20,6 @@ use crate::{
     worker::{Clock, Handovers, Mailbox, Notice, Ports, Post, Settings, Worker, WorkerCounters},
     xdp::{
         attach::XdpChoice,
-        frames::chunk_bytes_for,
         maps::Sockets,
         xsk::{RING, XskMode},
     },
@@ -28,15 +27,14 @@ use crate::{
 
 /// Chunks of a worker's memory: what is lent to receive into, what waits to be sent, and as much in hand.
 const FRAMES: u32 = 3 * RING;
-/// Room for a frame of any segment and its tunnel packet, in plain memory.
+/// Least room of a frame in plain memory: what AF_XDP's larger chunks have.
 const PLAIN_CAPACITY: usize = 3840;
 /// A station is reported to be alive this many times within the ageing time.
 const REPORTS: u32 = 4;
 
 /// Memory all workers share with the NIC, in bytes.
 pub(super) fn memory_bytes(plan: &Plan) -> u64 {
-    let chunk = plan.nic.as_ref().map_or(0, |nic| chunk_bytes_for(nic.mtu));
-    u64::from(FRAMES) * u64::from(chunk) * plan.workers as u64
+    u64::from(FRAMES) * u64::from(plan.chunk_bytes()) * plan.workers as u64
 }
 
 /// One worker that has not begun.
@@ -131,16 +129,16 @@ impl Recruit {
         let drops = || Arc::clone(&counters.drops);
         let (nic, frames) = match (&plan.nic, plan.xdp) {
             (Some(link), Some(choice)) => {
-                let mut frames = Frames::for_nic(FRAMES, chunk_bytes_for(link.mtu), false)?;
+                let mut frames = Frames::for_nic(FRAMES, plan.chunk_bytes(), false)?;
                 let queue = u32::try_from(index).unwrap_or(u32::MAX);
                 let port =
                     XskPort::open(&mut frames, &link.name, queue, choice == XdpChoice::Generic, drops())?;
                 (NicPort::Xsk(Box::new(port)), frames)
             }
             (Some(link), None) if plan.bridge => {
-                (NicPort::Socket(WirePort::open(&link.name, drops())?), plain_memory())
+                (NicPort::Socket(WirePort::open(&link.name, drops())?), plain_memory(plan))
             }
-            _ => (NicPort::None, plain_memory()),
+            _ => (NicPort::None, plain_memory(plan)),
         };
         let tunnel =
             TunnelPort::new(tunnel, drops()).map_err(|error| Error::os("use its UDP socket", error))?;
@@ -149,18 +147,16 @@ impl Recruit {
     }
 }
 
-fn plain_memory() -> Frames {
-    Frames::in_memory(FRAMES as usize, PLAIN_CAPACITY)
+fn plain_memory(plan: &Plan) -> Frames {
+    Frames::in_memory(FRAMES as usize, plan.longest_packet().max(PLAIN_CAPACITY))
 }
 
 fn settings(plan: &Plan, index: usize, ageing: Duration) -> Settings {
-    let nic = plan.nic.as_ref();
     Settings {
         index,
         segment: plan.segment,
-        nic_mac: nic.and_then(|nic| nic.mac).unwrap_or_default(),
+        nic_mac: plan.nic.as_ref().and_then(|nic| nic.mac).unwrap_or_default(),
         max_frame: plan.max_frame,
-        finish_checksums: nic.and_then(|nic| nic.kind.as_deref()) == Some("veth"),
         // Without ageing nobody waits for reports but the operator who reads ages.
         report_interval: if ageing.is_zero() { Duration::from_secs(60) } else { ageing / REPORTS },
     }

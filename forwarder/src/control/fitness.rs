@@ -6,13 +6,14 @@ use std::path::Path;
 use super::{Error, crew, plan::Plan};
 use crate::{
     host::{
+        self,
         links::{self, Link},
         netlink::Requests,
         nic::{self, Preparation, SYSFS, cloud::Cloud},
         preflight::{self, Kernel},
         privileges,
     },
-    xdp::{attach::XdpChoice, frames::chunk_bytes_for},
+    xdp::{attach::XdpChoice, frames::XDP_HEADROOM_BYTES},
 };
 
 /// Checks the kernel, our privileges and the NIC; warns of what works but perhaps not as meant.
@@ -32,10 +33,21 @@ fn check_xdp(plan: &Plan, nic: &Link, choice: XdpChoice) -> Result<(), Error> {
     preflight::check_no_xdp(nic)?;
     let native = choice != XdpChoice::Generic;
     let driver = nic::driver(Path::new(SYSFS), nic);
-    let chunk = chunk_bytes_for(nic.mtu);
+    let chunk = plan.chunk_bytes();
+    check_tun_mtu(plan, chunk)?;
     nic::mtu::check(nic, driver.as_deref(), native, chunk, 0)?;
     preflight::check_locked_memory(crew::memory_bytes(plan))?;
     Ok(())
+}
+
+fn check_tun_mtu(plan: &Plan, chunk: u32) -> Result<(), Error> {
+    let room = (chunk - XDP_HEADROOM_BYTES) as usize;
+    let Some(excess) = plan.longest_packet().checked_sub(room).filter(|excess| *excess > 0) else {
+        return Ok(());
+    };
+    Err(Error::from(host::Error::Unfit(format!(
+        "`tun-mtu` is {excess} bytes more than AF_XDP's memory holds with the tunnel's headers: lower it, or run with --datapath socket"
+    ))))
 }
 
 fn warn(plan: &Plan, nic: &Link) {

@@ -148,8 +148,9 @@ impl Gateway {
                 Ok(datagram) => datagram,
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
                 Err(error) => {
+                    // An error an earlier packet left on the socket: the next look goes on.
                     tracing::debug!(%error, "a control packet was not received");
-                    return;
+                    continue;
                 }
             };
             let datagram = buffer.get(..len).unwrap_or(&buffer);

@@ -24,10 +24,14 @@ const QUEUE_FRAMES: u32 = 2048;
 /// the same from start to start, so that agents' ARP caches stay right.
 pub(super) fn prepare(plan: &Plan, name: &str, requests: &mut Requests) -> Result<HostInterface, Error> {
     let link = links::by_name(requests, name)?;
-    let change = LinkChange::of(link.index).mtu(plan.mtu()).transmit_queue(QUEUE_FRAMES);
+    let change = LinkChange::of(link.index).mtu(plan.host_port_mtu()).transmit_queue(QUEUE_FRAMES);
     let mac = stable_mac(plan, name).filter(|_| !plan.host_port_exists);
-    let change = if plan.bridge { change.arp(false).without_ipv6_addresses() } else { change };
     let change = mac.map_or(change.clone(), |mac| change.clone().mac(mac));
+    let change = if plan.bridge { change.arp(false) } else { change };
+    if plan.bridge {
+        // Before it is up: a link-local address would be given at that moment, and announced to the peers.
+        links::disable_ipv6(&link)?;
+    }
     change.up().apply(requests)?;
     Ok(HostInterface { index: link.index, mac: mac.or(link.mac).unwrap_or_default(), name: link.name })
 }

@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, fs};
 
 use common::Mac;
+use openvpn::data::MAX_OVERHEAD;
 
 use super::surroundings::Place;
 use crate::{
@@ -13,7 +14,8 @@ use crate::{
         netlink::Requests,
     },
     switch::Segment,
-    xdp::attach::XdpChoice,
+    worker::outer::OUTER_HEADER,
+    xdp::{attach::XdpChoice, frames::chunk_bytes_for, sys},
 };
 
 /// Ethernet header and two VLAN tags, on top of `tun-mtu`.
@@ -80,15 +82,37 @@ impl Plan {
         }
     }
 
-    /// The NIC's MTU, or the segment's without a NIC.
-    pub fn mtu(&self) -> u32 {
-        let segment = u32::try_from(self.max_frame - LINK_HEADER_BYTES).unwrap_or(u32::MAX);
-        self.nic.as_ref().map_or(segment, |nic| nic.mtu)
+    /// The host port's MTU: on a wire what the NIC carries, so that nothing it receives is too long to be cloned; else
+    /// the segment's, so that the host sends nothing the peers cannot take.
+    pub fn host_port_mtu(&self) -> u32 {
+        let wire = self.nic.as_ref().filter(|_| self.bridge);
+        wire.map_or(self.tun_mtu(), |nic| nic.mtu)
+    }
+
+    fn tun_mtu(&self) -> u32 {
+        u32::try_from(self.max_frame - LINK_HEADER_BYTES).unwrap_or(u32::MAX)
+    }
+
+    /// The longest frame sealed and addressed, in bytes: what a worker's chunk of memory must hold.
+    pub fn longest_packet(&self) -> usize {
+        self.max_frame + OUTER_HEADER + MAX_OVERHEAD
+    }
+
+    /// Size of the chunks of memory shared with the NIC.
+    pub fn chunk_bytes(&self) -> u32 {
+        let packet = u32::try_from(self.longest_packet()).unwrap_or(u32::MAX);
+        chunk_bytes_for(self.nic.as_ref().map_or(0, |nic| nic.mtu).max(packet))
     }
 }
 
 fn wanted_xdp(config: &Config, nic: Option<&Link>) -> Option<XdpChoice> {
     nic?;
+    if config.datapath == Datapath::Auto && !sys::has_af_xdp() {
+        tracing::warn!(
+            "this kernel has no AF_XDP (CONFIG_XDP_SOCKETS): frames go by the kernel's sockets, several times slower"
+        );
+        return None;
+    }
     (config.datapath != Datapath::Socket).then_some(match config.xdp {
         XdpMode::Auto => XdpChoice::Auto,
         XdpMode::Native => XdpChoice::Native,

@@ -41,7 +41,7 @@ impl About {
             nic: plan.nic.as_ref().map(|nic| nic.name.clone()),
             host_port: host_port.to_owned(),
             mode: if plan.bridge { UplinkMode::Bridge } else { UplinkMode::Underlay },
-            mtu: plan.mtu(),
+            mtu: plan.host_port_mtu(),
             max_peers: config.server.max_clients,
             listen_port: config.server.port,
         }

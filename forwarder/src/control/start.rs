@@ -7,7 +7,7 @@
 //! ```
 
 use std::{
-    net::{Ipv4Addr, SocketAddrV4},
+    net::{Ipv4Addr, SocketAddrV4, UdpSocket},
     sync::Arc,
     time::Instant,
 };
@@ -15,6 +15,7 @@ use std::{
 use crossbeam::channel::bounded;
 use mio::{Poll, Waker};
 use openvpn::server::Server;
+use socket2::SockRef;
 
 use super::{
     Error,
@@ -61,6 +62,7 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
     write_pid(&config.server)?;
     let address = SocketAddrV4::new(config.server.local.unwrap_or(Ipv4Addr::UNSPECIFIED), config.server.port);
     let (control, tunnels) = tunnel::open(address, plan.workers)?;
+    size_buffers(&config.server, tunnels.iter().chain([&control]));
     let socket = ControlSocket::new(control);
     let preparation = fitness::prepare(&plan)?;
     let crew = Crew::enlist(&plan, tunnels)?;
@@ -97,6 +99,18 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
     gateway.datapath.attach(&plan, &host_port.name)?;
     gateway.announce(&plan);
     Ok(gateway)
+}
+
+/// `sndbuf` and `rcvbuf`, where the file has them: what the sockets were opened with is larger than most ask for.
+fn size_buffers<'a>(server: &config::Server, sockets: impl Iterator<Item = &'a UdpSocket>) {
+    for socket in sockets {
+        let socket = SockRef::from(socket);
+        let send = server.sndbuf_bytes.map_or(Ok(()), |bytes| socket.set_send_buffer_size(bytes));
+        let receive = server.rcvbuf_bytes.map_or(Ok(()), |bytes| socket.set_recv_buffer_size(bytes));
+        if let Err(error) = send.and(receive) {
+            tracing::warn!(%error, "`sndbuf` or `rcvbuf` was not taken");
+        }
+    }
 }
 
 /// `writepid`.

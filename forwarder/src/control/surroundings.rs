@@ -110,6 +110,8 @@ impl Surroundings {
         let port = self.port.to_be_bytes();
         let mut keys: Vec<_> = addresses
             .into_iter()
+            // Nothing that comes in by a NIC is addressed there.
+            .filter(|address| !address.is_loopback())
             .map(|address| ListenerKey { address: address.octets(), port, reserved: [0; 2] })
             .collect();
         keys.sort_by_key(|key| key.address);

@@ -111,7 +111,7 @@ pub fn check_uplink(nic: &Link, links: &BTreeMap<u32, Link>) -> Result<()> {
     let sentence = if !nic.ethernet {
         format!("{name} is no Ethernet interface: name another with --uplink")
     } else if nic.is_bridge() {
-        format!("{name} is a bridge: join it with --bridge {name} instead of --uplink")
+        format!("{name} is a bridge: joining one comes later; name a NIC that is in no bridge")
     } else if let Some(master) = nic.master {
         in_master(name, links.get(&master), master)
     } else if !nic.up {
@@ -127,7 +127,7 @@ pub fn check_uplink(nic: &Link, links: &BTreeMap<u32, Link>) -> Result<()> {
 fn in_master(name: &str, master: Option<&Link>, index: u32) -> String {
     match master {
         Some(bridge) if bridge.is_bridge() => format!(
-            "{name} is a port of the bridge {bridge}: join that with --bridge {bridge}, or take {name} out of it with \
+            "{name} is a port of the bridge {bridge}: joining one comes later; take {name} out of it with \
              `ip link set dev {name} nomaster` and give it the bridge's address",
             bridge = bridge.name
         ),
@@ -222,10 +222,13 @@ mod tests {
         assert_eq!(said(&nic, &[]), "");
         assert!(said(&Link { up: false, ..nic.clone() }, &[]).contains("`ip link set dev ens5 up`"));
         assert!(said(&Link { ethernet: false, ..nic.clone() }, &[]).contains("no Ethernet interface"));
-        assert!(said(&Link { kind: Some("bridge".into()), ..nic.clone() }, &[]).contains("--bridge ens5"));
+        assert!(
+            said(&Link { kind: Some("bridge".into()), ..nic.clone() }, &[])
+                .contains("ens5 is a bridge: joining one comes later")
+        );
         let port = Link { master: Some(3), ..nic };
         let bridge = Link { name: "br0".into(), kind: Some("bridge".into()), ..sample(3, [2; 6]) };
-        assert!(said(&port, std::slice::from_ref(&bridge)).contains("--bridge br0"));
+        assert!(said(&port, std::slice::from_ref(&bridge)).contains("a port of the bridge br0"));
         let bond = Link { name: "bond0".into(), kind: Some("bond".into()), ..bridge };
         assert!(said(&port, &[bond]).ends_with("use --uplink bond0"));
         assert!(said(&port, &[]).contains("nomaster"));
@@ -248,7 +251,7 @@ mod tests {
             let links = links::all(&mut requests).unwrap();
             let nic = links::by_name(&mut requests, "uplink").unwrap();
             assert!(warnings(&nic).is_empty());
-            assert!(check_uplink(&nic, &links).unwrap_err().to_string().contains("--bridge br0"));
+            assert!(check_uplink(&nic, &links).unwrap_err().to_string().contains("a port of the bridge br0"));
             let bridge = links.values().find(|link| link.name == "br0").unwrap();
             assert!(check_uplink(bridge, &links).unwrap_err().to_string().starts_with("br0 is a bridge"));
             assert!(check_no_xdp(&nic).is_ok());

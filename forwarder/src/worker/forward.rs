@@ -52,8 +52,10 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
             Ingress::Peer(peer_id) => self.learn(Place::Peer(peer_id), &header, now)?,
             // A wire frame with the host's or a next hop's source is a loop or a twin on the LAN, not ours to judge.
             Ingress::Wire => _ = self.learn(Place::Wire, &header, now),
-            // Sources on the host are fixed; those on the wire are reported by TC.
-            Ingress::Host => {}
+            // On a wire the host's sources are fixed, and those on the wire reported by TC.
+            Ingress::Host if self.settings.segment.wire => {}
+            // Whoever stands behind the host's own interface: a bridge, containers.
+            Ingress::Host => _ = self.learn(Place::Host, &header, now),
         }
         Ok(header)
     }

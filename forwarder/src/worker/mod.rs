@@ -51,8 +51,6 @@ pub struct Settings {
     pub nic_mac: common::Mac,
     /// Longest frame of the segment, in bytes with header and tags.
     pub max_frame: usize,
-    /// The wire is a veth: frames from it may carry unfinished checksums.
-    pub finish_checksums: bool,
     /// A station that is still heard is reported this often.
     pub report_interval: std::time::Duration,
 }

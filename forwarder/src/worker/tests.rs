@@ -164,7 +164,6 @@ impl Rig {
             segment,
             nic_mac: NIC,
             max_frame: 1518,
-            finish_checksums: false,
             report_interval: Duration::from_secs(30),
         };
         let ports = Ports { nic, tunnel, host: owns_host.then_some(host) };
@@ -491,7 +490,6 @@ fn late_worker(
         segment: Segment { wire: true, peer_to_peer: true },
         nic_mac: NIC,
         max_frame: 1518,
-        finish_checksums: false,
         report_interval: Duration::from_secs(30),
     };
     let handovers = Handovers::between(&[Arc::clone(mailbox.bell())]).remove(0);

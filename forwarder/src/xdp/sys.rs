@@ -2,7 +2,7 @@
 
 use std::{
     io, mem,
-    os::fd::{AsFd, AsRawFd, BorrowedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
 };
 
 use nix::libc;
@@ -41,6 +41,18 @@ fn set<T: Copy>(socket: BorrowedFd<'_>, level: i32, name: i32, value: &T) -> io:
     // SAFETY: the pointer is to a live value of `size` bytes, which the kernel only reads.
     let code = unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const *value).cast(), size) };
     checked(code)
+}
+
+/// Whether the kernel knows AF_XDP sockets at all.
+pub fn has_af_xdp() -> bool {
+    // SAFETY: no pointers are passed.
+    let fd = unsafe { libc::socket(libc::AF_XDP, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
+    if fd < 0 {
+        return io::Error::last_os_error().raw_os_error() != Some(libc::EAFNOSUPPORT);
+    }
+    // SAFETY: the descriptor was just made here and has no other owner.
+    drop(unsafe { OwnedFd::from_raw_fd(fd) });
+    true
 }
 
 /// Packets the kernel dropped because nobody read the socket fast enough (`SK_MEMINFO_DROPS`, include/uapi/linux/sock_diag.h).

@@ -100,7 +100,6 @@ impl Gateway {
             segment: Segment { wire: true, peer_to_peer: true },
             nic_mac: NIC,
             max_frame: MAX_FRAME,
-            finish_checksums: true,
             report_interval: Duration::from_secs(30),
         };
         let ports = Ports { nic, tunnel, host: Some(host) };
