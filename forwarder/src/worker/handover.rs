@@ -48,6 +48,8 @@ pub struct Handovers {
     from: Vec<Lane>,
     bells: Vec<Arc<EventFd>>,
     rung: Vec<bool>,
+    /// The lane to look at first: after each frame the next one, so that none waits for another to be empty.
+    turn: usize,
 }
 
 impl Handovers {
@@ -63,6 +65,7 @@ impl Handovers {
                 from: lanes.iter().map(|row| Arc::clone(&row[index])).collect(),
                 bells: bells.to_vec(),
                 rung: vec![false; count],
+                turn: 0,
             })
             .collect()
     }
@@ -96,8 +99,13 @@ impl Handovers {
     }
 
     /// The next that was handed over to this worker.
-    pub fn pop(&self) -> Option<Handover> {
-        self.from.iter().find_map(|lane| lane.pop())
+    pub fn pop(&mut self) -> Option<Handover> {
+        let count = self.from.len();
+        let (lane, handover) = (0..count)
+            .map(|ahead| (self.turn + ahead) % count)
+            .find_map(|lane| Some((lane, self.from[lane].pop()?)))?;
+        self.turn = lane + 1;
+        Some(handover)
     }
 
     /// Once a turn: wakes the workers that were given something.
