@@ -550,3 +550,28 @@ fn a_worker_that_hands_over_much_does_not_shut_out_another() {
     let rest: Vec<u8> = std::iter::from_fn(|| handovers[2].pop()).map(|other| other.bytes()[1]).collect();
     assert!(rest.is_sorted() && rest.len() == 99, "a lane keeps its order");
 }
+
+#[test]
+fn forged_packets_do_not_fill_the_lane_of_honest_ones() {
+    let mut gateway = Gateway::new(2);
+    let mut a = gateway.connect(0);
+    gateway.turn();
+    let honest = frame(BROADCAST, a.mac, b"honest");
+    let honest_packet = a.seal(&honest);
+    let mut forged = a.seal(&frame(BROADCAST, a.mac, b"forged"));
+    // From another port, with another tag.
+    forged[34] ^= 1;
+    *forged.last_mut().unwrap() ^= 1;
+    // The owner is put off its CPU meanwhile.
+    for _ in 0..12 {
+        (0..64).for_each(|_| _ = gateway.rigs[1].nic.send(&forged));
+        gateway.rigs[1].worker.turn(gateway.now);
+    }
+    assert!(gateway.drops(Drop::HandoverFull) > 256);
+    gateway.rigs[1].nic.send(&honest_packet);
+    for _ in 0..20 {
+        gateway.turn();
+    }
+    assert!(gateway.drops(Drop::AuthenticationFailed) > 0, "a few are looked at: a peer may have moved");
+    assert_eq!(gateway.rigs[0].host.as_ref().unwrap().next(), Some(honest));
+}

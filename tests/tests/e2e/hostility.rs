@@ -24,7 +24,7 @@ const EVERY: Duration = Duration::from_millis(2);
 pub const SUITE: Suite = Suite {
     name: "hostility",
     modes: &[Mode::Native],
-    site: |mode| Site::open(Layout { agents: 3, ..Layout::default() }, Start::reference(mode)),
+    site: |mode| Site::open(Layout { agents: 3, queues: 2, ..Layout::default() }, Start::reference(mode)),
     fresh: false,
     scenarios: scenarios![
         a_flood_of_invented_sources_from_a_peer_disturbs_nobody,
