@@ -229,7 +229,7 @@ impl Gateway {
     /// To be called after paths were looked up: one that was asked for the first time has a next hop that nobody may
     /// imitate from now on.
     fn fix_stations(&mut self, now: Instant) {
-        let fixed = self.surroundings.fixed_stations();
+        let fixed = self.surroundings.fixed_stations(|mac| self.stations.stands_behind_peer(mac));
         self.stations.fix(&mut self.datapath.copies(), &fixed, now);
     }
 

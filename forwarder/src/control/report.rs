@@ -1,6 +1,7 @@
 //! The gateway's state for the operator: control socket and status file.
 
 use std::{
+    collections::BTreeMap,
     sync::atomic::Ordering::Relaxed,
     time::{Duration, Instant, SystemTime},
 };
@@ -74,7 +75,10 @@ impl StatusSchedule {
 impl Gateway {
     /// The state now.
     pub fn snapshot(&self, now: Instant) -> Snapshot {
-        let peers = self.sessions.peers.iter().map(|(peer_id, peer)| self.peer(*peer_id, peer, now));
+        let mut behind = self.stations_behind_peers();
+        let peers = self.sessions.peers.iter().map(|(peer_id, peer)| {
+            self.peer(*peer_id, peer, behind.remove(peer_id).unwrap_or_default(), now)
+        });
         Snapshot {
             status: Status {
                 version: env!("CARGO_PKG_VERSION").into(),
@@ -155,10 +159,19 @@ impl Gateway {
         uplink.into_iter().chain([host]).collect()
     }
 
-    fn peer(&self, peer_id: PeerId, peer: &sessions::Peer, now: Instant) -> Peer {
+    /// One walk through the table for all peers: it may have 65,536 stations, and the control thread does this.
+    fn stations_behind_peers(&self) -> BTreeMap<PeerId, Vec<String>> {
+        let mut behind = BTreeMap::<PeerId, Vec<String>>::new();
+        for (key, station, _) in self.stations.table().iter() {
+            if let Port::Peer(peer_id) = station.port {
+                behind.entry(peer_id).or_default().push(mac_text(key.mac));
+            }
+        }
+        behind
+    }
+
+    fn peer(&self, peer_id: PeerId, peer: &sessions::Peer, macs: Vec<String>, now: Instant) -> Peer {
         let counters = &peer.counters;
-        let stations = self.stations.table().iter();
-        let behind = stations.filter(|(_, station, _)| station.port == Port::Peer(peer_id));
         Peer {
             name: peer.name.clone(),
             address: peer.path.remote.to_string(),
@@ -170,7 +183,7 @@ impl Gateway {
             rx_frames_socket: counters.rx_frames_socket.load(Relaxed),
             rx_bytes: counters.rx_bytes.load(Relaxed),
             tx_bytes: counters.tx_bytes.load(Relaxed),
-            macs: behind.map(|(key, ..)| mac_text(key.mac)).collect(),
+            macs,
             connected_s: seconds(peer.connected, now),
             leased: peer.address.map(|address| address.to_string()),
             software: peer.software.clone(),

@@ -70,6 +70,12 @@ impl Stations {
         copies.tell(Change { key, station: self.table.get(key) });
     }
 
+    /// True for a station that is known to stand behind a peer.
+    pub fn stands_behind_peer(&self, mac: Mac) -> bool {
+        let station = self.table.get(FdbKey::new(0, mac));
+        station.is_some_and(|station| matches!(station.port, Port::Peer(_)))
+    }
+
     /// Makes `fixed` the stations that no peer may claim.
     pub fn fix(&mut self, copies: &mut Copies<'_>, fixed: &[(Mac, Port)], now: Instant) {
         // All stations are gone through for it, and news of the network is mostly of other things.

@@ -90,13 +90,18 @@ impl Surroundings {
     }
 
     /// The stations no peer may claim: the host's, and the next hops in use.
-    pub fn fixed_stations(&self) -> Vec<(Mac, Port)> {
+    ///
+    /// A next hop that `is_behind_peer` and is no router is none: a peer can move its path to an address that it makes
+    /// the host resolve to another peer's station, which would then be cut off.
+    pub fn fixed_stations(&self, is_behind_peer: impl Fn(Mac) -> bool) -> Vec<(Mac, Port)> {
         let known = self.outside.known();
         let own = self.host_port.map(|mac| (mac, Port::Host));
         let Some(nic) = self.nic.filter(|_| self.bridge) else { return own.into_iter().collect() };
         let host = known.host_macs(nic);
         // A router's address that is the host's own (a VRRP address that came over) is the host's.
-        let routers: Vec<Mac> = known.router_macs(nic).difference(&host).copied().collect();
+        let mut routers: Vec<Mac> = known.router_macs(nic).difference(&host).copied().collect();
+        let remotes = known.neighbouring_remotes(nic);
+        routers.retain(|mac| !remotes.contains(mac) || !is_behind_peer(*mac));
         let host = host.into_iter().map(|mac| (mac, Port::Host));
         host.chain(routers.into_iter().map(|mac| (mac, Port::Wire))).chain(own).collect()
     }

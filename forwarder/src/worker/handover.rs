@@ -1,7 +1,13 @@
 //! Between workers: a frame that arrives at one and belongs to a peer of another is handed over, so that a peer's
 //! packets are opened and sealed in one place, in order.
 
-use std::sync::Arc;
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
 
 use crossbeam::queue::ArrayQueue;
 use nix::sys::eventfd::EventFd;
@@ -12,6 +18,12 @@ use crate::switch::{Flood, Ingress};
 
 /// Frames one worker may have waiting at another. More would only add delay.
 const CAPACITY: usize = 512;
+/// How many of them may be tunnel packets from where their peer is not known to be. Nothing of a packet is authentic
+/// before its owner opens it: without this share, forged ones of a stranger fill the lane. Peers that move or have just
+/// come need few.
+const STRANGERS: usize = 64;
+/// Peers whose whereabouts are known; those with higher numbers are strangers.
+const KNOWN_PEERS: usize = 4096;
 
 /// What is handed over, with its bytes.
 #[derive(Debug)]
@@ -38,6 +50,17 @@ impl Handover {
     }
 }
 
+/// No peer has port 0.
+const NOWHERE: u64 = 0;
+
+/// Address and port in one number; tunnel packets are IPv4.
+fn packed(remote: SocketAddr) -> u64 {
+    match remote {
+        SocketAddr::V4(remote) => u64::from(remote.ip().to_bits()) << 16 | u64::from(remote.port()),
+        SocketAddr::V6(_) => NOWHERE,
+    }
+}
+
 type Lane = Arc<ArrayQueue<Handover>>;
 
 /// One worker's lanes to and from each other worker.
@@ -48,6 +71,10 @@ pub struct Handovers {
     from: Vec<Lane>,
     bells: Vec<Arc<EventFd>>,
     rung: Vec<bool>,
+    /// Where each peer is, by number: written by its owner, read by those that have a packet in its name.
+    whereabouts: Arc<[AtomicU64]>,
+    /// The lane to look at first: after each frame the next one, so that none waits for another to be empty.
+    turn: usize,
 }
 
 impl Handovers {
@@ -56,13 +83,16 @@ impl Handovers {
         let count = bells.len();
         let lanes: Vec<Vec<Lane>> =
             (0..count).map(|_| (0..count).map(|_| Arc::new(ArrayQueue::new(CAPACITY))).collect()).collect();
+        let whereabouts: Arc<[AtomicU64]> = (0..KNOWN_PEERS).map(|_| AtomicU64::new(NOWHERE)).collect();
         (0..count)
             .map(|index| Self {
+                whereabouts: Arc::clone(&whereabouts),
                 index,
                 to: lanes[index].clone(),
                 from: lanes.iter().map(|row| Arc::clone(&row[index])).collect(),
                 bells: bells.to_vec(),
                 rung: vec![false; count],
+                turn: 0,
             })
             .collect()
     }
@@ -95,9 +125,29 @@ impl Handovers {
         pushed
     }
 
+    /// Notes where a peer of this worker is; `None`: it is gone.
+    pub fn locate(&self, peer_id: PeerId, remote: Option<SocketAddr>) {
+        if let Some(place) = self.whereabouts.get(peer_id.index()) {
+            place.store(remote.map_or(NOWHERE, packed), Relaxed);
+        }
+    }
+
+    /// Hands a tunnel packet of `peer_id` that came from `remote` over to its owner; false when that is behind.
+    pub fn push_packet(&mut self, peer_id: PeerId, remote: SocketAddr, packet: &[u8]) -> bool {
+        let owner = self.owner(peer_id);
+        let place = self.whereabouts.get(peer_id.index()).map_or(NOWHERE, |place| place.load(Relaxed));
+        let room = if place != NOWHERE && place == packed(remote) { CAPACITY } else { STRANGERS };
+        self.to[owner].len() < room && self.push(owner, Handover::Packet(Box::from(packet)))
+    }
+
     /// The next that was handed over to this worker.
-    pub fn pop(&self) -> Option<Handover> {
-        self.from.iter().find_map(|lane| lane.pop())
+    pub fn pop(&mut self) -> Option<Handover> {
+        let count = self.from.len();
+        let (lane, handover) = (0..count)
+            .map(|ahead| (self.turn + ahead) % count)
+            .find_map(|lane| Some((lane, self.from[lane].pop()?)))?;
+        self.turn = lane + 1;
+        Some(handover)
     }
 
     /// Once a turn: wakes the workers that were given something.

@@ -17,8 +17,14 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
 
     fn obey_one(&mut self, command: Command, now: Instant) {
         match command {
-            Command::AddPeer(new) => self.peers.add(*new),
-            Command::RemovePeer(peer_id) => self.peers.remove(peer_id),
+            Command::AddPeer(new) => {
+                self.handovers.locate(new.peer_id, Some(new.path.remote));
+                self.peers.add(*new);
+            }
+            Command::RemovePeer(peer_id) => {
+                self.handovers.locate(peer_id, None);
+                self.peers.remove(peer_id);
+            }
             Command::InstallKey(peer_id, key_id, keys) => {
                 self.with_peer(peer_id, |peer| peer.channel.install(key_id, *keys));
             }
@@ -28,10 +34,13 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
             Command::RetireKey(peer_id, key_id) => {
                 self.with_peer(peer_id, |peer| peer.channel.retire(key_id))
             }
-            Command::SetOuter(peer_id, path, outer) => self.with_peer(peer_id, |peer| {
-                peer.path = path;
-                peer.outer = outer;
-            }),
+            Command::SetOuter(peer_id, path, outer) => {
+                self.handovers.locate(peer_id, Some(path.remote));
+                self.with_peer(peer_id, |peer| {
+                    peer.path = path;
+                    peer.outer = outer;
+                });
+            }
             Command::Ping(peer_id) => self.seal_ping(peer_id, now),
             Command::Station(change) => self.enter(change, now),
             Command::NicMac(mac) => self.settings.nic_mac = mac,

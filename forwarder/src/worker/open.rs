@@ -8,7 +8,7 @@ use openvpn::{
 };
 
 use super::{
-    Arrival, Handover, Mailbox, Notice, Worker,
+    Arrival, Mailbox, Notice, Worker,
     counters::add,
     outer::{self, Arrived},
     peers::Peer,
@@ -37,7 +37,8 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
         let payload = bytes.get(arrived.payload.clone()).ok_or(Drop::TunnelMalformed)?;
         let peer_id = peer_id(payload).ok_or(Drop::TunnelMalformed)?;
         if !self.handovers.is_mine(peer_id) {
-            return self.hand_over_packet(peer_id, packet);
+            let pushed = self.handovers.push_packet(peer_id, arrived.path.remote, bytes);
+            return if pushed { Ok(()) } else { Err(Drop::HandoverFull) };
         }
         let plain = self.frames.take().ok_or(Drop::NoFreeFrame)?;
         match self.open_into(arrival, peer_id, packet, &arrived, plain, now) {
@@ -80,12 +81,6 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
             Opened::Ping | Opened::Exit | Opened::Occ => self.frames.put(plain),
         }
         Ok(())
-    }
-
-    fn hand_over_packet(&mut self, peer_id: PeerId, packet: &Frame) -> Result<(), Drop> {
-        let bytes = Box::from(self.frames.bytes(packet));
-        let owner = self.handovers.owner(peer_id);
-        if self.handovers.push(owner, Handover::Packet(bytes)) { Ok(()) } else { Err(Drop::HandoverFull) }
     }
 }
 

@@ -450,6 +450,7 @@ struct Late {
     port: MemoryPort,
     commands: Vec<Command>,
     post: Post,
+    has_leftovers: bool,
 }
 
 impl Port for Late {
@@ -473,6 +474,10 @@ impl Port for Late {
     fn held(&self) -> usize {
         self.port.held()
     }
+
+    fn has_leftovers(&self) -> bool {
+        self.has_leftovers
+    }
 }
 
 /// A worker whose NIC is `Late`, with the peer's own end of it.
@@ -493,7 +498,7 @@ fn late_worker(
         report_interval: Duration::from_secs(30),
     };
     let handovers = Handovers::between(&[Arc::clone(mailbox.bell())]).remove(0);
-    let ports = Ports { nic: Late { port: nic, commands, post }, tunnel, host: None };
+    let ports = Ports { nic: Late { port: nic, commands, post, has_leftovers: false }, tunnel, host: None };
     let frames = Frames::in_memory(FRAMES, CAPACITY);
     let clock = Clock::new(Instant::now());
     (Worker::new(settings, ports, frames, mailbox, handovers, counters, clock), far, notices, poll)
@@ -521,4 +526,52 @@ fn a_packet_under_a_key_that_came_during_the_turn_is_opened() {
     worker.turn(Instant::now());
     assert_eq!(worker.counters.drops.get(Drop::PeerUnknown) + worker.counters.drops.get(Drop::KeyUnknown), 0);
     assert_eq!(far.next(), Some(sent));
+}
+
+#[test]
+fn leftovers_that_nobody_takes_do_not_keep_a_worker_awake() {
+    let (mut worker, _far, _notices, _poll) = late_worker(Vec::new());
+    assert_eq!(worker.rest(1), Some(Duration::from_secs(1)));
+    worker.ports.nic.has_leftovers = true;
+    assert_eq!(worker.rest(1), None, "they are tried again at once");
+    assert_eq!(worker.rest(1000), Some(Duration::from_millis(1)));
+}
+
+#[test]
+fn a_worker_that_hands_over_much_does_not_shut_out_another() {
+    let bells: Vec<_> = (0..3).map(|_| Arc::new(nix::sys::eventfd::EventFd::new().unwrap())).collect();
+    let mut handovers = Handovers::between(&bells);
+    for number in 0..100 {
+        assert!(handovers[0].push(2, Handover::ToHost(Box::new([0, number]))));
+    }
+    assert!(handovers[1].push(2, Handover::ToHost(Box::new([1, 0]))));
+    let first_two: Vec<u8> = (0..2).map(|_| handovers[2].pop().unwrap().bytes()[0]).collect();
+    assert!(first_two.contains(&1), "{first_two:?}");
+    let rest: Vec<u8> = std::iter::from_fn(|| handovers[2].pop()).map(|other| other.bytes()[1]).collect();
+    assert!(rest.is_sorted() && rest.len() == 99, "a lane keeps its order");
+}
+
+#[test]
+fn forged_packets_do_not_fill_the_lane_of_honest_ones() {
+    let mut gateway = Gateway::new(2);
+    let mut a = gateway.connect(0);
+    gateway.turn();
+    let honest = frame(BROADCAST, a.mac, b"honest");
+    let honest_packet = a.seal(&honest);
+    let mut forged = a.seal(&frame(BROADCAST, a.mac, b"forged"));
+    // From another port, with another tag.
+    forged[34] ^= 1;
+    *forged.last_mut().unwrap() ^= 1;
+    // The owner is put off its CPU meanwhile.
+    for _ in 0..12 {
+        (0..64).for_each(|_| _ = gateway.rigs[1].nic.send(&forged));
+        gateway.rigs[1].worker.turn(gateway.now);
+    }
+    assert!(gateway.drops(Drop::HandoverFull) > 256);
+    gateway.rigs[1].nic.send(&honest_packet);
+    for _ in 0..20 {
+        gateway.turn();
+    }
+    assert!(gateway.drops(Drop::AuthenticationFailed) > 0, "a few are looked at: a peer may have moved");
+    assert_eq!(gateway.rigs[0].host.as_ref().unwrap().next(), Some(honest));
 }

@@ -11,6 +11,7 @@ mod checksums;
 mod endurance;
 mod guards;
 mod host_safety;
+mod hostility;
 mod observation;
 mod sessions;
 mod stations;
@@ -33,6 +34,8 @@ fn main() -> ExitCode {
         underlay::CLOUD,
         endurance::SUITE,
         endurance::CROWD,
+        hostility::SUITE,
+        hostility::RUINS,
         host_safety::SUITE,
         bad_start::SUITE,
     ]))

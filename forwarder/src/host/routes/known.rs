@@ -78,6 +78,15 @@ impl Known {
         gateways.chain(next_hops.filter_map(|(on, address)| self.neighbour(on, address.into()))).collect()
     }
 
+    /// Hardware addresses of remotes that are reached on `nic`'s wire without a router: whoever can make a path be asked
+    /// for, and speak ARP, chooses them.
+    pub fn neighbouring_remotes(&self, nic: u32) -> BTreeSet<Mac> {
+        let routes =
+            self.routes.iter().filter_map(|((remote, _), route)| Some((remote, route.as_ref().ok()?)));
+        let direct = routes.filter(|(remote, route)| route.nic == nic && route.next_hop == **remote);
+        direct.filter_map(|(remote, _)| self.neighbour(nic, (*remote).into())).collect()
+    }
+
     /// Interface and address of the next hops of the paths that were asked for, without repetition.
     pub fn next_hops(&self) -> impl Iterator<Item = (u32, Ipv4Addr)> {
         let routes = self.routes.values().filter_map(|route| route.as_ref().ok());
@@ -287,6 +296,18 @@ mod tests {
         assert_eq!(detour(&mut known, Ok(Route { next_hop: PEER, ..route() })), Detour::NoNeighbour(PEER));
         known.links.get_mut(&NIC).unwrap().running = false;
         assert_eq!(detour(&mut known, Ok(route())), Detour::InterfaceDown(NIC));
+    }
+
+    #[test]
+    fn remotes_without_a_router_are_told_from_routers() {
+        const BESIDE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 9);
+        const BESIDE_MAC: Mac = [2, 0, 0, 0, 0, 9];
+        let mut known = known();
+        known.neighbours.insert((NIC, BESIDE.into()), BESIDE_MAC);
+        assert_eq!(known.neighbouring_remotes(NIC), BTreeSet::new());
+        known.keep(BESIDE, HOST, Ok(Route { next_hop: BESIDE, ..route() }));
+        assert_eq!(known.neighbouring_remotes(NIC), BTreeSet::from([BESIDE_MAC]));
+        assert_eq!(known.router_macs(NIC), BTreeSet::from([ROUTER_MAC, BESIDE_MAC]));
     }
 
     #[test]
