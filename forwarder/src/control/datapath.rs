@@ -120,6 +120,11 @@ impl Datapath {
         self.xsk.is_some()
     }
 
+    /// A worker has ended although nobody told it to.
+    pub fn has_lost_a_worker(&self) -> bool {
+        self.threads.iter().any(JoinHandle::is_finished)
+    }
+
     /// Readable when TC has reported sources.
     pub fn sources(&self) -> Option<BorrowedFd<'_>> {
         self.kernel.as_ref().map(Kernel::sources)

@@ -50,6 +50,12 @@ pub enum Error {
     /// The control socket.
     #[error(transparent)]
     ControlSocket(#[from] SocketError),
+    /// Deleted, renamed or moved to another namespace while the gateway ran.
+    #[error("{0} is gone while the gateway ran: bring it back, and start the gateway anew")]
+    InterfaceGone(String),
+    /// A defect of ours.
+    #[error("a worker ended by itself: please report the lines above, and start the gateway anew")]
+    WorkerDied,
     /// A file the configuration names.
     #[error("`{what}`: {} cannot be written ({source}): correct it, or make its directory", .path.display())]
     File {

@@ -279,9 +279,22 @@ impl Gateway {
         }
         if now >= self.next_chores {
             self.next_chores = now + CHORES;
+            self.check_alive()?;
             self.chores(now);
         }
         Ok(())
+    }
+
+    /// A gateway that cannot carry frames any more ends, so that whoever watches it can start it anew.
+    fn check_alive(&self) -> Result<(), Error> {
+        if let Some(name) = [self.about.nic(), Some(self.about.host_port())]
+            .into_iter()
+            .flatten()
+            .find(|name| !self.surroundings.has_interface(name))
+        {
+            return Err(Error::InterfaceGone(name.to_owned()));
+        }
+        if self.datapath.has_lost_a_worker() { Err(Error::WorkerDied) } else { Ok(()) }
     }
 
     fn chores(&mut self, now: Instant) {

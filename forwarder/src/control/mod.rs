@@ -34,5 +34,7 @@ use crate::config::Config;
 /// # Errors
 /// It could not start, and everything is as it was; or the loop cannot go on. Cause and cure, as a sentence.
 pub fn run(config: Config) -> Result<(), Error> {
-    start::start(&config)?.run()
+    let gateway = start::start(&config)?;
+    // The log may be a file, where nobody sees what is printed at the end.
+    gateway.run().inspect_err(|error| tracing::error!("{error}"))
 }

@@ -46,6 +46,16 @@ impl About {
             listen_port: config.server.port,
         }
     }
+
+    /// The NIC's name.
+    pub fn nic(&self) -> Option<&str> {
+        self.nic.as_deref()
+    }
+
+    /// The host port's name.
+    pub fn host_port(&self) -> &str {
+        &self.host_port
+    }
 }
 
 /// The status file, and when it is due.

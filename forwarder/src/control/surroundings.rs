@@ -124,6 +124,11 @@ impl Surroundings {
         keys
     }
 
+    /// Whether the host has an interface of this name.
+    pub fn has_interface(&self, name: &str) -> bool {
+        self.outside.known().links().values().any(|link| link.name == name)
+    }
+
     /// The NIC's hardware address.
     pub fn nic_mac(&self) -> Option<Mac> {
         self.outside.known().links().get(&self.nic?)?.mac
