@@ -185,6 +185,24 @@ pub struct Volley {
     pub burst: u32,
 }
 
+/// Frames under way at most: fewer than any queue on the way holds, so that a client that the busy machine leaves
+/// without a processor for a while is late, and loses nothing.
+const UNDER_WAY: u32 = 48;
+
+/// Waits until fewer than [`UNDER_WAY`] of the `sent` frames are under way. Returns how many were given up, where none
+/// arrives any more.
+fn wait_for_room(sent: u32, arrived: &AtomicU32) -> u32 {
+    let under_way = || sent.saturating_sub(arrived.load(Ordering::Relaxed));
+    let deadline = Instant::now() + patient(Duration::from_millis(200));
+    while under_way() >= UNDER_WAY {
+        if Instant::now() >= deadline {
+            return under_way();
+        }
+        sleep(Duration::from_micros(200));
+    }
+    0
+}
+
 impl Volley {
     /// A handful of frames of the experimental EtherType, of the shortest length, at an easy pace.
     pub fn new(destination: Mac, source: Mac) -> Self {
@@ -211,16 +229,19 @@ impl Volley {
     pub fn fly(&self, from: &RawPort, to: &RawPort) -> Result<Tally> {
         to.drain();
         let volley = next_volley();
+        let arrived = AtomicU32::new(0);
         std::thread::scope(|scope| {
-            let counting = scope.spawn(|| self.count_arrivals(to, volley));
-            let sending = self.send_all(from, volley);
+            let counting = scope.spawn(|| self.count_arrivals(to, volley, &arrived));
+            let sending = self.send_all(from, volley, &arrived);
             let tally = counting.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             sending.map(|()| tally)
         })
     }
 
-    fn send_all(&self, from: &RawPort, volley: u32) -> Result<()> {
+    fn send_all(&self, from: &RawPort, volley: u32, arrived: &AtomicU32) -> Result<()> {
+        let mut given_up = 0;
         for number in 0..self.count {
+            given_up += wait_for_room(number - given_up, arrived);
             from.send(&self.frame(volley, number))?;
             if number % self.burst.max(1) == self.burst.max(1) - 1 {
                 sleep(Duration::from_millis(1));
@@ -229,7 +250,7 @@ impl Volley {
         Ok(())
     }
 
-    fn count_arrivals(&self, to: &RawPort, volley: u32) -> Tally {
+    fn count_arrivals(&self, to: &RawPort, volley: u32, received: &AtomicU32) -> Tally {
         let mut tally = Tally { sent: self.count, ..Tally::default() };
         let mut seen = HashSet::new();
         let mut newest = None;
@@ -241,7 +262,10 @@ impl Volley {
             tally.disordered += u32::from(newest.is_some_and(|newest| number < newest));
             newest = newest.max(Some(number));
             match seen.insert(number) {
-                true => tally.received += 1,
+                true => {
+                    tally.received += 1;
+                    received.fetch_add(1, Ordering::Relaxed);
+                }
                 false => tally.duplicates += 1,
             }
         }

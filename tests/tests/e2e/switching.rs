@@ -229,9 +229,7 @@ fn a_thousand_frames_in_bursts_cross_in_order(site: &mut Site) -> Result<()> {
     let [one, two, lan, _] = stations::all(site)?;
     for (from, to) in [(&one, &two), (&one, &lan), (&lan, &one)] {
         let tally = Volley::new(to.mac, from.mac).of_length(800).of_count(1000).fly(&from.port, &to.port)?;
-        // A client that does not run for 100 ms on a busy machine loses what its tap cannot hold.
-        assert!(tally.received >= 950, "{} to {}: {tally:?}", from.name, to.name);
-        assert_eq!((tally.duplicates, tally.altered), (0, 0), "{} to {}: {tally:?}", from.name, to.name);
+        assert!(tally.complete(), "{} to {}: {tally:?}", from.name, to.name);
         assert!(tally.disordered < 32, "{} to {}: {tally:?}", from.name, to.name);
     }
     Ok(())
