@@ -64,7 +64,6 @@ pub(super) struct Gateway {
     pub management: ManagementSocket,
     pub about: About,
     pub status_file: Option<StatusSchedule>,
-    /// Last, so that the attachment goes when everything else has.
     pub datapath: Datapath,
     pub next_chores: Instant,
     pub stopping: bool,
@@ -80,7 +79,7 @@ impl Gateway {
             self.wait(&mut events, timeout)?;
             let now = Instant::now();
             for event in &events {
-                self.handle_ready(event.token(), now)?;
+                self.handle_ready(event.token(), now);
             }
             self.handle_notices(now);
             self.handle_time(now)?;
@@ -129,7 +128,7 @@ impl Gateway {
         server.map_or(self.next_chores, |at| at.min(self.next_chores))
     }
 
-    fn handle_ready(&mut self, token: Token, now: Instant) -> Result<(), Error> {
+    fn handle_ready(&mut self, token: Token, now: Instant) {
         match token {
             token::TUNNEL => self.handle_datagrams(now),
             token::NETLINK => self.handle_surroundings(now),
@@ -138,7 +137,6 @@ impl Gateway {
             token::NOTICES => {}
             other => self.handle_management(other, now),
         }
-        Ok(())
     }
 
     fn handle_datagrams(&mut self, now: Instant) {
