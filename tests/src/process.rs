@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::interrupt::unblocked;
 use crate::{Fault, Result};
 
 /// How often a condition is looked at while waiting for it.
@@ -97,13 +98,8 @@ impl Process {
         let file = File::create(log).map_err(Fault::io(format!("creating {}", log.display())))?;
         let errors = file.try_clone().map_err(Fault::io("duplicating a file descriptor"))?;
         // A group of its own: Ctrl-C is for whoever started us, who then ends this in good order.
-        let child = command
-            .process_group(0)
-            .stdin(Stdio::null())
-            .stdout(file)
-            .stderr(errors)
-            .spawn()
-            .map_err(|e| not_started(command, &e))?;
+        command.process_group(0).stdin(Stdio::null()).stdout(file).stderr(errors);
+        let child = unblocked(|| command.spawn()).map_err(|e| not_started(command, &e))?;
         Ok(Self { child, name: name.to_owned(), log: log.to_owned(), ended: None })
     }
 
@@ -251,4 +247,24 @@ fn words(command: &Command) -> String {
     let mut words = vec![command.get_program().to_string_lossy().into_owned()];
     words.extend(command.get_args().map(|word| word.to_string_lossy().into_owned()));
     words.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_hears_sigterm_though_its_parent_blocks_it() {
+        let log = std::env::temp_dir().join(format!("trestle-{}.child", std::process::id()));
+        let ended = std::thread::spawn({
+            let log = log.clone();
+            move || {
+                nix::sys::signal::SigSet::all().thread_block().unwrap();
+                let mut child = Process::spawn("child", Command::new("sleep").arg("60"), &log).unwrap();
+                child.terminate(Duration::from_secs(5)).unwrap()
+            }
+        });
+        assert_eq!(describe(ended.join().unwrap()), "signal 15");
+        std::fs::remove_file(log).unwrap();
+    }
 }

@@ -179,6 +179,7 @@ fn a_client_of_tls_1_2_is_refused_in_plain_words(site: &mut Site) -> Result<()> 
 fn a_client_that_exits_is_gone_at_once(site: &mut Site) -> Result<()> {
     let mut agent = relaunch(site, 0, &["--explicit-exit-notify", "1"])?;
     agent.wait_connected(site.agent(0))?;
+    assert!(reachable(site.agent(0), LAN_HOST, BRIEFLY));
     let since = site.gateway()?.log().len();
     agent.process().terminate(BRIEFLY)?;
     gone(site, "agent1", since, Duration::from_secs(8))?;
