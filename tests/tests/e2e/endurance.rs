@@ -77,18 +77,27 @@ fn rekeys_every_few_seconds_under_load_lose_no_frame(site: &mut Site) -> Result<
     Ok(())
 }
 
+/// How often the neighbours are flushed.
+const FLUSHES: usize = 20;
+
 fn neighbours_flushed_under_load_lose_no_frame(site: &mut Site) -> Result<()> {
     let flow = Flow::start(site.agent(0), site.agent(1), site.address(1), EVERY)?;
     let host = &site.network.gateway;
     let router = format!("neighbour show {ROUTER} dev {NIC}");
-    for _ in 0..20 {
+    for _ in 0..FLUSHES {
         host.ip(&format!("neighbour flush dev {NIC}"))?;
         std::thread::sleep(Duration::from_millis(100));
         // Flushed again before it is found, an entry takes with it what the kernel holds back for it.
         let found = || host.ip(&router).ok().filter(|entry| entry.contains("lladdr"));
         wait_until("the router is found again", SOON, found, String::new)?;
     }
-    assert_nothing_lost(&flow.stop()?);
+    let report = flow.stop()?;
+    if site.gateway()?.mode().has_xdp() {
+        assert_nothing_lost(&report);
+    } else {
+        // The kernel drops what its own socket sends into an entry that is just dying (__neigh_event_send, out_dead).
+        assert!(report.lost.len() <= FLUSHES, "{:?} of {} lost", report.lost, report.sent);
+    }
     Ok(())
 }
 
