@@ -125,7 +125,7 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
     }
 
     /// Takes what other workers handed over into this turn's lists. Returns how many.
-    pub(super) fn accept_handovers(&mut self, _now: Instant) -> usize {
+    pub(super) fn accept_handovers(&mut self) -> usize {
         let mut accepted = 0;
         while accepted < crate::ports::BATCH
             && let Some(handover) = self.handovers.pop()

@@ -139,7 +139,7 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
 
     /// One batch through the whole data path. Returns how many frames came in; never waits.
     pub fn turn(&mut self, now: Instant) -> usize {
-        let received = self.receive() + self.accept_handovers(now);
+        let received = self.receive() + self.accept_handovers();
         // After receiving: what a packet answers, a new key for instance, was commanded before it could come.
         self.obey(now);
         self.classify();
