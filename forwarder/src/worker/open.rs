@@ -3,7 +3,7 @@
 use std::{sync::atomic::Ordering::Relaxed, time::Instant};
 
 use openvpn::{
-    data::{OpenError, Opened},
+    data::{OpenError, Opened, peer_id_of},
     ids::PeerId,
 };
 
@@ -35,7 +35,7 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
         let bytes = self.frames.bytes(packet);
         let arrived = outer::parse(bytes).ok_or(Drop::TunnelMalformed)?;
         let payload = bytes.get(arrived.payload.clone()).ok_or(Drop::TunnelMalformed)?;
-        let peer_id = peer_id(payload).ok_or(Drop::TunnelMalformed)?;
+        let peer_id = peer_id_of(payload).ok_or(Drop::TunnelMalformed)?;
         if !self.handovers.is_mine(peer_id) {
             let pushed = self.handovers.push_packet(peer_id, arrived.path.remote, bytes);
             return if pushed { Ok(()) } else { Err(Drop::HandoverFull) };
@@ -103,12 +103,6 @@ impl Peer {
         add(&self.counters.rx_frames, usize::from(matches!(opened, Opened::Frame { .. })));
         self.counters.last_rx_ms.store(now_ms, Relaxed);
     }
-}
-
-/// The peer id of a DATA_V2 packet. Source: brief A.10.
-fn peer_id(payload: &[u8]) -> Option<PeerId> {
-    let [_, a, b, c, ..] = *payload else { return None };
-    PeerId::new(u32::from_be_bytes([0, a, b, c]))
 }
 
 fn reason(error: OpenError) -> Drop {

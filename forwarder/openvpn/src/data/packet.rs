@@ -52,10 +52,10 @@ impl<'a> Packet<'a> {
     }
 }
 
-/// The peer a data packet names, before anything of it is authentic; `None` if it is no `P_DATA_V2` packet, too short
-/// to hold a frame, or names no peer.
+/// The peer a data packet names, before anything of it is looked at or authentic; `None` if it names no peer or is too
+/// short to. Opening says what else is wrong with it. Source: brief A.10.
 pub fn peer_id_of(packet: &[u8]) -> Option<PeerId> {
-    let [_, p0, p1, p2, ..] = *Packet::parse(packet)?.aad;
+    let [_, p0, p1, p2, ..] = *packet else { return None };
     PeerId::new(u32::from_be_bytes([0, p0, p1, p2]))
 }
 
