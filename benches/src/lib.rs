@@ -1,0 +1,3 @@
+//! The ruler: what Trestle's speed is measured with.
+#![forbid(unsafe_code)]
+#![allow(clippy::disallowed_methods, reason = "a ruler reads the clock and starts threads")]
