@@ -19,7 +19,8 @@ pub fn load(object: OpenObject) -> Result<Object> {
 
 /// Attaches a program to a device of the network namespace that the calling thread is in, until the link is dropped.
 pub fn attach(object: &mut Object, program: &str, device: &str) -> Result<Link> {
-    let index = i32::try_from(index(device)?).map_err(|_| Fault::other(format!("{device} has no valid index")))?;
+    let index =
+        i32::try_from(index(device)?).map_err(|_| Fault::other(format!("{device} has no valid index")))?;
     let refused = refused(format!("attaching `{program}` to {device}"));
     self::program(object, program)?.attach_xdp(index).map_err(refused)
 }
@@ -43,13 +44,17 @@ pub fn update(object: &Object, map: &str, key: u32, value: &[u8]) -> Result<()> 
 
 /// An entry of a map, as 64-bit numbers; one row a processor where each has its own.
 pub fn lookup(object: &Object, map: &str, key: u32) -> Result<Vec<Vec<u64>>> {
-    let (name, map) = (map, self::map(object, map)?);
+    rows(&self::map(object, map)?, key)
+}
+
+/// The same, of a map at hand.
+pub fn rows(map: &impl MapCore, key: u32) -> Result<Vec<Vec<u64>>> {
     let rows = if map.map_type().is_percpu() {
         map.lookup_percpu(&key.to_ne_bytes(), MapFlags::ANY)
     } else {
         map.lookup(&key.to_ne_bytes(), MapFlags::ANY).map(|row| row.map(|row| vec![row]))
     };
-    let rows = rows.map_err(refused(format!("reading from {name}")))?.unwrap_or_default();
+    let rows = rows.map_err(refused(format!("reading from {:?}", map.name())))?.unwrap_or_default();
     Ok(rows.iter().map(|row| words(row)).collect())
 }
 

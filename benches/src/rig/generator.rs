@@ -1,6 +1,6 @@
 //! Load from inside the kernel: frames that appear on a wire.
 
-use libbpf_rs::{MapCore, MapFlags, Object, ProgramInput};
+use libbpf_rs::{MapCore, MapFlags, MapHandle, Object, ProgramInput};
 use trestle_tests::{Fault, Result};
 
 use super::{
@@ -34,6 +34,15 @@ pub struct Pace {
     pub until_ns: u64,
     /// How often the program is run, at most: each time one frame is sent, or none.
     pub runs: u32,
+}
+
+/// How far a generator is, since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Frames sent, those included that the interface had no room for.
+    pub sent: u64,
+    /// How often the program has run while it was to send.
+    pub runs: u64,
 }
 
 impl Generator {
@@ -97,7 +106,7 @@ impl Generator {
     }
 
     /// Writes what is recorded, and allows it to be sent.
-    fn flush(&mut self) -> Result<()> {
+    pub fn flush(&mut self) -> Result<()> {
         let (keys, slots) = &mut self.unwritten;
         if !keys.is_empty() {
             let count = (keys.len() / 4) as u32;
@@ -113,9 +122,6 @@ impl Generator {
 
     /// Sends at that pace; returns when the programs have run as often as they may.
     pub fn run(&mut self, pace: Pace) -> Result<()> {
-        if self.program == programs::REPLAY {
-            self.flush()?;
-        }
         let load = self.load()?;
         self.write(Load { gap_ns: pace.gap_ns, until_ns: pace.until_ns, next_ns: 0, ..load })?;
         let input = ProgramInput {
@@ -128,18 +134,34 @@ impl Generator {
         program.test_run(input).map(drop).map_err(bpf::refused("sending"))
     }
 
-    /// Frames sent so far, those included that the interface had no room for.
-    pub fn sent(&self) -> Result<u64> {
-        self.load().map(|load| load.sent)
+    /// What tells how far it is, also while it runs.
+    pub fn gauge(&self) -> Result<Gauge> {
+        let map = bpf::map(&self.object, maps::LOAD)?;
+        MapHandle::try_from(&map).map(Gauge).map_err(bpf::refused("a second handle of the load's state"))
     }
 
     fn load(&self) -> Result<Load> {
-        let rows = bpf::lookup(&self.object, maps::LOAD, 0)?;
-        let words = rows.first().and_then(|row| row.as_slice().try_into().ok());
-        words.map(Load::from_words).ok_or_else(|| Fault::other("the load's state has another size than expected"))
+        read(&bpf::map(&self.object, maps::LOAD)?)
     }
 
     fn write(&self, load: Load) -> Result<()> {
         bpf::update(&self.object, maps::LOAD, 0, &bpf::bytes(&load.to_words()))
     }
+}
+
+/// Tells how far a generator is.
+#[derive(Debug)]
+pub struct Gauge(MapHandle);
+
+impl Gauge {
+    /// How far it is now.
+    pub fn read(&self) -> Result<Progress> {
+        read(&self.0).map(|load| Progress { sent: load.sent, runs: load.runs })
+    }
+}
+
+fn read(map: &impl MapCore) -> Result<Load> {
+    let rows = bpf::rows(map, 0)?;
+    let words = rows.first().and_then(|row| row.as_slice().try_into().ok());
+    words.map(Load::from_words).ok_or_else(|| Fault::other("the load's state has another size than expected"))
 }

@@ -58,7 +58,8 @@ pub fn replay(context: &XdpContext) -> Option<u32> {
     }
     // SAFETY: a slot has room for the header and PACKET_ROOM bytes, and `length` is no more, which the verifier checks
     // against the map's size; the helper checks the frame's bounds itself.
-    let failed = unsafe { bpf_xdp_store_bytes(context.ctx, 0, slot.add(SLOT_HEADER).cast_mut().cast(), length) };
+    let failed =
+        unsafe { bpf_xdp_store_bytes(context.ctx, 0, slot.add(SLOT_HEADER).cast_mut().cast(), length) };
     if failed != 0 {
         return None;
     }
@@ -74,12 +75,13 @@ fn load() -> Option<&'static mut Load> {
 /// The number of the frame that is due now, from 0.
 #[inline(always)]
 fn take(load: &mut Load) -> Option<u64> {
-    if load.sent >= load.limit {
-        return None;
-    }
     // SAFETY: the helper has no precondition.
     let now = unsafe { bpf_ktime_get_ns() };
     if now >= load.until_ns {
+        return None;
+    }
+    load.runs += 1;
+    if load.sent >= load.limit {
         return None;
     }
     if load.gap_ns != 0 {

@@ -70,11 +70,13 @@ pub struct Load {
     pub next_ns: u64,
     /// Frames sent so far.
     pub sent: u64,
+    /// How often the programs have run before `until_ns`.
+    pub runs: u64,
 }
 
 impl Load {
     /// As it stands in the map.
-    pub const fn to_words(self) -> [u64; 8] {
+    pub const fn to_words(self) -> [u64; 9] {
         [
             self.gap_ns,
             self.until_ns,
@@ -84,12 +86,14 @@ impl Load {
             self.first_destination,
             self.next_ns,
             self.sent,
+            self.runs,
         ]
     }
 
     /// The other way.
-    pub const fn from_words(words: [u64; 8]) -> Self {
-        let [gap_ns, until_ns, limit, interface, destinations, first_destination, next_ns, sent] = words;
-        Self { gap_ns, until_ns, limit, interface, destinations, first_destination, next_ns, sent }
+    pub const fn from_words(words: [u64; 9]) -> Self {
+        let [gap_ns, until_ns, limit, interface, destinations, first_destination, next_ns, sent, runs] =
+            words;
+        Self { gap_ns, until_ns, limit, interface, destinations, first_destination, next_ns, sent, runs }
     }
 }
