@@ -44,7 +44,7 @@ pub fn at_rate(site: &mut Site, traffic: Traffic, rate: f64, time: Duration) -> 
 }
 
 fn try_rate(site: &mut Site, traffic: Traffic, rate: f64, time: Duration) -> Result<Sample> {
-    let rate = if traffic.is_recorded(site) { rate.min(traffic.highest_rate(time)) } else { rate };
+    let time = if traffic.is_recorded(site) { time.min(traffic.longest(rate)) } else { time };
     let source = traffic.source(site, rate, time)?;
     let packets_per_frame = u64::from(source.packets_per_frame);
     let pids = site.system.pids();

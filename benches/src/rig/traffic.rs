@@ -18,9 +18,11 @@ use crate::load::Session;
 use crate::results::Direction;
 
 /// What recorded packets may take of the machine's memory, in bytes.
-const RECORDING_BYTES: f64 = 1.5e9;
-/// What the wire's packet may be longer than the sealed one: Ethernet, IPv4 and UDP, twice for fragments.
-const OUTER_BYTES: u32 = 2 * 42;
+const RECORDING_BYTES: f64 = 3e9;
+/// What a packet on the wire may be longer than its frame: Ethernet, IPv4, UDP, what sealing adds, its length.
+const OUTER_BYTES: u32 = 42 + MAX_OVERHEAD as u32 + 8;
+/// Longest frame whose packet is not fragmented on a wire of 1500 bytes.
+const LONGEST_WHOLE: u32 = 1500 - 20 - 8 - MAX_OVERHEAD as u32;
 /// How much longer a load lasts than its warm-up and its measurement, for a machine that is late.
 const SPARE: Duration = Duration::from_millis(150);
 
@@ -51,16 +53,17 @@ impl Traffic {
         sealed && matches!(site.system.clients(), Clients::OpenVpn)
     }
 
-    /// The most frames a second that can be recorded for so long.
-    pub fn highest_rate(self, time: Duration) -> f64 {
-        let bytes = f64::from(self.frame_bytes + OUTER_BYTES + MAX_OVERHEAD as u32);
-        RECORDING_BYTES / bytes / (WARM_UP + SPARE + time).as_secs_f64()
+    /// How long frames can be offered at that rate, after warming up, before the longest recording ends.
+    pub fn longest(self, rate: f64) -> Duration {
+        let slots = if self.frame_bytes > LONGEST_WHOLE { 2.0 } else { 1.0 };
+        let frames = RECORDING_BYTES / (f64::from(self.frame_bytes + OUTER_BYTES) * slots);
+        Duration::from_secs_f64((frames / rate.max(1.0)).min(3600.0)).saturating_sub(WARM_UP + SPARE)
     }
 
     /// Makes its source; a recorded one for `rate` frames a second and for `time`, beside warming up.
     pub fn source(self, site: &mut Site, rate: f64, time: Duration) -> Result<Source> {
         if self.is_recorded(site) {
-            let frames = rate.min(self.highest_rate(time)) * (WARM_UP + SPARE + time).as_secs_f64();
+            let frames = rate * (WARM_UP + SPARE + time).as_secs_f64();
             return self.record(site, frames as u32);
         }
         let frame = self.frame(Site::peer_mac(0), LAN_MAC);
