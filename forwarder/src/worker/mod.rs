@@ -29,7 +29,7 @@ mod tests;
 use std::{sync::Arc, time::Instant};
 
 pub use counters::{Clock, PeerCounters, PortCounters, WorkerCounters};
-pub use handover::{Handover, Handovers};
+pub use handover::{Errand, Handovers};
 pub use mailbox::{Command, Mailbox, NewPeer, Notice, Post};
 use openvpn::ids::PeerId;
 pub use outer::{Outer, Way};
