@@ -25,6 +25,7 @@ mod run;
 mod seal;
 #[cfg(test)]
 mod tests;
+mod waking;
 
 use std::{sync::Arc, time::Instant};
 
@@ -79,6 +80,7 @@ pub struct Worker<N, T, H> {
     counters: Arc<WorkerCounters>,
     clock: Clock,
     batch: Batch,
+    expected: Expected,
     /// IPv4 identification of the next tunnel packet: with DF 0 fragments on the way must be told apart.
     identification: u16,
     stopped: bool,
@@ -101,6 +103,20 @@ struct Batch {
     to_nic: Vec<Frame>,
     to_tunnel: Vec<Frame>,
     to_host: Vec<Frame>,
+}
+
+/// Which of the ports that cost a system call to look at may have something. The others are not looked at: the kernel is
+/// asked about all of them at once, before each sleep and now and then ([`waking`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Expected {
+    tunnel: bool,
+    host: bool,
+}
+
+impl Default for Expected {
+    fn default() -> Self {
+        Self { tunnel: true, host: true }
+    }
 }
 
 /// By which way a tunnel packet arrived.
@@ -132,6 +148,7 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
             counters,
             clock,
             batch: Batch::default(),
+            expected: Expected::default(),
             identification: 0,
             stopped: false,
         }
@@ -155,11 +172,15 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
     }
 
     fn receive(&mut self) -> usize {
-        let Self { ports, frames, batch, .. } = self;
+        let Self { ports, frames, batch, expected, .. } = self;
         ports.nic.receive(frames, &mut batch.from_nic, BATCH);
-        ports.tunnel.receive(frames, &mut batch.from_tunnel, BATCH);
-        if let Some(host) = &mut ports.host {
+        if expected.tunnel {
+            ports.tunnel.receive(frames, &mut batch.from_tunnel, BATCH);
+            expected.tunnel = may_have_more(&ports.tunnel, batch.from_tunnel.len());
+        }
+        if let Some(host) = ports.host.as_mut().filter(|_| expected.host) {
             host.receive(frames, &mut batch.from_host, BATCH);
+            expected.host = may_have_more(host, batch.from_host.len());
         }
         self.counters.nic.rx(batch.from_nic.len());
         self.counters.host.rx(batch.from_host.len());
@@ -199,4 +220,10 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
             "a frame was lost or doubled"
         );
     }
+}
+
+/// Whether a port that gave `received` frames is looked at in the next turn, too. One whose readiness nobody tells always
+/// is.
+fn may_have_more(port: &impl Port, received: usize) -> bool {
+    received >= BATCH || port.has_leftovers() || port.readable().is_none()
 }

@@ -529,15 +529,6 @@ fn a_packet_under_a_key_that_came_during_the_turn_is_opened() {
 }
 
 #[test]
-fn leftovers_that_nobody_takes_do_not_keep_a_worker_awake() {
-    let (mut worker, _far, _notices, _poll) = late_worker(Vec::new());
-    assert_eq!(worker.rest(1), Some(Duration::from_secs(1)));
-    worker.ports.nic.has_leftovers = true;
-    assert_eq!(worker.rest(1), None, "they are tried again at once");
-    assert_eq!(worker.rest(1000), Some(Duration::from_millis(1)));
-}
-
-#[test]
 fn a_worker_that_hands_over_much_does_not_shut_out_another() {
     let bells: Vec<_> = (0..3).map(|_| Arc::new(nix::sys::eventfd::EventFd::new().unwrap())).collect();
     let mut handovers = Handovers::between(&bells);
