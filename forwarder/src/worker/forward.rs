@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use openvpn::ids::PeerId;
 
-use super::{Arrival, Handover, Notice, Worker};
+use super::{Handover, Notice, Worker};
 use crate::{
     drops::Drop,
     ports::{Frame, Port},
@@ -142,7 +142,7 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
             return;
         };
         match handover {
-            Handover::Packet(_) => self.batch.packets.push((Arrival::Xdp, frame)),
+            Handover::Packet(_) => self.batch.handed_over.push(frame),
             Handover::ToPeer(peer_id, _) => self.batch.to_peer.push((peer_id, frame)),
             Handover::Flooded(ingress, flood, _) => self.batch.flooded.push((ingress, flood, frame)),
             Handover::ToHost(_) => self.queue_for_host(frame),

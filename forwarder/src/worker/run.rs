@@ -55,6 +55,8 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
     /// How long to sleep at most after so many turns without work; `None`: another turn comes first.
     pub(super) fn rest(&self, idle_turns: u64) -> Option<Duration> {
         match (self.has_leftovers(), idle_turns) {
+            // Fragments whose others may have come to another worker.
+            (false, _) if self.handovers.workers() > 1 && self.reassembly.has_unsettled() => Some(NAP),
             (false, _) => Some(LONGEST_SLEEP),
             (true, ..PATIENCE) => None,
             (true, _) => Some(NAP),
