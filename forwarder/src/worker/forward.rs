@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use openvpn::ids::PeerId;
 
-use super::{Arrival, Errand, Notice, Worker};
+use super::{Errand, Notice, Worker};
 use crate::{
     drops::Drop,
     ports::{BATCH, Frame, Port},
@@ -142,7 +142,7 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
 
     fn accept(&mut self, errand: Errand, frame: Frame) {
         match errand {
-            Errand::Packet => self.batch.packets.push((Arrival::Xdp, frame)),
+            Errand::Packet => self.batch.handed_over.push(frame),
             Errand::ToPeer(peer_id) => self.batch.to_peer.push((peer_id, frame)),
             Errand::Flooded(ingress, flood) => self.batch.flooded.push((ingress, flood, frame)),
             Errand::ToHost => self.queue_for_host(frame),

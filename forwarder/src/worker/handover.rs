@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
 };
 
@@ -22,6 +22,8 @@ const CAPACITY: usize = 512;
 /// before its owner opens it: without this share, forged ones of a stranger fill the lane. Peers that move or have just
 /// come need few.
 const STRANGERS: usize = 64;
+/// How many of them may be there when a fragment is handed on: the peer of a later one is not known.
+const FRAGMENTS: usize = CAPACITY / 2;
 /// Peers whose whereabouts are known; those with higher numbers are strangers.
 const KNOWN_PEERS: usize = 4096;
 
@@ -100,6 +102,8 @@ pub struct Handovers {
     rung: Vec<bool>,
     /// Where each peer is, by number: written by its owner, read by those that have a packet in its name.
     whereabouts: Arc<[AtomicU64]>,
+    /// The NIC spreads the fragments of one packet over its queues.
+    scattered: Arc<AtomicBool>,
     /// The lane to look at first: after each frame the next one, so that none waits for another to be empty.
     turn: usize,
 }
@@ -111,8 +115,10 @@ impl Handovers {
         let lanes: Vec<Vec<Arc<Lane>>> =
             (0..count).map(|_| (0..count).map(|_| Lane::new()).collect()).collect();
         let whereabouts: Arc<[AtomicU64]> = (0..KNOWN_PEERS).map(|_| AtomicU64::new(NOWHERE)).collect();
+        let scattered = Arc::<AtomicBool>::default();
         (0..count)
             .map(|index| Self {
+                scattered: Arc::clone(&scattered),
                 whereabouts: Arc::clone(&whereabouts),
                 index,
                 to: lanes[index].clone(),
@@ -162,9 +168,39 @@ impl Handovers {
     /// Hands a tunnel packet of `peer_id` that came from `remote` over to its owner; false when that is behind.
     pub fn push_packet(&mut self, peer_id: PeerId, remote: SocketAddr, packet: &[u8]) -> bool {
         let owner = self.owner(peer_id);
-        let place = self.whereabouts.get(peer_id.index()).map_or(NOWHERE, |place| place.load(Relaxed));
-        let room = if place != NOWHERE && place == packed(remote) { CAPACITY } else { STRANGERS };
+        let room = if self.is_located(peer_id, remote) { CAPACITY } else { STRANGERS };
         self.to[owner].under_way.len() < room && self.push(owner, Errand::Packet, packet)
+    }
+
+    /// Whether the peer is known to be at `remote`.
+    pub fn is_located(&self, peer_id: PeerId, remote: SocketAddr) -> bool {
+        let place = self.whereabouts.get(peer_id.index()).map_or(NOWHERE, |place| place.load(Relaxed));
+        place != NOWHERE && place == packed(remote)
+    }
+
+    /// The worker where fragments of one packet meet that came by several queues, by a hash of what they share.
+    pub fn meeting_place(&self, hash: usize) -> usize {
+        hash % self.workers()
+    }
+
+    /// True when `worker` is this one.
+    pub fn is_me(&self, worker: usize) -> bool {
+        worker == self.index
+    }
+
+    /// Whether fragments are to be handed on to their meeting place at once.
+    pub fn are_fragments_scattered(&self) -> bool {
+        self.scattered.load(Relaxed)
+    }
+
+    /// Tells all workers that the NIC spreads fragments of one packet over its queues.
+    pub fn scatter_fragments(&self) {
+        self.scattered.store(true, Relaxed);
+    }
+
+    /// Hands a fragment on to where the others of its packet come; false when that is behind.
+    pub fn push_fragment(&mut self, worker: usize, fragment: &[u8]) -> bool {
+        self.to[worker].under_way.len() < FRAGMENTS && self.push(worker, Errand::Packet, fragment)
     }
 
     /// Hands the next that was handed over to this worker to `receive`; false when there is nothing.

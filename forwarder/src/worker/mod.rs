@@ -15,6 +15,7 @@
 mod classify;
 mod counters;
 mod forward;
+pub mod fragments;
 mod handover;
 mod mailbox;
 mod obey;
@@ -30,6 +31,7 @@ mod waking;
 use std::{sync::Arc, time::Instant};
 
 pub use counters::{Clock, PeerCounters, PortCounters, WorkerCounters};
+use fragments::{Identifications, Reassembly};
 pub use handover::{Errand, Handovers};
 pub use mailbox::{Command, Mailbox, NewPeer, Notice, Post};
 use openvpn::ids::PeerId;
@@ -81,8 +83,9 @@ pub struct Worker<N, T, H> {
     clock: Clock,
     batch: Batch,
     expected: Expected,
-    /// IPv4 identification of the next tunnel packet: with DF 0 fragments on the way must be told apart.
-    identification: u16,
+    reassembly: Reassembly,
+    /// With DF 0 fragments must be told apart, also those made on the way.
+    identifications: Identifications,
     stopped: bool,
 }
 
@@ -93,6 +96,8 @@ struct Batch {
     from_nic: Vec<Frame>,
     from_tunnel: Vec<Frame>,
     from_host: Vec<Frame>,
+    /// Tunnel packets and fragments of them, from other workers.
+    handed_over: Vec<Frame>,
     /// Classified.
     packets: Vec<(Arrival, Frame)>,
     inner: Vec<(Ingress, Frame)>,
@@ -137,7 +142,10 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
         counters: Arc<WorkerCounters>,
         clock: Clock,
     ) -> Self {
+        let drops = Arc::clone(&counters.drops);
         Self {
+            reassembly: Reassembly::new(frames.total(), fragments::random_seed(), drops),
+            identifications: Identifications::new(settings.index, handovers.workers()),
             settings,
             ports,
             frames,
@@ -149,7 +157,6 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
             clock,
             batch: Batch::default(),
             expected: Expected::default(),
-            identification: 0,
             stopped: false,
         }
     }
@@ -159,8 +166,9 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
         let received = self.receive() + self.accept_handovers();
         // After receiving: what a packet answers, a new key for instance, was commanded before it could come.
         self.obey(now);
-        self.classify();
+        self.classify(now);
         self.open(now);
+        self.sweep_fragments(now);
         self.switch(now);
         self.seal_unicast(now);
         self.seal_flooded(now);
@@ -209,10 +217,11 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
         }
     }
 
-    /// Free and held in ports is all there is: between turns no list holds a frame.
+    /// Free, held in ports and under reassembly is all there is: between turns no list holds a frame.
     fn assert_conservation(&self) {
         debug_assert_eq!(
             self.frames.free()
+                + self.reassembly.held()
                 + self.ports.nic.held()
                 + self.ports.tunnel.held()
                 + self.ports.host.as_ref().map_or(0, Port::held),

@@ -14,6 +14,9 @@ use super::{
 };
 use crate::ports::Port;
 
+/// A worker with fragments that it may have to hand on sleeps no longer.
+const UNSETTLED: Duration = Duration::from_millis(1);
+
 /// How often the kernel's own counters of losses are read.
 const SURVEY: Duration = Duration::from_secs(1);
 
@@ -37,12 +40,17 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
             match waking.after_turn(now, received, self.has_leftovers()) {
                 Next::Turn => std::hint::spin_loop(),
                 Next::Ask => self.watch(Duration::ZERO),
-                Next::Sleep(longest) if !self.stopped => self.watch(longest),
+                Next::Sleep(longest) if !self.stopped => self.watch(longest.min(self.longest_sleep())),
                 Next::Sleep(_) => {}
             }
         }
         self.expected = Expected::default();
         self.turn(Instant::now());
+    }
+
+    /// Fragments whose others may have come to another worker are looked at again soon.
+    fn longest_sleep(&self) -> Duration {
+        if self.handovers.workers() > 1 && self.reassembly.has_unsettled() { UNSETTLED } else { Duration::MAX }
     }
 
     /// Asks the kernel what it lost ahead of the ports: system calls, so only now and then.
