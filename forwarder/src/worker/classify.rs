@@ -7,6 +7,7 @@ use crate::{
 };
 
 impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
+    #[inline(never)]
     pub(super) fn classify(&mut self) {
         let Self { settings, frames, batch, .. } = self;
         for mut frame in batch.from_nic.drain(..) {
