@@ -20,6 +20,10 @@ pub struct Options {
     update: bool,
 }
 
+/// How often the same is counted, to keep the fewest of each step, or until nothing is worse. Keys of hash tables are
+/// drawn anew at each start: in one start of ten two stations share a tag, and that adds up to 6 % to the switch.
+const STARTS: usize = 5;
+
 /// Rounds that are counted of each way. Counts of one round differ from the next by what a ring's end costs.
 const ROUNDS: usize = 8;
 
@@ -36,29 +40,27 @@ struct Work {
 
 /// Counts, says what differs from what is kept, and fails if something is worse.
 pub fn run(options: &Options) -> Result<(), String> {
-    check_tools()?;
-    let machine = Machine::here()?;
-    let counted = Kept { made_with: machine, counts: count()? };
+    let made_with = Machine::here()?;
     let path = root().join(KEPT);
     if options.update {
-        counted.write(&path)?;
+        Kept { made_with, counts: count(None)? }.write(&path)?;
         println!("kept in {KEPT}");
         return Ok(());
     }
     let kept = Kept::read(&path)?;
-    let worse = kept.compare(&counted);
+    let worse = kept.compare(&count(Some(&kept))?);
     worse.iter().for_each(|line| println!("{line}"));
     if worse.is_empty() {
         println!("no step of {} ways takes more instructions than is kept in {KEPT}", kept.counts.len());
         return Ok(());
     }
     let accept = "to accept them: `cargo xtask micro --update`, and commit the file with the reason";
-    if kept.made_with == counted.made_with {
+    if kept.made_with == made_with {
         return Err(format!("{} counts differ from {KEPT}; {accept}", worse.len()));
     }
     println!(
         "warning: not a failure, for the kept counts are of {}, these of {}; {accept}",
-        kept.made_with, counted.made_with
+        kept.made_with, made_with
     );
     Ok(())
 }
@@ -68,7 +70,8 @@ pub fn check_tools() -> Result<(), String> {
     kept::valgrind_version().map(|_| ())
 }
 
-fn count() -> Result<BTreeMap<String, Counts>, String> {
+/// Counts all there is.
+fn count(kept: Option<&Kept>) -> Result<BTreeMap<String, Counts>, String> {
     let program = build()?;
     announce("counting");
     let works = works(&program)?;
@@ -76,8 +79,9 @@ fn count() -> Result<BTreeMap<String, Counts>, String> {
     works
         .iter()
         .map(|work| {
-            let counts = work.count(&program)?;
-            println!("{:22} {:>8} {:>8}", work.key(), counts.of("turn"), counts.of("aead"));
+            let counts = work.fewest(&program, kept)?;
+            let [turn, aead] = ["turn", "aead"].map(|step| counts.of(step).unwrap_or_default());
+            println!("{:22} {turn:>8.0} {aead:>8.0}", work.key());
             Ok((work.key(), counts))
         })
         .collect()
@@ -115,6 +119,17 @@ impl Work {
 
     fn key(&self) -> String {
         format!("{} {}", self.name, self.bytes)
+    }
+
+    fn fewest(&self, program: &Path, kept: Option<&Kept>) -> Result<Counts, String> {
+        let mut fewest = self.count(program)?;
+        for _ in 1..STARTS {
+            if kept.is_some_and(|kept| kept.differences(&self.key(), &fewest).is_empty()) {
+                break;
+            }
+            fewest = fewest.or_fewer(&self.count(program)?);
+        }
+        Ok(fewest)
     }
 
     fn count(&self, program: &Path) -> Result<Counts, String> {

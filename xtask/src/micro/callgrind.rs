@@ -48,14 +48,22 @@ impl Counts {
         Ok(Self(sums.into_iter().map(|(name, sum)| (name.to_owned(), tenths(sum))).collect()))
     }
 
-    /// Of the step so named; 0 if there is none.
-    pub fn of(&self, step: &str) -> f64 {
-        self.0.get(step).copied().unwrap_or_default()
+    /// Of the step so named, if there is one.
+    pub fn of(&self, step: &str) -> Option<f64> {
+        self.0.get(step).copied()
     }
 
     /// Names of all that is counted.
     pub fn steps(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)
+    }
+
+    /// Of each step what is fewer; a step that only one of them has is as it is there.
+    pub fn or_fewer(mut self, other: &Self) -> Self {
+        for (step, count) in &other.0 {
+            self.0.entry(step.clone()).and_modify(|fewest| *fewest = fewest.min(*count)).or_insert(*count);
+        }
+        self
     }
 
     /// As an object of numbers.
@@ -162,9 +170,15 @@ calls=32 3
     #[test]
     fn steps_of_the_turn_the_aead_and_allocations_are_counted_a_frame() {
         let counts = Counts::read(PROFILE, 64.0).unwrap();
-        let seen: Vec<_> = counts.steps().map(|step| (step, counts.of(step))).collect();
+        let seen: Vec<_> = counts.steps().map(|step| (step, counts.of(step).unwrap())).collect();
         assert_eq!(seen, [("aead", 7.5), ("malloc", 1.0), ("open", 10.0), ("turn", 20.0)]);
         assert_eq!(Counts::from_json(&counts.to_json()), Some(counts));
+    }
+
+    #[test]
+    fn of_two_starts_the_fewer_count() {
+        let of = |open, seal| Counts::from_json(&json!({ "open": open, "seal": seal })).unwrap();
+        assert_eq!(of(9.0, 5.5).or_fewer(&of(8.0, 6.0)), of(8.0, 5.5));
     }
 
     #[test]

@@ -13,8 +13,7 @@ use super::callgrind::{Counts, MALLOC};
 const TOLERANCE: f64 = 0.05;
 
 /// And by so much, in instructions a frame: a step that has nothing to do takes a fraction of one, and half as much
-/// again of that is nobody's concern. (Keys of hash tables are drawn anew at each start; what that does to a lookup
-/// stays below both.)
+/// again of that is nobody's concern.
 const SLACK: f64 = 1.0;
 
 /// Counts, and what they were made with.
@@ -122,25 +121,28 @@ impl Kept {
     }
 
     /// What of `now` is worse than what is kept, or not kept at all: a sentence each.
-    pub fn compare(&self, now: &Self) -> Vec<String> {
+    pub fn compare(&self, now: &BTreeMap<String, Counts>) -> Vec<String> {
         let nothing = Counts::default();
-        let works: BTreeSet<_> = self.counts.keys().chain(now.counts.keys()).collect();
-        let differences = works.into_iter().flat_map(|work| {
-            let [before, after] = [self, now].map(|side| side.counts.get(work).unwrap_or(&nothing));
-            differences(before, after).into_iter().map(move |what| format!("{work}: {what}"))
-        });
-        differences.collect()
+        let works: BTreeSet<_> = self.counts.keys().chain(now.keys()).collect();
+        works.into_iter().flat_map(|work| self.differences(work, now.get(work).unwrap_or(&nothing))).collect()
+    }
+
+    /// The same of one way and length.
+    pub fn differences(&self, work: &str, now: &Counts) -> Vec<String> {
+        let nothing = Counts::default();
+        let kept = self.counts.get(work).unwrap_or(&nothing);
+        let steps: BTreeSet<_> = kept.steps().chain(now.steps()).collect();
+        let what = steps.into_iter().filter_map(|step| difference(step, kept.of(step), now.of(step)));
+        what.map(|what| format!("{work}: {what}")).collect()
     }
 }
 
-fn differences(before: &Counts, after: &Counts) -> Vec<String> {
-    let gone = before.steps().filter(|step| !after.steps().any(|other| other == *step));
-    let gone = gone.map(|step| format!("{step} is kept and no longer there"));
-    let new = after.steps().filter(|step| !before.steps().any(|other| other == *step));
-    let new = new.map(|step| format!("{step} is not kept yet"));
-    let both = before.steps().filter(|step| after.steps().any(|other| other == *step));
-    let worse = both.filter_map(|step| worse(step, before.of(step), after.of(step)));
-    gone.chain(new).chain(worse).collect()
+fn difference(step: &str, kept: Option<f64>, now: Option<f64>) -> Option<String> {
+    match (kept, now) {
+        (Some(kept), Some(now)) => worse(step, kept, now),
+        (Some(_), None) => Some(format!("{step} is kept and no longer there")),
+        (None, _) => Some(format!("{step} is not kept yet")),
+    }
 }
 
 fn worse(step: &str, before: f64, after: f64) -> Option<String> {
@@ -175,19 +177,19 @@ mod tests {
         let before = kept(json!({ "open": 1000.0, "seal": 1000.0, "switch": 1000.0 }));
         let after = kept(json!({ "open": 1050.0, "seal": 900.0, "switch": 1051.0 }));
         let worse = "lan-to-peer 60: switch takes 1051 instructions a frame where 1000 are kept: +5.1 %";
-        assert_eq!(before.compare(&after), [worse]);
+        assert_eq!(before.compare(&after.counts), [worse]);
     }
 
     #[test]
     fn less_than_an_instruction_a_frame_is_nobodys_concern_but_an_allocation_is() {
         let before = kept(json!({ "open": 0.8, "malloc": 0.0 }));
-        assert_eq!(before.compare(&kept(json!({ "open": 1.8, "malloc": 0.0 }))), Vec::<String>::new());
-        assert_eq!(before.compare(&kept(json!({ "open": 0.8, "malloc": 0.2 }))).len(), 1);
+        assert_eq!(before.compare(&kept(json!({ "open": 1.8, "malloc": 0.0 })).counts), Vec::<String>::new());
+        assert_eq!(before.compare(&kept(json!({ "open": 0.8, "malloc": 0.2 })).counts).len(), 1);
     }
 
     #[test]
     fn steps_that_came_or_went_are_to_be_accepted_too() {
-        let differences = kept(json!({ "open": 9.0 })).compare(&kept(json!({ "reassemble": 9.0 })));
+        let differences = kept(json!({ "open": 9.0 })).compare(&kept(json!({ "reassemble": 9.0 })).counts);
         let said = [
             "lan-to-peer 60: open is kept and no longer there",
             "lan-to-peer 60: reassemble is not kept yet",
