@@ -6,7 +6,7 @@ use trestle_tests::site::is_root;
 
 use crate::guest::{self, Guest};
 use crate::stage::{Ledger, announce, cargo, must, target};
-use crate::{build_ebpf, check, fuzz};
+use crate::{build_ebpf, check, fuzz, micro};
 
 /// What of the tests to run.
 #[derive(Args, Debug)]
@@ -34,6 +34,7 @@ pub fn run(options: &Options) -> Result<(), String> {
         check::stages(&mut ledger);
         end_to_end(&mut ledger, options);
         object(&mut ledger);
+        counts(&mut ledger);
         fuzzing(&mut ledger);
     }
     ledger.close()
@@ -43,6 +44,13 @@ fn object(ledger: &mut Ledger) {
     match build_ebpf::pinned() {
         Ok(()) => ledger.run_self("the BPF object is what its source gives", &["build-ebpf", "--check"]),
         Err(missing) => ledger.skip(format!("build-ebpf --check: {missing} (cargo xtask setup)")),
+    }
+}
+
+fn counts(ledger: &mut Ledger) {
+    match micro::check_tools() {
+        Ok(()) => ledger.run_self("instructions a frame", &["micro"]),
+        Err(missing) => ledger.skip(format!("micro: {missing} (cargo xtask setup)")),
     }
 }
 

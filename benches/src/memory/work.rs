@@ -17,6 +17,8 @@ const AUDIENCE: u32 = 100;
 const BROADCASTS: usize = 4;
 /// Longest tunnel packet that comes in one piece: MTU and Ethernet header. (A longer one comes by the socket.)
 const LONGEST_PIECE: usize = 1514;
+/// Longest frame that leaves in one packet: 66 bytes of headers around it in a packet of 1500 and its Ethernet header.
+const WHOLE: usize = 1448;
 
 /// Which way the frames of a round go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +70,14 @@ impl Work {
         match self {
             Self::Flood => BROADCASTS * (AUDIENCE as usize + 2),
             _ => BATCH,
+        }
+    }
+
+    /// Packets they come out in, if they are of `length`: to a peer a full-size one leaves in two fragments.
+    fn packets(self, length: usize) -> usize {
+        match self {
+            Self::LanToPeer | Self::PeerToPeer if length > WHOLE => 2 * self.delivered(),
+            _ => self.delivered(),
         }
     }
 
@@ -164,7 +174,7 @@ impl Round {
     /// # Errors
     /// A frame is missing.
     pub fn collect(&mut self) -> io::Result<()> {
-        let (came, due) = (self.gateway.collect(), self.work.delivered());
+        let (came, due) = (self.gateway.collect(), self.work.packets(self.frame.len()));
         if came == due && self.gateway.lost() == 0 {
             return Ok(());
         }

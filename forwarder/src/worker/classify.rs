@@ -9,6 +9,7 @@ use crate::{
 };
 
 impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
+    #[inline(never)]
     pub(super) fn classify(&mut self, now: Instant) {
         let mut from_nic = std::mem::take(&mut self.batch.from_nic);
         for frame in from_nic.drain(..) {

@@ -12,6 +12,7 @@ use crate::{
 };
 
 impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
+    #[inline(never)]
     pub(super) fn switch(&mut self, now: Instant) {
         let mut inner = std::mem::take(&mut self.batch.inner);
         for (ingress, frame) in inner.drain(..) {
@@ -123,6 +124,7 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
     }
 
     /// Takes what other workers handed over into this turn's lists. Returns how many.
+    #[inline(never)]
     pub(super) fn accept_handovers(&mut self) -> usize {
         let mut accepted = 0;
         while accepted < BATCH {

@@ -50,7 +50,11 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
 
     /// Fragments whose others may have come to another worker are looked at again soon.
     fn longest_sleep(&self) -> Duration {
-        if self.handovers.workers() > 1 && self.reassembly.has_unsettled() { UNSETTLED } else { Duration::MAX }
+        if self.handovers.workers() > 1 && self.reassembly.has_unsettled() {
+            UNSETTLED
+        } else {
+            Duration::MAX
+        }
     }
 
     /// Asks the kernel what it lost ahead of the ports: system calls, so only now and then.

@@ -18,6 +18,7 @@ use crate::{
 };
 
 impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
+    #[inline(never)]
     pub(super) fn seal_unicast(&mut self, now: Instant) {
         let mut to_peer = std::mem::take(&mut self.batch.to_peer);
         for (peer_id, frame) in to_peer.drain(..) {
@@ -27,6 +28,7 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
         self.batch.to_peer = to_peer;
     }
 
+    #[inline(never)]
     pub(super) fn seal_flooded(&mut self, now: Instant) {
         let mut flooded = std::mem::take(&mut self.batch.flooded);
         for (ingress, flood, frame) in flooded.drain(..) {
