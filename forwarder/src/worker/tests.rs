@@ -22,6 +22,8 @@ use crate::{
     switch::{Change, Port as Place, Station},
 };
 
+mod fragmented;
+
 const NIC: Mac = [2, 0, 0, 0, 0, 5];
 const ROUTER: Mac = [2, 0, 0, 0, 0, 1];
 const ON_WIRE: Mac = [2, 0, 0, 0, 0, 0x20];

@@ -9,6 +9,7 @@ mod bad_packets;
 mod bad_start;
 mod checksums;
 mod endurance;
+mod fragments;
 mod guards;
 mod host_safety;
 mod hostility;
@@ -21,6 +22,9 @@ mod underlay;
 fn main() -> ExitCode {
     ExitCode::from(trestle_tests::runner::main(&[
         switching::SUITE,
+        fragments::SUITE,
+        fragments::QUEUES,
+        fragments::UNSERVED,
         guards::SUITE,
         checksums::FINISHED,
         checksums::UNFINISHED,

@@ -44,7 +44,7 @@ const MOST_HELD: usize = 512;
 const PATIENCE_MS: u64 = common::FRAGMENT_AGE_NS / 1_000_000;
 /// How long a datagram waits where its first fragment came before it is handed on to where those of other queues are
 /// sent, too. Longer than a batch takes; what it costs is borne once, until the worker knows that the NIC does this.
-pub const WAIT_HERE_MS: u64 = 2;
+const WAIT_HERE_MS: u64 = 2;
 
 /// Datagrams of which not all fragments have come.
 #[derive(Debug)]
@@ -168,10 +168,10 @@ impl Reassembly {
         self.held > 0 && self.slots.iter().any(|slot| !slot.pieces.is_empty() && !slot.is_settled)
     }
 
-    /// Takes out a fragment that has waited since before `since_ms` and whose datagram is to meet elsewhere.
-    pub fn next_lone(&mut self, since_ms: u64, meets_here: impl Fn(&Key) -> bool) -> Option<(Key, Frame)> {
+    /// Takes out a fragment of a datagram that has waited here long enough, unless its fragments meet here.
+    pub fn next_lone(&mut self, now_ms: u64, meets_here: impl Fn(&Key) -> bool) -> Option<(Key, Frame)> {
         for slot in &mut self.slots {
-            if slot.pieces.is_empty() || slot.is_settled || slot.began_ms > since_ms {
+            if slot.pieces.is_empty() || slot.is_settled || now_ms < slot.began_ms + WAIT_HERE_MS {
                 continue;
             }
             if meets_here(&slot.key) {

@@ -8,7 +8,7 @@ use openvpn::data::peer_id_of;
 use super::{
     super::{Handovers, Worker, outer},
     header::{self, Fragment, Key},
-    reassembly::{Arrival, WAIT_HERE_MS},
+    reassembly::Arrival,
 };
 use crate::{
     drops::Drop,
@@ -56,12 +56,11 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
     }
 
     fn hand_on_lone(&mut self, now_ms: u64) {
-        let waited_since = now_ms.saturating_sub(WAIT_HERE_MS);
         let place = |handovers: &Handovers, key: &Key| handovers.meeting_place(key.hash(0));
         loop {
             let Self { reassembly, handovers, .. } = self;
             let meets_here = |key: &Key| handovers.is_me(place(handovers, key));
-            let Some((key, frame)) = reassembly.next_lone(waited_since, meets_here) else { break };
+            let Some((key, frame)) = reassembly.next_lone(now_ms, meets_here) else { break };
             self.hand_on(place(&self.handovers, &key), frame);
         }
     }
