@@ -12,6 +12,7 @@ mod endurance;
 mod guards;
 mod host_safety;
 mod hostility;
+mod load;
 mod observation;
 mod sessions;
 mod stations;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         hostility::SUITE,
         hostility::RUINS,
         host_safety::SUITE,
+        load::SUITE,
         bad_start::SUITE,
     ]))
 }
