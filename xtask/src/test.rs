@@ -100,15 +100,30 @@ fn end_to_end(ledger: &mut Ledger, options: &Options) {
         Ok(binary) => binary,
         Err(why) => return ledger.enter_result("building the gateway", Err(why)),
     };
+    if let Err(why) = build_load(options.release) {
+        return ledger.enter_result("building the load generator", Err(why));
+    }
     let mut tests = cargo(&["test", "--package", "trestle-tests", "--test", "e2e", "--quiet"]);
     ledger.run("end to end", tests.env("TRESTLE_BIN", &binary));
     ledger.run_self("demo", &["demo", "--once", "--gateway", &binary.to_string_lossy()]);
 }
 
+/// Builds the load generator, which stands beside the gateway then.
+fn build_load(release: bool) -> Result<(), String> {
+    announce("building the load generator");
+    must(
+        cargo(&["build", "--package", "trestle-bench", "--bin", "trestle-load", "--quiet"])
+            .args(profile(release)),
+    )
+}
+
+fn profile(release: bool) -> &'static [&'static str] {
+    if release { &["--release"] } else { &[] }
+}
+
 /// Builds the gateway and returns its path.
 pub fn build(release: bool) -> Result<PathBuf, String> {
     announce("building the gateway");
-    let profile: &[&str] = if release { &["--release"] } else { &[] };
-    must(cargo(&["build", "--package", "trestle", "--quiet"]).args(profile))?;
+    must(cargo(&["build", "--package", "trestle", "--quiet"]).args(profile(release)))?;
     Ok(target()?.join(if release { "release" } else { "debug" }).join("trestle"))
 }

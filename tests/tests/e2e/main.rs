@@ -13,6 +13,7 @@ mod fragments;
 mod guards;
 mod host_safety;
 mod hostility;
+mod load;
 mod observation;
 mod sessions;
 mod stations;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         hostility::SUITE,
         hostility::RUINS,
         host_safety::SUITE,
+        load::SUITE,
         bad_start::SUITE,
     ]))
 }
