@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::disallowed_methods, reason = "a ruler reads the clock and starts threads")]
 
+/// One AEAD operation: a part of the floor.
+pub mod aead;
 /// Other people's tunnels and switches, as systems under test.
 pub mod peers;
 /// A run for people and programs: table, `report.json`, one HTML page.
