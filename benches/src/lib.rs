@@ -6,3 +6,11 @@
 pub mod load;
 /// A whole gateway over rings in memory, and frames that keep it at work.
 pub mod memory;
+/// Other people's tunnels and switches, as systems under test.
+pub mod peers;
+/// A run for people and programs: table, `report.json`, one HTML page.
+pub mod report;
+/// What a run has found, as `report.json` has it.
+pub mod results;
+/// The network a system is measured in, and the systems.
+pub mod rig;
