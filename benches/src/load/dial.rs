@@ -36,12 +36,17 @@ pub struct Plan {
     pub remote: SocketAddrV4,
     /// Our address; unspecified: the kernel chooses. Every session has a port of its own.
     pub local: Ipv4Addr,
+    /// The interface to go by; `None`: that of the route.
+    pub interface: Option<String>,
     /// How many sessions.
     pub sessions: usize,
     /// How many of them shake hands at a time, at least 1.
     pub at_once: usize,
     /// What is not connected by then is a [`super::Failure`].
     pub time_out: Duration,
+    /// Whether it must be found out first that the server lets several sessions use one certificate, and how long it may
+    /// take to show it: with two sessions and a rekey of the first.
+    pub one_certificate: Option<Duration>,
     /// Certificates, ciphers, time between rekeys.
     pub client: Config,
     /// Longest frame a session opens, in bytes.
@@ -54,9 +59,11 @@ impl Plan {
         Self {
             remote,
             local: Ipv4Addr::UNSPECIFIED,
+            interface: None,
             sessions,
             at_once: AT_ONCE,
             time_out: TIME_OUT,
+            one_certificate: None,
             client: Config::new(tls),
             max_frame: MAX_FRAME,
         }
@@ -83,7 +90,7 @@ impl Handshake {
 pub(super) struct Attempt {
     pub number: usize,
     pub began: Instant,
-    pub client: Client,
+    client: Client,
     pub socket: UdpSocket,
     local: SocketAddrV4,
     remote: SocketAddrV4,
@@ -157,6 +164,11 @@ impl Attempt {
         }
     }
 
+    /// Something is to be done at `now`.
+    pub fn is_due(&self, now: Instant) -> bool {
+        self.client.poll_timeout().is_some_and(|(at, _)| at <= now)
+    }
+
     /// Why it is not up after `waited`.
     pub fn late(&self, waited: Duration) -> Reason {
         if self.heard { Reason::Late { waited } } else { Reason::Silent { remote: self.remote, waited } }
@@ -170,6 +182,7 @@ fn open(plan: &Plan) -> io::Result<(UdpSocket, SocketAddrV4)> {
         socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
     }
     socket.set_nonblocking(true)?;
+    socket.bind_device(plan.interface.as_ref().map(String::as_bytes))?;
     socket.bind(&SocketAddrV4::new(plan.local, 0).into())?;
     socket.connect(&plan.remote.into())?;
     let socket = UdpSocket::from(socket);

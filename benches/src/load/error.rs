@@ -77,7 +77,7 @@ pub enum Reason {
     Closed(CloseReason),
     /// The server does not let two sessions use one certificate.
     #[error(
-        "the server gave its place to a later session with the same certificate: put `duplicate-cn` into its \
+        "the server keeps one session only of those with the same certificate: put `duplicate-cn` into its \
          configuration"
     )]
     Replaced,

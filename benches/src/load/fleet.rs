@@ -1,19 +1,25 @@
 //! Many sessions at once, on one thread.
 
+mod dialling;
+
 use std::{
     collections::BTreeMap,
-    os::fd::AsFd,
+    os::fd::{AsFd, BorrowedFd},
     sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 
-use nix::sys::{
-    epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout},
-    resource::{Resource, getrlimit, setrlimit},
+use nix::{
+    poll::{PollFd, PollFlags, ppoll},
+    sys::{
+        epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout},
+        resource::{Resource, getrlimit, setrlimit},
+        time::TimeSpec,
+    },
 };
 
 use super::{
-    dial::{Attempt, Plan, Progress},
+    dial::Plan,
     error::{Failure, LoadError, Reason},
     session::{Buffers, Session},
 };
@@ -24,13 +30,16 @@ const TICK: Duration = Duration::from_millis(10);
 const EVENTS: usize = 64;
 /// Descriptors besides the sessions' sockets.
 const OTHER_FILES: u64 = 64;
+/// What epoll calls a descriptor that is no session's.
+const NOBODY: u64 = u64::MAX;
 /// How long last words are repeated.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// The sessions that are up. Dropping it leaves without a word; see [`Fleet::leave`].
 pub struct Fleet {
     sessions: Vec<Session>,
     failures: Vec<Failure>,
+    wanted: usize,
     epoll: Epoll,
     buffers: Buffers,
     ticked: Instant,
@@ -46,9 +55,9 @@ impl Fleet {
         allow_files(plan.sessions);
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(LoadError::os("wait for sockets"))?;
         let (sessions, failures) = (Vec::with_capacity(plan.sessions), Vec::new());
-        let mut fleet = Self { sessions, failures, epoll, buffers: Buffers::new(), ticked: Instant::now() };
+        let (wanted, buffers, ticked) = (plan.sessions, Buffers::new(), Instant::now());
+        let mut fleet = Self { sessions, failures, wanted, epoll, buffers, ticked };
         fleet.dial(plan, stop)?;
-        fleet.sessions.sort_by_key(Session::number);
         fleet.failures.sort_by_key(|failure| failure.number);
         if fleet.sessions.is_empty() {
             let why = fleet.failures.pop().map_or(Reason::Interrupted, |failure| failure.reason);
@@ -62,14 +71,49 @@ impl Fleet {
         &self.sessions
     }
 
+    /// How many of them are not over.
+    pub fn live(&self) -> usize {
+        self.sessions.iter().filter(|session| session.over().is_none()).count()
+    }
+
+    /// How many sessions were asked for.
+    pub fn wanted(&self) -> usize {
+        self.wanted
+    }
+
     /// The sessions, to send with.
     pub fn sessions_mut(&mut self) -> &mut [Session] {
         &mut self.sessions
     }
 
+    /// Why sessions were not connected or are over, and how many for each reason.
+    pub fn reasons(&self) -> BTreeMap<String, usize> {
+        let over = self.sessions.iter().filter_map(Session::over);
+        let mut reasons = BTreeMap::new();
+        for reason in self.failures.iter().map(|failure| &failure.reason).chain(over) {
+            *reasons.entry(reason.to_string()).or_default() += 1;
+        }
+        reasons
+    }
+
+    /// Session `number`, if it was connected.
+    pub fn session_mut(&mut self, number: usize) -> Option<&mut Session> {
+        let at = self.sessions.binary_search_by_key(&number, Session::number).ok()?;
+        self.sessions.get_mut(at)
+    }
+
     /// The sessions that were not connected.
     pub fn failures(&self) -> &[Failure] {
         &self.failures
+    }
+
+    /// Has [`Fleet::turn`] wake up when `file` is readable; what is there is the caller's to read.
+    ///
+    /// # Errors
+    /// What `epoll_ctl` says.
+    pub fn watch(&self, file: BorrowedFd<'_>) -> Result<(), LoadError> {
+        let event = EpollEvent::new(EpollFlags::EPOLLIN, NOBODY);
+        self.epoll.add(file, event).map_err(LoadError::os("wait for frames"))
     }
 
     /// Waits at most `wait` for packets, hands the frames in them to `sink` with the number of the session that
@@ -96,24 +140,6 @@ impl Fleet {
         frames
     }
 
-    /// Finds out whether the server still knows the sessions that came first. One that allows a certificate once only
-    /// drops them without a word; they are ended here as [`Reason::Replaced`]. Takes `patience` in that case, and a
-    /// rekey of one session in any.
-    pub fn check_kept(&mut self, patience: Duration) {
-        let [first, .., _] = self.sessions.as_mut_slice() else { return };
-        let rekeys = first.rekeys();
-        first.rekey(Instant::now());
-        let until = Instant::now() + patience;
-        while Instant::now() < until && self.sessions.first().is_some_and(|first| first.rekeys() == rekeys) {
-            self.turn(TICK, |_, _| {});
-        }
-        if self.sessions.first().is_some_and(|first| first.rekeys() == rekeys)
-            && let Some((_, earlier)) = self.sessions.split_last_mut()
-        {
-            earlier.iter_mut().for_each(|session| session.end(Reason::Replaced));
-        }
-    }
-
     /// Tells the server that all leave, and waits a moment for it to have heard.
     pub fn leave(mut self) {
         let now = Instant::now();
@@ -126,7 +152,7 @@ impl Fleet {
 
     fn receive(&mut self, wait: Duration, sink: &mut impl FnMut(usize, &[u8])) {
         let mut events = [EpollEvent::empty(); EVENTS];
-        let count = self.epoll.wait(&mut events, time_out(wait)).unwrap_or(0);
+        let count = self.wait(wait, &mut events);
         let now = Instant::now();
         for event in &events[..count] {
             let number = usize::try_from(event.data()).unwrap_or(usize::MAX);
@@ -136,91 +162,14 @@ impl Fleet {
         }
     }
 
-    fn dial(&mut self, plan: &Plan, stop: &AtomicBool) -> Result<(), LoadError> {
-        let mut dialling = Dialling { attempts: BTreeMap::new(), next: 0 };
-        let began = Instant::now();
-        while dialling.next < plan.sessions || !dialling.attempts.is_empty() {
-            let waited = began.elapsed();
-            if stop.load(Ordering::Relaxed) || waited >= plan.time_out {
-                break;
-            }
-            self.begin(plan, &mut dialling)?;
-            self.advance(&mut dialling);
+    /// Waits for sockets, to the nanosecond, which `epoll_wait` does not.
+    fn wait(&self, wait: Duration, events: &mut [EpollEvent]) -> usize {
+        if !wait.is_zero() {
+            let mut epoll = [PollFd::new(self.epoll.0.as_fd(), PollFlags::POLLIN)];
+            // Interrupted or not, the next look shows what there is.
+            let _ = ppoll(&mut epoll, Some(TimeSpec::from_duration(wait)), None);
         }
-        self.give_up(plan, &dialling, began.elapsed(), stop.load(Ordering::Relaxed));
-        Ok(())
-    }
-
-    fn begin(&mut self, plan: &Plan, dialling: &mut Dialling) -> Result<(), LoadError> {
-        while dialling.next < plan.sessions && dialling.attempts.len() < plan.at_once.max(1) {
-            let number = dialling.next;
-            let attempt = Attempt::begin(plan, number, Instant::now())?;
-            let event = EpollEvent::new(EpollFlags::EPOLLIN, number as u64);
-            self.epoll.add(attempt.socket.as_fd(), event).map_err(LoadError::os("wait for a socket"))?;
-            dialling.attempts.insert(number, Box::new(attempt));
-            dialling.next += 1;
-        }
-        Ok(())
-    }
-
-    /// Waits for packets of any session, for a tick at most.
-    fn advance(&mut self, dialling: &mut Dialling) {
-        let mut events = [EpollEvent::empty(); EVENTS];
-        let count = self.epoll.wait(&mut events, time_out(TICK)).unwrap_or(0);
-        for event in &events[..count] {
-            let number = usize::try_from(event.data()).unwrap_or(usize::MAX);
-            match dialling.attempts.remove(&number) {
-                Some(attempt) => self.step(dialling, number, attempt),
-                None => self.serve(number),
-            }
-        }
-        let now = Instant::now();
-        if now.saturating_duration_since(self.ticked) >= TICK {
-            self.ticked = now;
-            self.sessions.iter_mut().for_each(|session| session.tick(now));
-            let due = |attempt: &Attempt| attempt.client.poll_timeout().is_some_and(|(at, _)| at <= now);
-            let numbers: Vec<usize> = dialling
-                .attempts
-                .iter()
-                .filter(|(_, attempt)| due(attempt))
-                .map(|(&number, _)| number)
-                .collect();
-            for number in numbers {
-                if let Some(attempt) = dialling.attempts.remove(&number) {
-                    self.step(dialling, number, attempt);
-                }
-            }
-        }
-    }
-
-    fn step(&mut self, dialling: &mut Dialling, number: usize, attempt: Box<Attempt>) {
-        match attempt.advance(Instant::now(), &mut self.buffers.frame) {
-            Progress::Pending(attempt) => {
-                dialling.attempts.insert(number, attempt);
-            }
-            Progress::Up(session) => self.sessions.push(*session),
-            Progress::Failed(reason) => self.failures.push(Failure { number, reason }),
-        }
-    }
-
-    /// A session that is up already, while others shake hands: `sessions` is not in order yet.
-    fn serve(&mut self, number: usize) {
-        if let Some(session) = self.sessions.iter_mut().find(|session| session.number() == number) {
-            session.receive(Instant::now(), &mut self.buffers, &mut |_, _| {});
-        }
-    }
-
-    fn give_up(&mut self, plan: &Plan, dialling: &Dialling, waited: Duration, stopped: bool) {
-        for number in 0..plan.sessions {
-            let attempt = dialling.attempts.get(&number);
-            let reason = match attempt {
-                _ if number < dialling.next && attempt.is_none() => continue,
-                _ if stopped => Reason::Interrupted,
-                Some(attempt) => attempt.late(waited),
-                None => Reason::Late { waited },
-            };
-            self.failures.push(Failure { number, reason });
-        }
+        self.epoll.wait(events, EpollTimeout::ZERO).unwrap_or(0)
     }
 }
 
@@ -231,18 +180,6 @@ impl std::fmt::Debug for Fleet {
             .field("failures", &self.failures)
             .finish_non_exhaustive()
     }
-}
-
-/// Handshakes under way.
-struct Dialling {
-    attempts: BTreeMap<usize, Box<Attempt>>,
-    /// The first session that has not begun.
-    next: usize,
-}
-
-/// A wait of less than a millisecond is none: the caller is in a hurry.
-fn time_out(wait: Duration) -> EpollTimeout {
-    u16::try_from(wait.as_millis()).map_or(EpollTimeout::from(u16::MAX), EpollTimeout::from)
 }
 
 /// Every session has a socket: as many descriptors as the hard limit allows. What does not suffice shows at opening.
@@ -256,5 +193,4 @@ fn allow_files(sessions: usize) {
 }
 
 #[cfg(test)]
-#[path = "fleet_tests.rs"]
 mod tests;

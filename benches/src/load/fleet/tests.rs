@@ -79,20 +79,22 @@ fn new_keys_are_sent_with_and_nothing_is_lost() {
 }
 
 #[test]
-fn sessions_that_others_replaced_are_found_out() {
+fn a_server_that_allows_a_certificate_once_is_found_out() {
     let hub = Hub::start(|config| config.duplicate_cn = false);
-    let mut fleet = Fleet::connect(&hub.plan(3), &NEVER).unwrap();
-    fleet.check_kept(Duration::from_millis(500));
+    let plan = Plan { one_certificate: Some(Duration::from_millis(500)), ..hub.plan(4) };
+    let fleet = Fleet::connect(&plan, &NEVER).unwrap();
     let over: Vec<bool> = fleet.sessions().iter().map(|session| session.over().is_some()).collect();
-    assert_eq!(over, [true, true, false]);
+    assert_eq!(over, [true, false]);
+    let failures: Vec<(usize, &Reason)> = fleet.failures().iter().map(|f| (f.number, &f.reason)).collect();
+    assert_eq!(failures, [(2, &Reason::Replaced), (3, &Reason::Replaced)]);
 }
 
 #[test]
-fn sessions_that_are_kept_are_not_ended() {
+fn a_server_that_keeps_all_sessions_is_not_blamed() {
     let hub = Hub::start(|_| {});
-    let mut fleet = Fleet::connect(&hub.plan(3), &NEVER).unwrap();
-    fleet.check_kept(Duration::from_secs(10));
-    assert!(fleet.sessions().iter().all(|session| session.over().is_none()));
+    let plan = Plan { one_certificate: Some(Duration::from_secs(10)), ..hub.plan(4) };
+    let fleet = Fleet::connect(&plan, &NEVER).unwrap();
+    assert_eq!((fleet.live(), fleet.failures().len()), (4, 0));
 }
 
 #[test]
