@@ -31,6 +31,21 @@ pub fn on_core<T: Send>(core: usize, work: impl FnOnce() -> Result<T> + Send) ->
     })
 }
 
+/// Prefers this process, and what it starts, to everything else on the machine: it gets a session of its own, and the
+/// scheduler's group of that session (sched(7), "The autogroup feature") all but the whole processor.
+///
+/// Figures of a machine that others use are worthless without. The terminal's Ctrl-C does not reach another session:
+/// SIGTERM does.
+///
+/// # Errors
+/// The kernel has no autogroups, or does not allow it.
+pub fn prefer() -> Result<()> {
+    // Refused to the leader of a process group, which then shares the group of whoever started it.
+    let _ = nix::unistd::setsid();
+    let path = "/proc/self/autogroup";
+    fs::write(path, "-19").map_err(Fault::io(format!("writing {path}: leave out --prefer")))
+}
+
 /// Whether both processors that are needed are there and may be used.
 pub fn enough() -> bool {
     let allowed = sched_getaffinity(Pid::from_raw(0));

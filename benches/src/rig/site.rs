@@ -33,13 +33,16 @@ const SETTLE: Duration = Duration::from_millis(200);
 /// A system that runs, its network, and its connected clients.
 pub struct Site {
     // Fields are dropped in this order: clients and system before their network.
-    fleet: Option<Fleet>,
-    system: Box<dyn System>,
+    /// The clients, if it has any.
+    pub fleet: Option<Fleet>,
+    /// The system under test.
+    pub system: Box<dyn System>,
     /// What crosses the wire from the gateway.
     pub counter: Counter,
     /// Where clients and load are.
     pub world: Namespace,
-    _gateway: Namespace,
+    /// Where the system is.
+    pub gateway: Namespace,
     _folder: Folder,
 }
 
@@ -54,22 +57,12 @@ impl Site {
         let place = Place { gateway: &gateway, world: &world, folder: &folder.0, binaries };
         // Not on the gateway's core: what waits for the system must not slow it down.
         let system = on_core(GATEWAY_CORE, || starter(&place))?;
-        let mut site = Self { fleet: None, system, counter, world, _gateway: gateway, _folder: folder };
+        let mut site = Self { fleet: None, system, counter, world, gateway, _folder: folder };
         site.system.wait_ready(START)?;
         if matches!(site.system.clients(), Clients::OpenVpn) {
             site.connect(&pki, peers, stop)?;
         }
         Ok(site)
-    }
-
-    /// The system under test.
-    pub fn system(&mut self) -> &mut dyn System {
-        &mut *self.system
-    }
-
-    /// The clients, if it has any.
-    pub fn fleet(&mut self) -> Option<&mut Fleet> {
-        self.fleet.as_mut()
     }
 
     /// Address of the station behind client `number`.
