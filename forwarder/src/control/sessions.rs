@@ -97,7 +97,12 @@ impl Sessions {
             }
             Event::Refused { path, name, reason } => {
                 if let Some(untold) = self.refusals.may_tell(now) {
-                    tracing::warn!(address = %path.remote, name = name.as_deref().unwrap_or("-"), untold, "client refused: {reason}");
+                    tracing::warn!(address = %path.remote, name = name.as_deref().unwrap_or("-"), "client refused: {reason}");
+                    if untold > 0 {
+                        tracing::warn!(
+                            "{untold} other clients were refused before: more than the log has lines for"
+                        );
+                    }
                 }
             }
         }
