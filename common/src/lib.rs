@@ -15,6 +15,13 @@ pub const FDB_ENTRIES: u32 = 65_536;
 pub const LISTENERS: u32 = 256;
 /// Most receive queues, hence workers, of one NIC.
 pub const QUEUES: u32 = 64;
+/// Datagrams whose fragments XDP can tell apart: one for each IPv4 identification of one pair of addresses.
+pub const FRAGMENT_MARKS: u32 = 65_536;
+/// How long after its first fragment the others of a datagram still follow it, in nanoseconds. A sender sends them back
+/// to back, so disorder of the path is all that has to pass meanwhile. Too low splits datagrams between worker and
+/// kernel; too high keeps a datagram's ruins where the next one with its identification comes: at 100,000 a second that
+/// is after 0.65 s.
+pub const FRAGMENT_AGE_NS: u64 = 500_000_000;
 /// Size of the ring that reports new and moved source addresses, in bytes.
 pub const EVENTS_BYTES: u32 = 256 * 1024;
 
@@ -35,7 +42,7 @@ pub enum Place {
 }
 
 /// Key of the forwarding database.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct FdbKey {
     /// Ethernet segment; 0 until there are several.
@@ -52,6 +59,16 @@ impl FdbKey {
     /// The key of `mac` in VLAN `vlan` of segment 0.
     pub const fn new(vlan: u16, mac: Mac) -> Self {
         Self { segment: 0, vlan, mac, reserved: 0 }
+    }
+}
+
+/// In two numbers instead of five: every frame is looked up twice.
+impl core::hash::Hash for FdbKey {
+    fn hash<H: core::hash::Hasher>(&self, state: &mut H) {
+        let [m0, m1, m2, m3, m4, m5] = self.mac;
+        let [v0, v1] = self.vlan.to_ne_bytes();
+        state.write_u64(u64::from_ne_bytes([m0, m1, m2, m3, m4, m5, v0, v1]));
+        state.write_u16(self.segment);
     }
 }
 
@@ -94,8 +111,9 @@ pub struct Settings {
     pub max_frame: u32,
     /// Hardware address of the NIC: tunnel packets are addressed to it.
     pub mac: Mac,
-    /// Always zero.
-    pub reserved: u16,
+    /// 1: fragments of tunnel packets are steered as well. Only where every receive queue has an AF_XDP socket: the
+    /// fragments of one packet may come by several.
+    pub fragments: u16,
     /// Heartbeat time-out in nanoseconds; 0: the programs are held by links and need no heartbeat.
     pub heartbeat_timeout_ns: u64,
 }
@@ -112,7 +130,7 @@ pub struct SourceEvent {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Verdict {
-    /// A tunnel data packet, to the worker.
+    /// A tunnel data packet or a fragment of one, to the worker.
     Tunnel = 0,
     /// Unicast to a station behind a peer, to the worker.
     ToPeer = 1,
@@ -145,6 +163,8 @@ pub mod names {
     pub const VERDICTS: &str = "VERDICTS";
     /// `Array<u64>` with one value: `bpf_ktime_get_ns` (CLOCK_MONOTONIC) of the gateway's last heartbeat.
     pub const HEARTBEAT: &str = "HEARTBEAT";
+    /// `Array<u64>`, by a hash of addresses and identification: the programs' own.
+    pub const FRAGMENTS: &str = "FRAGMENTS";
     /// XDP program for the NIC.
     pub const XDP_NIC: &str = "xdp_nic";
     /// TC program: frames the host receives from the NIC.
@@ -231,6 +251,7 @@ impl Settings {
             bytes[at * 4..at * 4 + 4].copy_from_slice(&word.to_ne_bytes());
         }
         bytes[16..22].copy_from_slice(&self.mac);
+        bytes[22..24].copy_from_slice(&self.fragments.to_ne_bytes());
         bytes[24..32].copy_from_slice(&self.heartbeat_timeout_ns.to_ne_bytes());
         bytes
     }
@@ -242,6 +263,7 @@ const _: () = {
     assert!(size_of::<FdbValue>() == FdbValue::SIZE && core::mem::offset_of!(FdbValue, last_seen_ns) == 8);
     assert!(size_of::<ListenerKey>() == ListenerKey::SIZE && core::mem::offset_of!(ListenerKey, port) == 4);
     assert!(size_of::<Settings>() == Settings::SIZE && core::mem::offset_of!(Settings, mac) == 16);
+    assert!(core::mem::offset_of!(Settings, fragments) == 22);
     assert!(core::mem::offset_of!(Settings, heartbeat_timeout_ns) == 24);
     assert!(size_of::<SourceEvent>() == FdbKey::SIZE);
 };

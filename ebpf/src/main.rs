@@ -12,13 +12,14 @@
 //! ```
 //!
 //! Read on in the order of a frame: [`frame`] (the one accessor), [`parse`] (what it is), [`xdp`] and [`tc`] (what
-//! becomes of it), [`maps`] (what the gateway told us). Whatever is not fully understood is passed to the kernel.
+//! becomes of it), [`fragments`] (of a datagram, which stay together), [`maps`] (what the gateway told us). Whatever is not fully understood is passed to the kernel.
 //! `unsafe` stands in [`frame`] and [`maps`] only.
 #![no_std]
 #![no_main]
 #![deny(unsafe_code)]
 #![expect(missing_docs, reason = "the program macros lose the comments of what they wrap")]
 
+mod fragments;
 mod frame;
 mod maps;
 mod parse;

@@ -7,7 +7,7 @@
 
 use aya_ebpf::{
     btf_maps::{Array, HashMap, PerCpuArray, RingBuf, XskMap},
-    helpers::bpf_ktime_get_ns,
+    helpers::{bpf_ktime_get_coarse_ns, bpf_ktime_get_ns},
     macros::btf_map,
 };
 use common::{FdbKey, FdbValue, ListenerKey, Place, Settings, SourceEvent, Verdict};
@@ -27,6 +27,8 @@ static EVENTS: RingBuf<(), { common::EVENTS_BYTES as usize }> = RingBuf::new();
 static VERDICTS: PerCpuArray<u64, { common::VERDICTS as usize }> = PerCpuArray::new();
 #[btf_map]
 static HEARTBEAT: Array<u64, 1> = Array::new();
+#[btf_map]
+static FRAGMENTS: Array<u64, { common::FRAGMENT_MARKS as usize }> = Array::new();
 
 /// Least age at which `last_seen_ns` is written anew: ageing counts in seconds, and a write costs every CPU the line.
 const REFRESH_NS: u64 = 1_000_000_000;
@@ -112,6 +114,39 @@ pub fn is_listener(key: &ListenerKey) -> bool {
 #[inline(always)]
 pub fn report(key: FdbKey) {
     let _ = EVENTS.output_untyped::<SourceEvent>(SourceEvent { key }, 0);
+}
+
+/// Where the mark of a fragmented datagram is kept. An aligned u64, which other CPUs see whole.
+pub struct FragmentMark(*mut u64);
+
+impl FragmentMark {
+    /// The mark in `slot`.
+    #[inline(always)]
+    pub fn at(slot: u16) -> Option<Self> {
+        FRAGMENTS.get_ptr_mut(slot.into()).map(Self)
+    }
+
+    /// What stands there.
+    #[inline(always)]
+    pub fn read(&self) -> u64 {
+        // SAFETY: the pointer is to an element of an array map, which lives as long as the program; `volatile` because
+        // other CPUs write there.
+        unsafe { self.0.read_volatile() }
+    }
+
+    /// Writes it anew.
+    #[inline(always)]
+    pub fn write(&self, mark: u64) {
+        // SAFETY: as in `read`.
+        unsafe { self.0.write_volatile(mark) }
+    }
+}
+
+/// Nanoseconds since boot, in steps of a few milliseconds, and cheaper for it.
+#[inline(always)]
+pub fn coarse_ns() -> u64 {
+    // SAFETY: the helper has no precondition.
+    unsafe { bpf_ktime_get_coarse_ns() }
 }
 
 /// Counts a verdict.

@@ -19,6 +19,9 @@ const VLAN_ID: u16 = 0x0fff;
 const PROTOCOL_UDP: u8 = 17;
 /// More fragments, or an offset: either way the whole datagram is not here.
 const FRAGMENT: u16 = 0x3fff;
+const MORE_FRAGMENTS: u16 = 0x2000;
+const OFFSET: u16 = 0x1fff;
+const FRAGMENT_UNIT: usize = 8;
 
 //= openvpn-wire-protocol "Packet format": the opcode is the upper five bits of the first byte.
 const OPCODE_SHIFT: u8 = 3;
@@ -88,6 +91,60 @@ fn inline_tag(frame: &impl Frame) -> Result<u16, Malformed> {
     Ok(u16::from_be_bytes([control0, control1]))
 }
 
+/// The IPv4 header of a UDP packet, or of a fragment of one, in an untagged frame.
+pub struct Ipv4 {
+    header: [u8; 20],
+    /// With options.
+    header_len: usize,
+}
+
+impl Ipv4 {
+    /// `Ok(None)`: something else.
+    #[inline(always)]
+    pub fn parse(frame: &impl Frame, ethernet: &Ethernet) -> Result<Option<Self>, Malformed> {
+        if ethernet.untagged_type != IPV4 {
+            return Ok(None);
+        }
+        let header = frame.read::<20>(ETHERNET).ok_or(Malformed)?;
+        let header_len = usize::from(header[0] & 0x0f) * 4;
+        if header[0] >> 4 != 4 || header_len < 20 {
+            return Err(Malformed);
+        }
+        Ok((header[9] == PROTOCOL_UDP).then_some(Self { header, header_len }))
+    }
+
+    /// The datagram is not all here.
+    #[inline(always)]
+    pub fn is_fragment(&self) -> bool {
+        self.fragment_field() & FRAGMENT != 0
+    }
+
+    #[inline(always)]
+    fn fragment_field(&self) -> u16 {
+        u16::from_be_bytes([self.header[6], self.header[7]])
+    }
+
+    /// Bytes behind the header, all of them in the frame.
+    #[inline(always)]
+    fn payload_len(&self, frame: &impl Frame) -> Result<usize, Malformed> {
+        let total = usize::from(u16::from_be_bytes([self.header[2], self.header[3]]));
+        if (frame.length() as usize) < ETHERNET + total {
+            return Err(Malformed);
+        }
+        total.checked_sub(self.header_len).ok_or(Malformed)
+    }
+
+    #[inline(always)]
+    fn source(&self) -> [u8; 4] {
+        [self.header[12], self.header[13], self.header[14], self.header[15]]
+    }
+
+    #[inline(always)]
+    fn destination(&self) -> [u8; 4] {
+        [self.header[16], self.header[17], self.header[18], self.header[19]]
+    }
+}
+
 /// A whole UDP datagram over IPv4 in an untagged frame.
 pub struct Udp {
     /// Address and port it comes from.
@@ -102,32 +159,26 @@ impl Udp {
     /// `Ok(None)`: something else, or a fragment.
     #[inline(always)]
     pub fn parse(frame: &impl Frame, ethernet: &Ethernet) -> Result<Option<Self>, Malformed> {
-        if ethernet.untagged_type != IPV4 {
-            return Ok(None);
+        match Ipv4::parse(frame, ethernet)? {
+            Some(ip) if !ip.is_fragment() => Self::behind(frame, &ip).map(Some),
+            _ => Ok(None),
         }
-        let ip = frame.read::<20>(ETHERNET).ok_or(Malformed)?;
-        let header_len = usize::from(ip[0] & 0x0f) * 4;
-        if ip[0] >> 4 != 4 || header_len < 20 {
+    }
+
+    /// The datagram behind `ip`, which is no fragment.
+    #[inline(always)]
+    pub fn behind(frame: &impl Frame, ip: &Ipv4) -> Result<Self, Malformed> {
+        let udp = behind_ip::<UDP>(frame, ip.header_len)?;
+        let udp_len = usize::from(u16::from_be_bytes([udp[4], udp[5]]));
+        if udp_len < UDP || ip.payload_len(frame)? < udp_len {
             return Err(Malformed);
         }
-        if ip[9] != PROTOCOL_UDP || u16::from_be_bytes([ip[6], ip[7]]) & FRAGMENT != 0 {
-            return Ok(None);
-        }
-        let udp = behind_ip::<UDP>(frame, header_len)?;
-        let ip_len = u16::from_be_bytes([ip[2], ip[3]]);
-        let udp_len = u16::from_be_bytes([udp[4], udp[5]]);
-        if usize::from(udp_len) < UDP
-            || usize::from(ip_len) < header_len + usize::from(udp_len)
-            || (frame.length() as usize) < ETHERNET + usize::from(ip_len)
-        {
-            return Err(Malformed);
-        }
-        Ok(Some(Self {
-            source: listener([ip[12], ip[13], ip[14], ip[15]], [udp[0], udp[1]]),
-            destination: listener([ip[16], ip[17], ip[18], ip[19]], [udp[2], udp[3]]),
-            header_len,
-            has_payload: usize::from(udp_len) > UDP,
-        }))
+        Ok(Self {
+            source: listener(ip.source(), [udp[0], udp[1]]),
+            destination: listener(ip.destination(), [udp[2], udp[3]]),
+            header_len: ip.header_len,
+            has_payload: udp_len > UDP,
+        })
     }
 
     /// Whether the payload is an OpenVPN data packet, by its opcode.
@@ -137,8 +188,59 @@ impl Udp {
             return Ok(false);
         }
         let [.., first] = behind_ip::<{ UDP + 1 }>(frame, self.header_len)?;
-        Ok(matches!(first >> OPCODE_SHIFT, P_DATA_V1 | P_DATA_V2))
+        Ok(is_data(first))
     }
+}
+
+/// A fragment of a UDP datagram over IPv4 in an untagged frame.
+pub struct Fragment {
+    /// Address it comes from.
+    pub source: [u8; 4],
+    /// Address it goes to.
+    pub destination: [u8; 4],
+    /// What the fragments of one datagram have in common, besides the addresses.
+    pub identification: u16,
+    /// The datagram begins here: this fragment has the UDP header.
+    pub is_first: bool,
+    header_len: usize,
+    payload_len: usize,
+}
+
+impl Fragment {
+    /// What comes behind `ip`, which is a fragment.
+    #[inline(always)]
+    pub fn behind(frame: &impl Frame, ip: &Ipv4) -> Result<Self, Malformed> {
+        let field = ip.fragment_field();
+        let payload_len = ip.payload_len(frame)?;
+        //= rfc791 section 3.1: fragments are counted in units of 8 octets; only the last may end between.
+        if payload_len == 0 || (field & MORE_FRAGMENTS != 0 && payload_len % FRAGMENT_UNIT != 0) {
+            return Err(Malformed);
+        }
+        Ok(Self {
+            source: ip.source(),
+            destination: ip.destination(),
+            identification: u16::from_be_bytes([ip.header[4], ip.header[5]]),
+            is_first: field & OFFSET == 0,
+            header_len: ip.header_len,
+            payload_len,
+        })
+    }
+
+    /// Where the datagram goes and whether it is an OpenVPN data packet, by its opcode; of a first fragment.
+    #[inline(always)]
+    pub fn leads(&self, frame: &impl Frame) -> Result<(ListenerKey, bool), Malformed> {
+        // Behind a shorter payload there may be padding, which is not to be read as one.
+        if self.payload_len <= UDP {
+            return Err(Malformed);
+        }
+        let [_, _, p, q, _, _, _, _, first] = behind_ip::<{ UDP + 1 }>(frame, self.header_len)?;
+        Ok((listener(self.destination, [p, q]), is_data(first)))
+    }
+}
+
+#[inline(always)]
+fn is_data(first: u8) -> bool {
+    matches!(first >> OPCODE_SHIFT, P_DATA_V1 | P_DATA_V2)
 }
 
 #[inline(always)]

@@ -4,9 +4,10 @@ use aya_ebpf::{bindings::xdp_action::XDP_PASS, programs::XdpContext};
 use common::{Settings, Verdict};
 
 use crate::{
+    fragments,
     frame::Frame,
     maps::{self, Station},
-    parse::{Ethernet, Malformed, Udp, is_group},
+    parse::{Ethernet, Ipv4, Malformed, Udp, is_group},
 };
 
 /// Decides about a frame and acts.
@@ -27,7 +28,7 @@ pub fn steer(context: &XdpContext) -> u32 {
 fn classify(frame: &XdpContext, settings: &Settings) -> Result<Option<Verdict>, Malformed> {
     let ethernet = Ethernet::parse(frame)?;
     if ethernet.destination == settings.mac {
-        return Ok(is_tunnel(frame, &ethernet)?.then_some(Verdict::Tunnel));
+        return Ok(is_tunnel(frame, settings, &ethernet)?.then_some(Verdict::Tunnel));
     }
     // Groups belong to the host as well, so they pass, and TC clones them.
     if settings.bridge == 0 || is_group(ethernet.destination) {
@@ -44,11 +45,13 @@ fn classify(frame: &XdpContext, settings: &Settings) -> Result<Option<Verdict>, 
 }
 
 #[inline(always)]
-fn is_tunnel(frame: &XdpContext, ethernet: &Ethernet) -> Result<bool, Malformed> {
-    match Udp::parse(frame, ethernet)? {
-        Some(udp) if maps::is_listener(&udp.destination) => udp.is_data(frame),
-        _ => Ok(false),
+fn is_tunnel(frame: &XdpContext, settings: &Settings, ethernet: &Ethernet) -> Result<bool, Malformed> {
+    let Some(ip) = Ipv4::parse(frame, ethernet)? else { return Ok(false) };
+    if ip.is_fragment() {
+        return fragments::is_steered(frame, settings, &ip);
     }
+    let udp = Udp::behind(frame, &ip)?;
+    if maps::is_listener(&udp.destination) { udp.is_data(frame) } else { Ok(false) }
 }
 
 #[inline(always)]

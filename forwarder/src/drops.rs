@@ -42,7 +42,10 @@ drop_reasons! {
     Replayed = "replayed", "A data packet was received before, or is older than the replay window.";
     PlaintextMalformed = "plaintext_malformed", "An authentic data packet holds no Ethernet frame: a client with other compression settings, or dev tun.";
     ReceiveQueueFull = "receive_queue_full", "The worker does not take frames from the NIC as fast as they arrive (AF_XDP ring full or no memory to receive into). More queues and workers, or less load.";
-    TunnelSocketFull = "tunnel_socket_full", "The worker does not take tunnel packets from the kernel's socket as fast as they arrive: fragments, or --datapath socket. Raise net.core.rmem_max, or keep outer packets below the MTU.";
+    TunnelSocketFull = "tunnel_socket_full", "The worker does not take tunnel packets from the kernel's socket as fast as they arrive: fragments in disorder, or --datapath socket. Raise net.core.rmem_max, or keep outer packets below the MTU.";
+    FragmentsIncomplete = "fragments_incomplete", "Of a tunnel packet that came in IP fragments one did not come within half a second: the path loses packets. One packet a frame (a path or tun-mtu that needs no fragments) loses less.";
+    FragmentsCrowdedOut = "fragments_crowded_out", "A tunnel packet that came in IP fragments gave way to newer ones before all were there: a flood of forged fragments, or a path that loses very many.";
+    FragmentMalformed = "fragment_malformed", "IP fragments of a tunnel packet overlap, contradict each other, or are too many or too long for a frame of the segment. Forged, or of a client with a larger tun-mtu.";
     // What the switch decides.
     FrameMalformed = "frame_malformed", "A frame is shorter than an Ethernet header or longer than the segment's largest frame.";
     SourceInvalid = "source_invalid", "A frame's source address is zero, broadcast or multicast.";

@@ -3,38 +3,15 @@
 
 mod bench;
 
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use bench::*;
 use common::{FdbKey, MARK_INJECTED, Place, QUEUES, Settings, Verdict, names};
-use nix::libc;
 
 const XDP_PASS: u32 = 2;
 const XDP_REDIRECT: u32 = 4;
 const TC_PASS: i32 = -1;
 const TC_REDIRECT: i32 = 7;
-
-/// An AF_XDP socket as far as the map wants it: with a receive ring. Bound it need not be, for nothing is sent to it.
-fn xsk() -> OwnedFd {
-    // SAFETY: no pointers are passed.
-    let fd = unsafe { libc::socket(libc::AF_XDP, libc::SOCK_RAW, 0) };
-    assert!(fd >= 0, "this kernel has AF_XDP");
-    // SAFETY: the descriptor was just opened, and nobody else has it.
-    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
-    let entries = 64u32;
-    // SAFETY: the option's value is a u32, which outlives the call, and its size is given.
-    let failed = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_XDP,
-            libc::XDP_RX_RING,
-            (&raw const entries).cast(),
-            size_of::<u32>() as libc::socklen_t,
-        )
-    };
-    assert_eq!(failed, 0, "a receive ring");
-    socket
-}
 
 /// A bench with a socket on the queue that test runs come from.
 fn bench_with_socket() -> (Bench, OwnedFd) {
@@ -119,13 +96,16 @@ fn what_is_not_the_tunnels_passes() {
     let (mut bench, _socket) = bench_with_socket();
     let base = Datagram::default;
     for (what, datagram) in [
-        ("first fragment", Datagram { fragment: 0x2000, ..base() }),
         ("middle fragment", Datagram { fragment: 0x2001, ..base() }),
         ("last fragment", Datagram { fragment: 0x00b9, ..base() }),
         ("highest offset", Datagram { fragment: 0x1fff, ..base() }),
         ("other port", Datagram { destination: (ADDRESS, PORT + 1), ..base() }),
         ("port in the wrong byte order", Datagram { destination: (ADDRESS, PORT.swap_bytes()), ..base() }),
         ("other address", Datagram { destination: ([192, 0, 2, 2], PORT), ..base() }),
+        (
+            "first fragment to another port",
+            Datagram { fragment: 0x2000, destination: (ADDRESS, 53), ..base() },
+        ),
         ("our address as source", Datagram { destination: ([1; 4], 5), source: (ADDRESS, PORT), ..base() }),
         ("TCP", Datagram { protocol: 6, ..base() }),
         ("ICMP", Datagram { protocol: 1, ..base() }),

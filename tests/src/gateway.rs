@@ -240,16 +240,28 @@ pub fn refused(namespace: &Namespace, folder: &Path, arguments: &[&str]) -> Resu
 
 /// The binary under test: `TRESTLE_BIN`, else the one beside this program.
 pub fn binary() -> Result<PathBuf> {
-    if let Some(named) = std::env::var_os("TRESTLE_BIN") {
-        return Ok(named.into());
+    match std::env::var_os("TRESTLE_BIN") {
+        Some(named) => Ok(named.into()),
+        None => beside("trestle", "cargo build -p trestle"),
     }
+}
+
+/// The load generator: beside the binary under test, or beside this program.
+pub fn load_binary() -> Result<PathBuf> {
+    let named =
+        std::env::var_os("TRESTLE_BIN").map(|trestle| Path::new(&trestle).with_file_name("trestle-load"));
+    match named.filter(|path| path.is_file()) {
+        Some(path) => Ok(path),
+        None => beside("trestle-load", "cargo build -p trestle-bench"),
+    }
+}
+
+fn beside(name: &str, cure: &str) -> Result<PathBuf> {
     let exe = std::env::current_exe().map_err(Fault::io("finding this program"))?;
-    let beside = exe.ancestors().skip(1).take(2).map(|folder| folder.join("trestle"));
-    beside.into_iter().find(|path| path.is_file()).ok_or_else(|| {
-        Fault::other(format!(
-            "there is no `trestle` beside {}; run `cargo build -p trestle` first, or set TRESTLE_BIN",
-            exe.display()
-        ))
+    let mut paths = exe.ancestors().skip(1).take(2).map(|folder| folder.join(name));
+    paths.find(|path| path.is_file()).ok_or_else(|| {
+        let beside = exe.display();
+        Fault::other(format!("there is no `{name}` beside {beside}; run `{cure}` first, or set TRESTLE_BIN"))
     })
 }
 

@@ -9,6 +9,7 @@ mod check;
 mod demo;
 mod fuzz;
 mod guest;
+mod micro;
 mod setup;
 mod stage;
 mod test;
@@ -45,6 +46,8 @@ enum Task {
         /// Only this one.
         target: Option<String>,
     },
+    /// Count the instructions of each step of the worker, and compare with those kept in benches/micro/counts.json.
+    Micro(micro::Options),
 }
 
 fn main() -> ExitCode {
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
         Task::Demo(options) => demo::run(&options),
         Task::BuildEbpf { check } => build_ebpf::run(check),
         Task::Fuzz { seconds, target } => fuzz::run(seconds, target.as_deref()),
+        Task::Micro(options) => micro::run(&options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

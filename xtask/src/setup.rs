@@ -1,3 +1,4 @@
+use std::path::Path;
 use std::process::Command;
 
 use clap::Args;
@@ -9,6 +10,14 @@ use crate::{build_ebpf, fuzz};
 const BUILD: &str = include_str!("../packages/build.txt");
 /// What the end-to-end tests and the demo need.
 const RUN: &str = include_str!("../packages/run.txt");
+/// The systems that `bench --peers` measures besides.
+const PEERS: &str = include_str!("../packages/peers.txt");
+/// Services that those packages start by themselves; the benchmark starts its own, in namespaces.
+const PEERS_SERVICES: [(&str, &str); 3] = [
+    ("softether-vpnserver", "softether-vpnserver.service"),
+    ("tinc", "tinc.service"),
+    ("openvswitch-switch", "openvswitch-switch.service"),
+];
 
 /// What to install.
 #[derive(Args, Clone, Copy, Debug)]
@@ -16,11 +25,17 @@ pub struct Options {
     /// Not what only `build-ebpf --check` and `fuzz` need: the BPF toolchain, a nightly Rust, cargo-fuzz.
     #[arg(long)]
     no_toolchains: bool,
+    /// Also the systems that `bench --peers` measures: SoftEther, tinc, fastd, Open vSwitch.
+    #[arg(long)]
+    peers: bool,
 }
 
 /// Installs what is missing, and says what.
 pub fn run(options: Options) -> Result<(), String> {
     packages()?;
+    if options.peers {
+        peers()?;
+    }
     if options.no_toolchains {
         return Ok(());
     }
@@ -31,6 +46,25 @@ pub fn run(options: Options) -> Result<(), String> {
 /// Installs the packages that building, testing and the demo need.
 pub fn packages() -> Result<(), String> {
     install(&BUILD.lines().chain(RUN.lines()).collect::<Vec<_>>())
+}
+
+/// Installs the systems that `bench --peers` measures, where they are missing, and stops the services that come with
+/// them.
+///
+/// Where that cannot be done the error says what to do instead.
+pub fn peers() -> Result<(), String> {
+    let packages: Vec<&str> = PEERS.lines().collect();
+    let cure = |why| format!("{why}\nthe systems to compare with are not there: leave out `--peers`");
+    let new = missing(&packages).map_err(cure)?;
+    install(&packages).map_err(cure)?;
+    // Whoever had one of them before may be using it.
+    let started = PEERS_SERVICES.iter().filter(|(package, _)| new.contains(package));
+    if Path::new("/run/systemd/system").is_dir() {
+        for (_, service) in started {
+            must(Command::new("systemctl").args(["disable", "--now", "--quiet", service]))?;
+        }
+    }
+    Ok(())
 }
 
 /// A nightly Rust and cargo-fuzz.

@@ -6,7 +6,7 @@ use trestle_tests::site::is_root;
 
 use crate::guest::{self, Guest};
 use crate::stage::{Ledger, announce, cargo, must, target};
-use crate::{build_ebpf, check, fuzz};
+use crate::{build_ebpf, check, fuzz, micro};
 
 /// What of the tests to run.
 #[derive(Args, Debug)]
@@ -34,6 +34,7 @@ pub fn run(options: &Options) -> Result<(), String> {
         check::stages(&mut ledger);
         end_to_end(&mut ledger, options);
         object(&mut ledger);
+        counts(&mut ledger);
         fuzzing(&mut ledger);
     }
     ledger.close()
@@ -43,6 +44,13 @@ fn object(ledger: &mut Ledger) {
     match build_ebpf::pinned() {
         Ok(()) => ledger.run_self("the BPF object is what its source gives", &["build-ebpf", "--check"]),
         Err(missing) => ledger.skip(format!("build-ebpf --check: {missing} (cargo xtask setup)")),
+    }
+}
+
+fn counts(ledger: &mut Ledger) {
+    match micro::check_tools() {
+        Ok(()) => ledger.run_self("instructions a frame", &["micro"]),
+        Err(missing) => ledger.skip(format!("micro: {missing} (cargo xtask setup)")),
     }
 }
 
@@ -92,15 +100,30 @@ fn end_to_end(ledger: &mut Ledger, options: &Options) {
         Ok(binary) => binary,
         Err(why) => return ledger.enter_result("building the gateway", Err(why)),
     };
+    if let Err(why) = build_load(options.release) {
+        return ledger.enter_result("building the load generator", Err(why));
+    }
     let mut tests = cargo(&["test", "--package", "trestle-tests", "--test", "e2e", "--quiet"]);
     ledger.run("end to end", tests.env("TRESTLE_BIN", &binary));
     ledger.run_self("demo", &["demo", "--once", "--gateway", &binary.to_string_lossy()]);
 }
 
+/// Builds the load generator, which stands beside the gateway then.
+fn build_load(release: bool) -> Result<(), String> {
+    announce("building the load generator");
+    must(
+        cargo(&["build", "--package", "trestle-bench", "--bin", "trestle-load", "--quiet"])
+            .args(profile(release)),
+    )
+}
+
+fn profile(release: bool) -> &'static [&'static str] {
+    if release { &["--release"] } else { &[] }
+}
+
 /// Builds the gateway and returns its path.
 pub fn build(release: bool) -> Result<PathBuf, String> {
     announce("building the gateway");
-    let profile: &[&str] = if release { &["--release"] } else { &[] };
-    must(cargo(&["build", "--package", "trestle", "--quiet"]).args(profile))?;
+    must(cargo(&["build", "--package", "trestle", "--quiet"]).args(profile(release)))?;
     Ok(target()?.join(if release { "release" } else { "debug" }).join("trestle"))
 }

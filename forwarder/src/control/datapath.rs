@@ -208,7 +208,7 @@ impl Kernel {
             bridge: u32::from(plan.bridge),
             max_frame: u32::try_from(crew.capacity).unwrap_or(u32::MAX),
             mac: nic.and_then(|nic| nic.mac).unwrap_or_default(),
-            reserved: 0,
+            fragments: u16::from(plan.serves_every_queue()),
             heartbeat_timeout_ns: 0,
         };
         programs.settings.set(settings)?;

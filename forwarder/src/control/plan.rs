@@ -98,6 +98,11 @@ impl Plan {
         self.max_frame + OUTER_HEADER + MAX_OVERHEAD
     }
 
+    /// Every receive queue of the NIC has a worker.
+    pub fn serves_every_queue(&self) -> bool {
+        self.nic.as_ref().is_some_and(|nic| self.xdp.is_some() && self.workers >= receive_queues(nic))
+    }
+
     /// Size of the chunks of memory shared with the NIC.
     pub fn chunk_bytes(&self) -> u32 {
         let packet = u32::try_from(self.longest_packet()).unwrap_or(u32::MAX);

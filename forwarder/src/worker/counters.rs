@@ -65,8 +65,9 @@ impl PortCounters {
     }
 }
 
-/// All that one worker counts.
+/// All that one worker counts, on cache lines that no other worker writes.
 #[derive(Debug, Default)]
+#[repr(align(128))]
 pub struct WorkerCounters {
     /// The NIC's queue, tunnel packets and the wire's frames together.
     pub nic: PortCounters,
@@ -80,8 +81,10 @@ pub struct WorkerCounters {
     pub drops: Arc<DropCounters>,
 }
 
-/// What is counted of one peer. Written by the worker that owns it.
+/// What is counted of one peer. Written by the worker that owns it, on a cache line of its own: the next peer's worker
+/// may be another.
 #[derive(Debug, Default)]
+#[repr(align(64))]
 pub struct PeerCounters {
     /// Ethernet frames from the peer.
     pub rx_frames: AtomicU64,
@@ -101,9 +104,8 @@ pub struct PeerCounters {
     pub last_tx_ms: AtomicU64,
 }
 
-/// Adds to a counter that one thread writes: a plain load and store would do, `fetch_add` says what is meant.
+/// Adds to a counter that one thread writes: load and store, since an atomic addition would lock the cache line for
+/// nothing, three times a frame.
 pub(super) fn add(counter: &AtomicU64, amount: usize) {
-    if amount > 0 {
-        counter.fetch_add(amount as u64, Relaxed);
-    }
+    counter.store(counter.load(Relaxed).wrapping_add(amount as u64), Relaxed);
 }

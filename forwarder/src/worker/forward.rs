@@ -4,14 +4,15 @@ use std::time::Instant;
 
 use openvpn::ids::PeerId;
 
-use super::{Arrival, Handover, Notice, Worker};
+use super::{Errand, Notice, Worker};
 use crate::{
     drops::Drop,
-    ports::{Frame, Port},
+    ports::{BATCH, Frame, Port},
     switch::{Decision, Flood, Header, Ingress, Lookup, Port as Place},
 };
 
 impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
+    #[inline(never)]
     pub(super) fn switch(&mut self, now: Instant) {
         let mut inner = std::mem::take(&mut self.batch.inner);
         for (ingress, frame) in inner.drain(..) {
@@ -97,9 +98,8 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
             self.batch.to_peer.push((peer_id, frame));
             return;
         }
-        let bytes = Box::from(self.frames.bytes(&frame));
         let owner = self.handovers.owner(peer_id);
-        self.hand_over(owner, Handover::ToPeer(peer_id, bytes));
+        self.hand_over(owner, Errand::ToPeer(peer_id), &frame);
         self.frames.put(frame);
     }
 
@@ -108,13 +108,12 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
             self.batch.to_host.push(frame);
             return;
         }
-        let bytes = Box::from(self.frames.bytes(&frame));
-        self.hand_over(HOST_PORT_OWNER, Handover::ToHost(bytes));
+        self.hand_over(HOST_PORT_OWNER, Errand::ToHost, &frame);
         self.frames.put(frame);
     }
 
-    pub(super) fn hand_over(&mut self, worker: usize, handover: Handover) {
-        if !self.handovers.push(worker, handover) {
+    fn hand_over(&mut self, worker: usize, errand: Errand, frame: &Frame) {
+        if !self.handovers.push(worker, errand, self.frames.bytes(frame)) {
             self.counters.drops.count(Drop::HandoverFull);
         }
     }
@@ -125,39 +124,31 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
     }
 
     /// Takes what other workers handed over into this turn's lists. Returns how many.
+    #[inline(never)]
     pub(super) fn accept_handovers(&mut self) -> usize {
         let mut accepted = 0;
-        while accepted < crate::ports::BATCH
-            && let Some(handover) = self.handovers.pop()
-        {
+        while accepted < BATCH {
+            let Self { handovers, frames, .. } = self;
+            let mut taken = None;
+            if !handovers.pop(|errand, bytes| taken = Some((errand, frames.take_with(bytes)))) {
+                break;
+            }
             accepted += 1;
-            self.accept(handover);
+            match taken {
+                Some((errand, Some(frame))) => self.accept(errand, frame),
+                _ => self.counters.drops.count(Drop::NoFreeFrame),
+            }
         }
         accepted
     }
 
-    fn accept(&mut self, handover: Handover) {
-        let Some(frame) = self.copy_in(handover.bytes()) else {
-            self.counters.drops.count(Drop::NoFreeFrame);
-            return;
-        };
-        match handover {
-            Handover::Packet(_) => self.batch.packets.push((Arrival::Xdp, frame)),
-            Handover::ToPeer(peer_id, _) => self.batch.to_peer.push((peer_id, frame)),
-            Handover::Flooded(ingress, flood, _) => self.batch.flooded.push((ingress, flood, frame)),
-            Handover::ToHost(_) => self.queue_for_host(frame),
+    fn accept(&mut self, errand: Errand, frame: Frame) {
+        match errand {
+            Errand::Packet => self.batch.handed_over.push(frame),
+            Errand::ToPeer(peer_id) => self.batch.to_peer.push((peer_id, frame)),
+            Errand::Flooded(ingress, flood) => self.batch.flooded.push((ingress, flood, frame)),
+            Errand::ToHost => self.queue_for_host(frame),
         }
-    }
-
-    /// A fresh frame with `bytes` in it.
-    pub(super) fn copy_in(&mut self, bytes: &[u8]) -> Option<Frame> {
-        if bytes.len() > self.frames.capacity() {
-            return None;
-        }
-        let mut frame = self.frames.take()?;
-        self.frames.room(&mut frame)[..bytes.len()].copy_from_slice(bytes);
-        self.frames.set_len(&mut frame, bytes.len());
-        Some(frame)
     }
 
     /// Gives the other workers a flooded frame for their peers, and the host port's owner the host's copy.
@@ -167,8 +158,7 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
             let host = flood.host && other == HOST_PORT_OWNER;
             let share = Flood { host, ..others };
             if share.peers || share.host {
-                let bytes = Box::from(self.frames.bytes(frame));
-                self.hand_over(other, Handover::Flooded(ingress, share, bytes));
+                self.hand_over(other, Errand::Flooded(ingress, share), frame);
             }
         }
     }

@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
 };
 
@@ -22,31 +22,62 @@ const CAPACITY: usize = 512;
 /// before its owner opens it: without this share, forged ones of a stranger fill the lane. Peers that move or have just
 /// come need few.
 const STRANGERS: usize = 64;
+/// How many of them may be there when a fragment is handed on: the peer of a later one is not known.
+const FRAGMENTS: usize = CAPACITY / 2;
 /// Peers whose whereabouts are known; those with higher numbers are strangers.
 const KNOWN_PEERS: usize = 4096;
 
-/// What is handed over, with its bytes.
-#[derive(Debug)]
-pub enum Handover {
+/// Why something is handed over, which says what its bytes are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Errand {
     /// A tunnel packet, as it arrived by XDP, to open.
-    Packet(Box<[u8]>),
+    Packet,
     /// A frame for a peer, to seal.
-    ToPeer(PeerId, Box<[u8]>),
+    ToPeer(PeerId),
     /// A flooded frame, for the other worker's peers, or for the host port it owns.
-    Flooded(Ingress, Flood, Box<[u8]>),
+    Flooded(Ingress, Flood),
     /// A frame for the host port.
-    ToHost(Box<[u8]>),
+    ToHost,
 }
 
-impl Handover {
-    /// The packet's or frame's bytes.
-    pub(super) fn bytes(&self) -> &[u8] {
-        match self {
-            Self::Packet(bytes)
-            | Self::ToPeer(_, bytes)
-            | Self::Flooded(_, _, bytes)
-            | Self::ToHost(bytes) => bytes,
+/// What is handed over.
+#[derive(Debug)]
+struct Handover {
+    errand: Errand,
+    bytes: Vec<u8>,
+}
+
+/// From one worker to another. Bytes are copied into buffers that go back and forth and grow to the longest frame once,
+/// so a lane that has been busy allocates nothing.
+#[derive(Debug)]
+struct Lane {
+    under_way: ArrayQueue<Handover>,
+    empty: ArrayQueue<Vec<u8>>,
+}
+
+impl Lane {
+    fn new() -> Arc<Self> {
+        Arc::new(Self { under_way: ArrayQueue::new(CAPACITY), empty: ArrayQueue::new(CAPACITY) })
+    }
+
+    /// False when the lane is full.
+    fn push(&self, errand: Errand, bytes: &[u8]) -> bool {
+        if self.under_way.is_full() {
+            return false;
         }
+        let mut buffer = self.empty.pop().unwrap_or_default();
+        buffer.clear();
+        buffer.extend_from_slice(bytes);
+        self.under_way.push(Handover { errand, bytes: buffer }).is_ok()
+    }
+
+    /// Hands the next to `receive`, if there is one, and keeps its buffer.
+    fn pop(&self, receive: impl FnOnce(Errand, &[u8])) -> bool {
+        let Some(handover) = self.under_way.pop() else { return false };
+        receive(handover.errand, &handover.bytes);
+        // There are never more buffers than the lane holds, so there is room.
+        let _ = self.empty.push(handover.bytes);
+        true
     }
 }
 
@@ -61,18 +92,18 @@ fn packed(remote: SocketAddr) -> u64 {
     }
 }
 
-type Lane = Arc<ArrayQueue<Handover>>;
-
 /// One worker's lanes to and from each other worker.
 #[derive(Debug)]
 pub struct Handovers {
     index: usize,
-    to: Vec<Lane>,
-    from: Vec<Lane>,
+    to: Vec<Arc<Lane>>,
+    from: Vec<Arc<Lane>>,
     bells: Vec<Arc<EventFd>>,
     rung: Vec<bool>,
     /// Where each peer is, by number: written by its owner, read by those that have a packet in its name.
     whereabouts: Arc<[AtomicU64]>,
+    /// The NIC spreads the fragments of one packet over its queues.
+    scattered: Arc<AtomicBool>,
     /// The lane to look at first: after each frame the next one, so that none waits for another to be empty.
     turn: usize,
 }
@@ -81,11 +112,13 @@ impl Handovers {
     /// The lanes of as many workers as there are `bells`, in their order.
     pub fn between(bells: &[Arc<EventFd>]) -> Vec<Self> {
         let count = bells.len();
-        let lanes: Vec<Vec<Lane>> =
-            (0..count).map(|_| (0..count).map(|_| Arc::new(ArrayQueue::new(CAPACITY))).collect()).collect();
+        let lanes: Vec<Vec<Arc<Lane>>> =
+            (0..count).map(|_| (0..count).map(|_| Lane::new()).collect()).collect();
         let whereabouts: Arc<[AtomicU64]> = (0..KNOWN_PEERS).map(|_| AtomicU64::new(NOWHERE)).collect();
+        let scattered = Arc::<AtomicBool>::default();
         (0..count)
             .map(|index| Self {
+                scattered: Arc::clone(&scattered),
                 whereabouts: Arc::clone(&whereabouts),
                 index,
                 to: lanes[index].clone(),
@@ -118,9 +151,9 @@ impl Handovers {
         (0..self.workers()).filter(move |other| *other != index)
     }
 
-    /// Hands over; false when the other is behind.
-    pub fn push(&mut self, worker: usize, handover: Handover) -> bool {
-        let pushed = self.to[worker].push(handover).is_ok();
+    /// Hands `bytes` over; false when the other is behind.
+    pub fn push(&mut self, worker: usize, errand: Errand, bytes: &[u8]) -> bool {
+        let pushed = self.to[worker].push(errand, bytes);
         self.rung[worker] |= pushed;
         pushed
     }
@@ -135,19 +168,48 @@ impl Handovers {
     /// Hands a tunnel packet of `peer_id` that came from `remote` over to its owner; false when that is behind.
     pub fn push_packet(&mut self, peer_id: PeerId, remote: SocketAddr, packet: &[u8]) -> bool {
         let owner = self.owner(peer_id);
-        let place = self.whereabouts.get(peer_id.index()).map_or(NOWHERE, |place| place.load(Relaxed));
-        let room = if place != NOWHERE && place == packed(remote) { CAPACITY } else { STRANGERS };
-        self.to[owner].len() < room && self.push(owner, Handover::Packet(Box::from(packet)))
+        let room = if self.is_located(peer_id, remote) { CAPACITY } else { STRANGERS };
+        self.to[owner].under_way.len() < room && self.push(owner, Errand::Packet, packet)
     }
 
-    /// The next that was handed over to this worker.
-    pub fn pop(&mut self) -> Option<Handover> {
+    /// Whether the peer is known to be at `remote`.
+    pub fn is_located(&self, peer_id: PeerId, remote: SocketAddr) -> bool {
+        let place = self.whereabouts.get(peer_id.index()).map_or(NOWHERE, |place| place.load(Relaxed));
+        place != NOWHERE && place == packed(remote)
+    }
+
+    /// The worker where fragments of one packet meet that came by several queues, by a hash of what they share.
+    pub fn meeting_place(&self, hash: usize) -> usize {
+        hash % self.workers()
+    }
+
+    /// True when `worker` is this one.
+    pub fn is_me(&self, worker: usize) -> bool {
+        worker == self.index
+    }
+
+    /// Whether fragments are to be handed on to their meeting place at once.
+    pub fn are_fragments_scattered(&self) -> bool {
+        self.scattered.load(Relaxed)
+    }
+
+    /// Tells all workers that the NIC spreads fragments of one packet over its queues.
+    pub fn scatter_fragments(&self) {
+        self.scattered.store(true, Relaxed);
+    }
+
+    /// Hands a fragment on to where the others of its packet come; false when that is behind.
+    pub fn push_fragment(&mut self, worker: usize, fragment: &[u8]) -> bool {
+        self.to[worker].under_way.len() < FRAGMENTS && self.push(worker, Errand::Packet, fragment)
+    }
+
+    /// Hands the next that was handed over to this worker to `receive`; false when there is nothing.
+    pub fn pop(&mut self, mut receive: impl FnMut(Errand, &[u8])) -> bool {
         let count = self.from.len();
-        let (lane, handover) = (0..count)
-            .map(|ahead| (self.turn + ahead) % count)
-            .find_map(|lane| Some((lane, self.from[lane].pop()?)))?;
+        let mut lanes = (0..count).map(|ahead| (self.turn + ahead) % count);
+        let Some(lane) = lanes.find(|&lane| self.from[lane].pop(&mut receive)) else { return false };
         self.turn = lane + 1;
-        Some(handover)
+        true
     }
 
     /// Once a turn: wakes the workers that were given something.

@@ -9,12 +9,14 @@
 //!  host port ─┘            └ the LAN's frames ──────┘                 └ wire's, host's ────┘└─ host port
 //! ```
 //!
-//! Each step works through the whole batch before the next begins. A frame is a token: it is taken from
-//! [`Frames`], moved from list to list, and given back exactly once.
+//! Each step works through the whole batch before the next begins. (None is inlined, which costs a call a batch: profiles,
+//! and the counts that `cargo xtask micro` keeps, name steps by their functions.)
+//! A frame is a token: it is taken from [`Frames`], moved from list to list, and given back exactly once.
 
 mod classify;
 mod counters;
 mod forward;
+pub mod fragments;
 mod handover;
 mod mailbox;
 mod obey;
@@ -25,11 +27,13 @@ mod run;
 mod seal;
 #[cfg(test)]
 mod tests;
+mod waking;
 
 use std::{sync::Arc, time::Instant};
 
 pub use counters::{Clock, PeerCounters, PortCounters, WorkerCounters};
-pub use handover::{Handover, Handovers};
+use fragments::{Identifications, Reassembly};
+pub use handover::{Errand, Handovers};
 pub use mailbox::{Command, Mailbox, NewPeer, Notice, Post};
 use openvpn::ids::PeerId;
 pub use outer::{Outer, Way};
@@ -79,8 +83,10 @@ pub struct Worker<N, T, H> {
     counters: Arc<WorkerCounters>,
     clock: Clock,
     batch: Batch,
-    /// IPv4 identification of the next tunnel packet: with DF 0 fragments on the way must be told apart.
-    identification: u16,
+    expected: Expected,
+    reassembly: Reassembly,
+    /// With DF 0 fragments must be told apart, also those made on the way.
+    identifications: Identifications,
     stopped: bool,
 }
 
@@ -91,6 +97,8 @@ struct Batch {
     from_nic: Vec<Frame>,
     from_tunnel: Vec<Frame>,
     from_host: Vec<Frame>,
+    /// Tunnel packets and fragments of them, from other workers.
+    handed_over: Vec<Frame>,
     /// Classified.
     packets: Vec<(Arrival, Frame)>,
     inner: Vec<(Ingress, Frame)>,
@@ -101,6 +109,20 @@ struct Batch {
     to_nic: Vec<Frame>,
     to_tunnel: Vec<Frame>,
     to_host: Vec<Frame>,
+}
+
+/// Which of the ports that cost a system call to look at may have something. The others are not looked at: the kernel is
+/// asked about all of them at once, before each sleep and now and then ([`waking`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Expected {
+    tunnel: bool,
+    host: bool,
+}
+
+impl Default for Expected {
+    fn default() -> Self {
+        Self { tunnel: true, host: true }
+    }
 }
 
 /// By which way a tunnel packet arrived.
@@ -121,7 +143,10 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
         counters: Arc<WorkerCounters>,
         clock: Clock,
     ) -> Self {
+        let drops = Arc::clone(&counters.drops);
         Self {
+            reassembly: Reassembly::new(frames.total(), fragments::random_seed(), drops),
+            identifications: Identifications::new(settings.index, handovers.workers()),
             settings,
             ports,
             frames,
@@ -132,18 +157,20 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
             counters,
             clock,
             batch: Batch::default(),
-            identification: 0,
+            expected: Expected::default(),
             stopped: false,
         }
     }
 
     /// One batch through the whole data path. Returns how many frames came in; never waits.
+    #[inline(never)]
     pub fn turn(&mut self, now: Instant) -> usize {
         let received = self.receive() + self.accept_handovers();
         // After receiving: what a packet answers, a new key for instance, was commanded before it could come.
         self.obey(now);
-        self.classify();
+        self.classify(now);
         self.open(now);
+        self.sweep_fragments(now);
         self.switch(now);
         self.seal_unicast(now);
         self.seal_flooded(now);
@@ -154,18 +181,24 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
         received
     }
 
+    #[inline(never)]
     fn receive(&mut self) -> usize {
-        let Self { ports, frames, batch, .. } = self;
+        let Self { ports, frames, batch, expected, .. } = self;
         ports.nic.receive(frames, &mut batch.from_nic, BATCH);
-        ports.tunnel.receive(frames, &mut batch.from_tunnel, BATCH);
-        if let Some(host) = &mut ports.host {
+        if expected.tunnel {
+            ports.tunnel.receive(frames, &mut batch.from_tunnel, BATCH);
+            expected.tunnel = may_have_more(&ports.tunnel, batch.from_tunnel.len());
+        }
+        if let Some(host) = ports.host.as_mut().filter(|_| expected.host) {
             host.receive(frames, &mut batch.from_host, BATCH);
+            expected.host = may_have_more(host, batch.from_host.len());
         }
         self.counters.nic.rx(batch.from_nic.len());
         self.counters.host.rx(batch.from_host.len());
         batch.from_nic.len() + batch.from_tunnel.len() + batch.from_host.len()
     }
 
+    #[inline(never)]
     fn transmit(&mut self) {
         self.flush();
         let Self { ports, frames, .. } = self;
@@ -188,10 +221,11 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
         }
     }
 
-    /// Free and held in ports is all there is: between turns no list holds a frame.
+    /// Free, held in ports and under reassembly is all there is: between turns no list holds a frame.
     fn assert_conservation(&self) {
         debug_assert_eq!(
             self.frames.free()
+                + self.reassembly.held()
                 + self.ports.nic.held()
                 + self.ports.tunnel.held()
                 + self.ports.host.as_ref().map_or(0, Port::held),
@@ -199,4 +233,10 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
             "a frame was lost or doubled"
         );
     }
+}
+
+/// Whether a port that gave `received` frames is looked at in the next turn, too. One whose readiness nobody tells always
+/// is.
+fn may_have_more(port: &impl Port, received: usize) -> bool {
+    received >= BATCH || port.has_leftovers() || port.readable().is_none()
 }

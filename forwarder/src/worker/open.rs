@@ -20,6 +20,7 @@ use crate::{
 };
 
 impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
+    #[inline(never)]
     pub(super) fn open(&mut self, now: Instant) {
         let mut packets = std::mem::take(&mut self.batch.packets);
         for (arrival, packet) in packets.drain(..) {

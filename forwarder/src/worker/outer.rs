@@ -50,11 +50,14 @@ const FRAGMENT_BITS: u16 = 0x3fff;
 /// As Linux sends (`net.ipv4.ip_default_ttl`).
 const TTL: u8 = 64;
 
+/// Every IPv4 path takes packets of this length (RFC 791). Where a route says less, packets that are longer than it
+/// allows are the kernel's to fragment: nobody's common case.
+const LEAST_MTU: u16 = 576;
+
 /// How packets to a peer leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
-    /// By the NIC's queue, as long as the IPv4 packet has at most `mtu` bytes; longer ones by the socket, which
-    /// fragments.
+    /// By the NIC's queue; an IPv4 packet of more than `mtu` bytes in fragments.
     Nic {
         /// MTU of the route.
         mtu: u16,
@@ -102,7 +105,13 @@ impl Outer {
         Self { header, way }
     }
 
-    /// Packets leave by the NIC, as long as they are not too long.
+    /// The address packets go to, in network order.
+    pub fn destination(&self) -> [u8; 4] {
+        let [a, b, c, d] = [0, 1, 2, 3].map(|at| self.header[field::IP_DESTINATION.start + at]);
+        [a, b, c, d]
+    }
+
+    /// Packets leave by the NIC.
     pub fn leaves_by_nic(&self) -> bool {
         matches!(self.way, Way::Nic { .. })
     }
@@ -117,7 +126,7 @@ impl Outer {
         packet[field::TOTAL_LENGTH].copy_from_slice(&total.to_be_bytes());
         packet[field::UDP_LENGTH].copy_from_slice(&udp.to_be_bytes());
         match self.way {
-            Way::Nic { mtu } if total <= mtu => self.finish(packet, udp, identification),
+            Way::Nic { mtu } if total <= mtu || mtu >= LEAST_MTU => self.finish(packet, udp, identification),
             // The kernel writes its own headers, checksums and fragments.
             Way::Nic { .. } | Way::Socket => Way::Socket,
         }
@@ -125,14 +134,39 @@ impl Outer {
 
     fn finish(&self, packet: &mut [u8], udp: u16, identification: u16) -> Way {
         packet[field::IDENTIFICATION].copy_from_slice(&identification.to_be_bytes());
-        let ip_sum = !checksum::fold(checksum::sum(&packet[field::IP_HEADER]));
-        packet[field::IP_CHECKSUM].copy_from_slice(&ip_sum.to_be_bytes());
+        write_ip_checksum(packet);
         let addresses = &packet[field::IP_SOURCE.start..field::IP_DESTINATION.end];
         let pseudo = checksum::pseudo_header(addresses, PROTOCOL_UDP, usize::from(udp));
         let udp_sum = checksum::never_none(checksum::finished(pseudo + checksum::sum(&packet[field::UDP..])));
         packet[field::UDP_CHECKSUM].copy_from_slice(&udp_sum.to_be_bytes());
         self.way
     }
+}
+
+/// Whether a frame of `len` bytes is longer than a route with `mtu` takes.
+pub(super) fn is_too_long(len: usize, mtu: u16) -> bool {
+    len > field::IP_HEADER.start + usize::from(mtu)
+}
+
+/// Makes a frame's header, without options, that of the fragment the frame holds. `bits` are its flags and offset.
+pub(super) fn fragment(frame: &mut [u8], bits: u16) {
+    let total = u16::try_from(frame.len() - field::IP_HEADER.start).unwrap_or(u16::MAX);
+    frame[field::TOTAL_LENGTH].copy_from_slice(&total.to_be_bytes());
+    frame[field::FRAGMENT].copy_from_slice(&bits.to_be_bytes());
+    write_ip_checksum(frame);
+}
+
+fn write_ip_checksum(frame: &mut [u8]) {
+    frame[field::IP_CHECKSUM].fill(0);
+    let sum = !checksum::fold(checksum::sum(&frame[field::IP_HEADER]));
+    frame[field::IP_CHECKSUM].copy_from_slice(&sum.to_be_bytes());
+}
+
+/// From where a tunnel packet's first fragment comes, and what it has of the OpenVPN packet; `udp` is where its UDP
+/// header begins.
+pub(super) fn parse_first(frame: &[u8], udp: usize) -> Option<(SocketAddr, &[u8])> {
+    let remote = SocketAddrV4::new(address(frame, field::IP_SOURCE)?, be16(frame, udp..udp + 2)?);
+    Some((SocketAddr::V4(remote), frame.get(udp + 8..)?))
 }
 
 /// A tunnel packet as it arrived.
@@ -212,10 +246,13 @@ mod tests {
     }
 
     #[test]
-    fn a_packet_longer_than_the_mtu_leaves_by_the_socket() {
+    fn a_packet_longer_than_the_least_mtu_leaves_by_the_socket() {
         let outer = Outer::by_nic(LOCAL, REMOTE, [2; 6], [4; 6], 1500);
         assert_eq!(written(&[0; 1472], &outer).1, Way::Nic { mtu: 1500 });
-        assert_eq!(written(&[0; 1473], &outer).1, Way::Socket);
+        assert_eq!(written(&[0; 1473], &outer).1, Way::Nic { mtu: 1500 });
+        let narrow = Outer::by_nic(LOCAL, REMOTE, [2; 6], [4; 6], 575);
+        assert_eq!(written(&[0; 547], &narrow).1, Way::Nic { mtu: 575 });
+        assert_eq!(written(&[0; 548], &narrow).1, Way::Socket);
         assert_eq!(written(&[0; 9], &Outer::by_socket(LOCAL, REMOTE)).1, Way::Socket);
     }
 

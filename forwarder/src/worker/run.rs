@@ -8,18 +8,14 @@ use std::{
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::{Ports, Worker};
+use super::{
+    Expected, Ports, Worker,
+    waking::{Next, Waking},
+};
 use crate::ports::Port;
 
-/// An upper bound on sleep, against a wake-up lost by a driver. Costs nothing at once a second.
-const LONGEST_SLEEP: Duration = Duration::from_secs(1);
-
-/// Turns without work in which leftovers are tried at once. Too low delays the end of a burst that the NIC takes
-/// slowly; too high costs CPU time.
-const PATIENCE: u64 = 64;
-
-/// How long leftovers are left alone that nobody takes: a NIC without a carrier takes no frames for as long as it lasts.
-const NAP: Duration = Duration::from_millis(1);
+/// A worker with fragments that it may have to hand on sleeps no longer.
+const UNSETTLED: Duration = Duration::from_millis(1);
 
 /// How often the kernel's own counters of losses are read.
 const SURVEY: Duration = Duration::from_secs(1);
@@ -32,8 +28,8 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
     /// Turns until told to stop, then sends what is left.
     #[expect(clippy::disallowed_methods, reason = "the worker's clock is read here, once a turn")]
     pub fn run(mut self) {
+        let mut waking = Waking::new(Instant::now());
         let mut next_survey = Instant::now();
-        let mut idle_turns = 0_u64;
         while !self.stopped {
             let now = Instant::now();
             let received = self.turn(now);
@@ -41,23 +37,23 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
                 self.survey();
                 next_survey = now + SURVEY;
             }
-            idle_turns = if received == 0 { idle_turns + 1 } else { 0 };
-            if received == 0
-                && !self.stopped
-                && let Some(longest) = self.rest(idle_turns)
-            {
-                self.sleep(longest);
+            match waking.after_turn(now, received, self.has_leftovers()) {
+                Next::Turn => std::hint::spin_loop(),
+                Next::Ask => self.watch(Duration::ZERO),
+                Next::Sleep(longest) if !self.stopped => self.watch(longest.min(self.longest_sleep())),
+                Next::Sleep(_) => {}
             }
         }
+        self.expected = Expected::default();
         self.turn(Instant::now());
     }
 
-    /// How long to sleep at most after so many turns without work; `None`: another turn comes first.
-    pub(super) fn rest(&self, idle_turns: u64) -> Option<Duration> {
-        match (self.has_leftovers(), idle_turns) {
-            (false, _) => Some(LONGEST_SLEEP),
-            (true, ..PATIENCE) => None,
-            (true, _) => Some(NAP),
+    /// Fragments whose others may have come to another worker are looked at again soon.
+    pub(super) fn longest_sleep(&self) -> Duration {
+        if self.handovers.workers() > 1 && self.reassembly.has_unsettled() {
+            UNSETTLED
+        } else {
+            Duration::MAX
         }
     }
 
@@ -73,22 +69,39 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
         nic.has_leftovers() || tunnel.has_leftovers() || host.as_ref().is_some_and(Port::has_leftovers)
     }
 
-    /// Sleeps until a port has something or the bell rings.
-    fn sleep(&self, longest: Duration) {
-        let host = self.ports.host.as_ref().and_then(Port::readable);
-        let ports = [self.ports.nic.readable(), self.ports.tunnel.readable(), host];
-        let bell = self.mailbox.readable();
-        let watched = ports.into_iter().flatten().chain([bell]);
-        let mut watched: Vec<PollFd<'_>> = watched.map(watch).collect();
-        let timeout = PollTimeout::try_from(longest).unwrap_or(PollTimeout::MAX);
-        // An interrupted or failed poll is a short sleep: the next turn looks at everything anyway.
-        let _ = poll(&mut watched, timeout);
-        if watched.iter().any(is_broken) && !watched.iter().any(is_ready) {
-            watched.retain(|watched| !is_broken(watched));
+    /// Sleeps until a port has something or the bell rings, at most for `longest`, and notes where to look.
+    fn watch(&mut self, longest: Duration) {
+        let Self { ports: Ports { nic, tunnel, host }, mailbox, expected, .. } = self;
+        let bell = mailbox.readable();
+        // A port that does not tell is looked at anyway: the bell stands in its place.
+        let host = host.as_ref().and_then(Port::readable);
+        let ports = [nic.readable(), tunnel.readable(), host, None];
+        let mut watched = ports.map(|port| watch(port.unwrap_or(bell)));
+        // An interrupted or failed poll is a short sleep that says nothing: the next one does.
+        let _ = poll(&mut watched, PollTimeout::try_from(longest).unwrap_or(PollTimeout::MAX));
+        expected.note(&watched);
+        if !longest.is_zero() && watched.iter().any(is_broken) && !watched.iter().any(is_ready) {
+            watched.iter_mut().filter(|port| is_broken(port)).for_each(|port| *port = watch(bell));
             let _ = poll(&mut watched, BROKEN_SLEEP_MS);
+            expected.note(&watched);
         }
-        self.mailbox.quiet();
+        if watched.last().is_some_and(is_ready) {
+            mailbox.quiet();
+        }
     }
+}
+
+impl Expected {
+    /// Notes what `poll` said of NIC, tunnel, host port and bell. An error is something to look at: that takes it away.
+    fn note(&mut self, watched: &[PollFd<'_>; 4]) {
+        let [_, tunnel, host, _] = watched.each_ref().map(|port| port.any().unwrap_or(true));
+        self.tunnel |= tunnel;
+        self.host |= host;
+    }
+}
+
+fn watch(fd: BorrowedFd<'_>) -> PollFd<'_> {
+    PollFd::new(fd, PollFlags::POLLIN)
 }
 
 fn is_ready(watched: &PollFd<'_>) -> bool {
@@ -98,8 +111,4 @@ fn is_ready(watched: &PollFd<'_>) -> bool {
 fn is_broken(watched: &PollFd<'_>) -> bool {
     let broken = PollFlags::POLLERR | PollFlags::POLLHUP | PollFlags::POLLNVAL;
     !is_ready(watched) && watched.revents().is_some_and(|events| events.intersects(broken))
-}
-
-fn watch(fd: BorrowedFd<'_>) -> PollFd<'_> {
-    PollFd::new(fd, PollFlags::POLLIN)
 }

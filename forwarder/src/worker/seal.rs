@@ -4,7 +4,13 @@ use std::{sync::atomic::Ordering::Relaxed, time::Instant};
 
 use openvpn::{data::SealError, ids::PeerId};
 
-use super::{Way, Worker, counters::add, outer::OUTER_HEADER, peers::Peer};
+use super::{
+    Way, Worker,
+    counters::add,
+    fragments::Identifications,
+    outer::{self, OUTER_HEADER},
+    peers::Peer,
+};
 use crate::{
     drops::Drop,
     ports::{BATCH, Frame, Port},
@@ -12,6 +18,7 @@ use crate::{
 };
 
 impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
+    #[inline(never)]
     pub(super) fn seal_unicast(&mut self, now: Instant) {
         let mut to_peer = std::mem::take(&mut self.batch.to_peer);
         for (peer_id, frame) in to_peer.drain(..) {
@@ -21,6 +28,7 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
         self.batch.to_peer = to_peer;
     }
 
+    #[inline(never)]
     pub(super) fn seal_flooded(&mut self, now: Instant) {
         let mut flooded = std::mem::take(&mut self.batch.flooded);
         for (ingress, flood, frame) in flooded.drain(..) {
@@ -58,11 +66,6 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
         }
     }
 
-    fn next_identification(&mut self) -> u16 {
-        self.identification = self.identification.wrapping_add(1);
-        self.identification
-    }
-
     fn copy_in_frame(&mut self, frame: &Frame) -> Option<Frame> {
         let mut copy = self.frames.take()?;
         let len = frame.len();
@@ -76,9 +79,9 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
             self.counters.drops.count(Drop::NoFreeFrame);
             return;
         };
-        let ident = self.next_identification();
+        let ids = &mut self.identifications;
         let sealed = match self.peers.get_mut(peer_id) {
-            Some(peer) => peer.seal(self.frames.bytes(frame), self.frames.room(&mut packet), ident),
+            Some(peer) => peer.seal(self.frames.bytes(frame), self.frames.room(&mut packet), ids),
             None => Err(Drop::PeerUnknown),
         };
         self.send_sealed(peer_id, packet, sealed, 1, now);
@@ -86,9 +89,9 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
 
     pub(super) fn seal_ping(&mut self, peer_id: PeerId, now: Instant) {
         let Some(mut packet) = self.frames.take() else { return };
-        let ident = self.next_identification();
+        let ids = &mut self.identifications;
         let sealed = match self.peers.get_mut(peer_id) {
-            Some(peer) => peer.seal_ping(self.frames.room(&mut packet), ident),
+            Some(peer) => peer.seal_ping(self.frames.room(&mut packet), ids),
             None => Err(Drop::PeerUnknown),
         };
         self.send_sealed(peer_id, packet, sealed, 0, now);
@@ -107,35 +110,55 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
             Err(reason) => return self.drop_frame(packet, reason),
         };
         self.frames.set_len(&mut packet, len);
-        match way {
-            Way::Nic { .. } => self.batch.to_nic.push(packet),
-            Way::Socket => self.batch.to_tunnel.push(packet),
+        if let Err(reason) = self.queue_packet(packet, way) {
+            return self.counters.drops.count(reason);
         }
         if let Some(peer) = self.peers.get_mut(peer_id) {
             peer.count_sent(frames, len - OUTER_HEADER, self.clock.millis(now));
             peer.tell_rekey(peer_id, &mut self.mailbox);
         }
     }
+
+    fn queue_packet(&mut self, packet: Frame, way: Way) -> Result<(), Drop> {
+        match way {
+            Way::Nic { mtu } if outer::is_too_long(packet.len(), mtu) => {
+                return self.queue_fragments(packet, mtu);
+            }
+            Way::Nic { .. } => self.batch.to_nic.push(packet),
+            Way::Socket => self.batch.to_tunnel.push(packet),
+        }
+        Ok(())
+    }
 }
 
 impl Peer {
     /// Seals `frame` into `packet` with its outer headers; the packet's length and way.
-    fn seal(&mut self, frame: &[u8], packet: &mut [u8], ident: u16) -> Result<(usize, Way), Drop> {
+    fn seal(
+        &mut self,
+        frame: &[u8],
+        packet: &mut [u8],
+        ids: &mut Identifications,
+    ) -> Result<(usize, Way), Drop> {
         let room = packet.get_mut(OUTER_HEADER..).ok_or(Drop::FrameMalformed)?;
         let sealed = self.channel.seal(frame, room).map_err(reason)?;
-        self.address(packet, sealed, ident)
+        self.address(packet, sealed, ids)
     }
 
-    fn seal_ping(&mut self, packet: &mut [u8], ident: u16) -> Result<(usize, Way), Drop> {
+    fn seal_ping(&mut self, packet: &mut [u8], ids: &mut Identifications) -> Result<(usize, Way), Drop> {
         let room = packet.get_mut(OUTER_HEADER..).ok_or(Drop::FrameMalformed)?;
         let sealed = self.channel.seal_ping(room).map_err(reason)?;
-        self.address(packet, sealed, ident)
+        self.address(packet, sealed, ids)
     }
 
-    fn address(&self, packet: &mut [u8], sealed: usize, ident: u16) -> Result<(usize, Way), Drop> {
+    fn address(
+        &self,
+        packet: &mut [u8],
+        sealed: usize,
+        ids: &mut Identifications,
+    ) -> Result<(usize, Way), Drop> {
         let outer = self.outer.as_deref().ok_or(Drop::PeerNoPath)?;
         let len = OUTER_HEADER + sealed;
-        Ok((len, outer.write(&mut packet[..len], ident)))
+        Ok((len, outer.write(&mut packet[..len], ids.next(outer.destination()))))
     }
 
     fn count_sent(&self, frames: usize, bytes: usize, now_ms: u64) {

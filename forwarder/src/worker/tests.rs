@@ -22,6 +22,8 @@ use crate::{
     switch::{Change, Port as Place, Station},
 };
 
+mod fragmented;
+
 const NIC: Mac = [2, 0, 0, 0, 0, 5];
 const ROUTER: Mac = [2, 0, 0, 0, 0, 1];
 const ON_WIRE: Mac = [2, 0, 0, 0, 0, 0x20];
@@ -142,7 +144,7 @@ impl Gateway {
     fn received_by(&self, client: &mut Client) -> Vec<Vec<u8>> {
         let owner = &self.rigs[client.peer_id.index() % self.rigs.len()];
         let packets = std::iter::from_fn(|| owner.nic.next().or_else(|| owner.tunnel.next()));
-        packets.filter_map(|packet| client.open(&packet)).collect()
+        fragments::tests::joined(packets).iter().filter_map(|packet| client.open(packet)).collect()
     }
 }
 
@@ -256,15 +258,14 @@ fn the_first_frames_answer_finds_its_way_without_the_control_thread() {
 }
 
 #[test]
-fn a_full_size_frame_leaves_by_the_socket_and_comes_by_it() {
+fn a_full_size_frame_leaves_in_fragments_and_comes_by_the_socket() {
     let mut gateway = Gateway::new(1);
     let (mut a, mut b) = (gateway.connect(0), gateway.connect(1));
     gateway.station(b.mac, Place::Peer(b.peer_id), false);
     let sent = frame(b.mac, a.mac, &[5; 1500]);
     gateway.rigs[0].tunnel.send(&a.seal(&sent));
     gateway.turn();
-    assert_eq!(gateway.rigs[0].nic.waiting(), 0);
-    assert_eq!(gateway.rigs[0].tunnel.waiting(), 1);
+    assert_eq!((gateway.rigs[0].nic.waiting(), gateway.rigs[0].tunnel.waiting()), (2, 0));
     assert_eq!(gateway.received_by(&mut b), [sent]);
     assert_eq!(a.counters.rx_frames_socket.load(Relaxed), 1);
 }
@@ -529,26 +530,18 @@ fn a_packet_under_a_key_that_came_during_the_turn_is_opened() {
 }
 
 #[test]
-fn leftovers_that_nobody_takes_do_not_keep_a_worker_awake() {
-    let (mut worker, _far, _notices, _poll) = late_worker(Vec::new());
-    assert_eq!(worker.rest(1), Some(Duration::from_secs(1)));
-    worker.ports.nic.has_leftovers = true;
-    assert_eq!(worker.rest(1), None, "they are tried again at once");
-    assert_eq!(worker.rest(1000), Some(Duration::from_millis(1)));
-}
-
-#[test]
 fn a_worker_that_hands_over_much_does_not_shut_out_another() {
     let bells: Vec<_> = (0..3).map(|_| Arc::new(nix::sys::eventfd::EventFd::new().unwrap())).collect();
     let mut handovers = Handovers::between(&bells);
     for number in 0..100 {
-        assert!(handovers[0].push(2, Handover::ToHost(Box::new([0, number]))));
+        assert!(handovers[0].push(2, Errand::ToHost, &[0, number]));
     }
-    assert!(handovers[1].push(2, Handover::ToHost(Box::new([1, 0]))));
-    let first_two: Vec<u8> = (0..2).map(|_| handovers[2].pop().unwrap().bytes()[0]).collect();
-    assert!(first_two.contains(&1), "{first_two:?}");
-    let rest: Vec<u8> = std::iter::from_fn(|| handovers[2].pop()).map(|other| other.bytes()[1]).collect();
-    assert!(rest.is_sorted() && rest.len() == 99, "a lane keeps its order");
+    assert!(handovers[1].push(2, Errand::ToHost, &[1, 0]));
+    let mut arrived = Vec::new();
+    while handovers[2].pop(|_, bytes| arrived.push((bytes[0], bytes[1]))) {}
+    assert!(arrived[..2].contains(&(1, 0)), "{arrived:?}");
+    arrived.retain(|&(from, _)| from == 0);
+    assert!(arrived.is_sorted() && arrived.len() == 100, "a lane keeps its order");
 }
 
 #[test]

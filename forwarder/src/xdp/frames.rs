@@ -165,6 +165,17 @@ impl Frames {
         self.free.pop()
     }
 
+    /// A free frame with `bytes` in it; `None` without a free one, or if they do not fit.
+    pub fn take_with(&mut self, bytes: &[u8]) -> Option<Frame> {
+        if bytes.len() > self.capacity {
+            return None;
+        }
+        let mut frame = self.take()?;
+        self.room(&mut frame)[..bytes.len()].copy_from_slice(bytes);
+        self.set_len(&mut frame, bytes.len());
+        Some(frame)
+    }
+
     /// Gives a frame back.
     pub fn put(&mut self, mut frame: Frame) {
         debug_assert_eq!(frame.home, self.home, "a frame is given back where it was taken");

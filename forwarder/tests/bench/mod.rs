@@ -2,12 +2,19 @@
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 
-use std::{io::Write, process::Command};
+use std::{
+    io::Write,
+    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    process::Command,
+};
 
 use caps::{CapSet, Capability};
 use common::{FdbKey, FdbValue, ListenerKey, Mac, Place, Settings, Verdict, names};
 use libbpf_rs::{MapCore, MapFlags, MapMut, Object, ObjectBuilder, ProgramInput};
-use nix::sched::{CloneFlags, unshare};
+use nix::{
+    libc,
+    sched::{CloneFlags, unshare},
+};
 
 pub const NIC_MAC: Mac = [0x02, 0, 0, 0, 0, 0x01];
 pub const ROUTER: Mac = [0x02, 0, 0, 0, 0, 0x02];
@@ -61,6 +68,28 @@ pub fn transmitted(interface: &str) -> u64 {
         .nth(9)
         .and_then(|field| field.parse().ok())
         .expect("the tenth column counts frames sent")
+}
+
+/// An AF_XDP socket as far as the map wants it: with a receive ring. Bound it need not be, for nothing is sent to it.
+pub fn xsk() -> OwnedFd {
+    // SAFETY: no pointers are passed.
+    let fd = unsafe { libc::socket(libc::AF_XDP, libc::SOCK_RAW, 0) };
+    assert!(fd >= 0, "this kernel has AF_XDP");
+    // SAFETY: the descriptor was just opened, and nobody else has it.
+    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    let entries = 64u32;
+    // SAFETY: the option's value is a u32, which outlives the call, and its size is given.
+    let failed = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_XDP,
+            libc::XDP_RX_RING,
+            (&raw const entries).cast(),
+            size_of::<u32>() as libc::socklen_t,
+        )
+    };
+    assert_eq!(failed, 0, "a receive ring");
+    socket
 }
 
 /// The object, loaded by libbpf, with its maps filled.
@@ -176,6 +205,7 @@ pub fn default_settings() -> Settings {
         bridge: 1,
         max_frame: u32::try_from(MAX_FRAME).expect("it is small"),
         mac: NIC_MAC,
+        fragments: 1,
         ..Default::default()
     }
 }
@@ -217,6 +247,7 @@ pub struct Datagram {
     pub version: u8,
     pub options: Vec<u8>,
     pub fragment: u16,
+    pub identification: u16,
     pub protocol: u8,
     pub source: ([u8; 4], u16),
     pub destination: ([u8; 4], u16),
@@ -233,6 +264,7 @@ impl Default for Datagram {
             version: 4,
             options: Vec::new(),
             fragment: 0,
+            identification: 1,
             protocol: 17,
             source: ([198, 51, 100, 7], 40_000),
             destination: (ADDRESS, PORT),
@@ -252,7 +284,7 @@ impl Datagram {
         let ip_len = u16::from(words) * 4 + udp_len;
         let mut packet = vec![self.version << 4 | words, 0];
         packet.extend(ip_len.to_be_bytes());
-        packet.extend([0, 1]);
+        packet.extend(self.identification.to_be_bytes());
         packet.extend(self.fragment.to_be_bytes());
         packet.extend([64, self.protocol, 0, 0]);
         packet.extend(self.source.0);

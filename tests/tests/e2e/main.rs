@@ -9,9 +9,11 @@ mod bad_packets;
 mod bad_start;
 mod checksums;
 mod endurance;
+mod fragments;
 mod guards;
 mod host_safety;
 mod hostility;
+mod load;
 mod observation;
 mod sessions;
 mod stations;
@@ -21,6 +23,9 @@ mod underlay;
 fn main() -> ExitCode {
     ExitCode::from(trestle_tests::runner::main(&[
         switching::SUITE,
+        fragments::SUITE,
+        fragments::QUEUES,
+        fragments::UNSERVED,
         guards::SUITE,
         checksums::FINISHED,
         checksums::UNFINISHED,
@@ -37,6 +42,7 @@ fn main() -> ExitCode {
         hostility::SUITE,
         hostility::RUINS,
         host_safety::SUITE,
+        load::SUITE,
         bad_start::SUITE,
     ]))
 }
