@@ -32,6 +32,10 @@ const SHORT_GAP: Duration = Duration::from_micros(15);
 /// Longest wait awake, for the gap that turns out longer than usual.
 const LONGEST_VIGIL: Duration = Duration::from_micros(20);
 
+/// What sleep adds to a gap: the time from a frame's arrival to the worker's first look. Too low and a worker that sleeps
+/// never learns that its gaps are short, too high and it takes long ones for short.
+const WAKE_UP: Duration = Duration::from_micros(12);
+
 /// What a gap counts at most: after a pause, a few short gaps show that work has begun again.
 const LONGEST_GAP: Duration = SHORT_GAP.saturating_mul(4);
 
@@ -98,13 +102,15 @@ impl Waking {
 struct Gaps {
     /// When work ended; `None` while there is some.
     since: Option<Instant>,
+    /// The worker went to sleep in it.
+    slept: bool,
     usual: Duration,
 }
 
 impl Default for Gaps {
     /// Sleeps until short gaps are seen.
     fn default() -> Self {
-        Self { since: None, usual: LONGEST_GAP }
+        Self { since: None, slept: false, usual: LONGEST_GAP }
     }
 }
 
@@ -112,7 +118,8 @@ impl Gaps {
     /// There is work again.
     fn end(&mut self, now: Instant) {
         if let Some(since) = self.since.take() {
-            let gap = now.saturating_duration_since(since).min(LONGEST_GAP);
+            let delay = if std::mem::take(&mut self.slept) { WAKE_UP } else { Duration::ZERO };
+            let gap = now.saturating_duration_since(since).saturating_sub(delay).min(LONGEST_GAP);
             self.usual = self.usual - self.usual / GAP_WEIGHT + gap / GAP_WEIGHT;
         }
     }
@@ -120,7 +127,9 @@ impl Gaps {
     /// There is none: whether to wait for it awake.
     fn is_worth_waiting(&mut self, now: Instant) -> bool {
         let since = *self.since.get_or_insert(now);
-        self.usual < SHORT_GAP && now.saturating_duration_since(since) < LONGEST_VIGIL
+        let worth = self.usual < SHORT_GAP && now.saturating_duration_since(since) < LONGEST_VIGIL;
+        self.slept |= !worth;
+        worth
     }
 }
 
@@ -138,7 +147,7 @@ mod tests {
         assert_eq!(waking.after_turn(start + 2 * US, 0, false), Next::Sleep(LONGEST_SLEEP));
     }
 
-    /// Lets work come every `gap` after the end of the last, one frame a turn, and says whether the worker sleeps between.
+    /// Lets work come each of `gaps` after the end of the last, one frame a turn, and says where the worker sleeps between.
     fn sleeps_between(waking: &mut Waking, start: &mut Instant, gaps: &[Duration]) -> Vec<bool> {
         let slept = |gap: &Duration| {
             waking.after_turn(*start, 1, false);
@@ -148,7 +157,7 @@ mod tests {
                 *start += US;
                 asleep = matches!(waking.after_turn(*start, 0, false), Next::Sleep(_));
             }
-            *start = end.max(*start + US);
+            *start = if asleep { end + WAKE_UP } else { end };
             asleep
         };
         gaps.iter().map(slept).collect()
