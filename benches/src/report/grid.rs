@@ -95,6 +95,13 @@ impl Row<'_> {
     }
 }
 
+/// Columns in which one of `rows` has a reading.
+pub fn columns_of(rows: &[Row<'_>]) -> Vec<usize> {
+    let width = rows.iter().map(|row| row.readings.len()).max().unwrap_or(0);
+    let read = |column: &usize| rows.iter().any(|row| row.spread(*column).is_some());
+    (0..width).filter(read).collect()
+}
+
 fn systems(report: &Report) -> Vec<&str> {
     let mut systems: Vec<&str> = Vec::new();
     let measured = || report.cells.iter().map(|cell| cell.system.as_str()).filter(|&system| system != AEAD);

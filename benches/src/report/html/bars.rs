@@ -47,7 +47,11 @@ impl Bar<'_> {
             self.figure.unit()
         );
         let (label, colour) = (escape(&label), self.colour % COLOURS);
-        format!("<svg class=\"bar c{colour}\" role=\"img\" aria-label=\"{label}\">{}</svg>", parts.concat())
+        let kind = if matches!(scale, Scale::Linear { .. }) { "bar" } else { "bar log" };
+        format!(
+            "<svg class=\"{kind} c{colour}\" role=\"img\" aria-label=\"{label}\">{}</svg>",
+            parts.concat()
+        )
     }
 
     /// From nought to the median, its floor paler; nothing on a logarithmic axis, which has no nought.

@@ -30,7 +30,7 @@ pub fn marks(all: &[Judgement]) -> String {
 
 /// Every row of the grid: medians, ranges, ratios.
 pub fn figures(grid: &Grid<'_>) -> String {
-    let heads: Vec<&str> = ["work", "figure"].into_iter().chain(grid.systems.iter().copied()).collect();
+    let heads: Vec<&str> = ["work and figure"].into_iter().chain(grid.systems.iter().copied()).collect();
     let rows: String = grid.rows.iter().map(|row| figure_row(grid, row)).collect();
     section(
         "All figures",
@@ -47,9 +47,9 @@ fn figure_row(grid: &Grid<'_>, row: &Row<'_>) -> String {
         .map(|(column, system)| figure_cell(grid, row, column, system))
         .collect();
     format!(
-        "<tr><th scope=\"row\">{}<br>{}</th><td>{}<br>{}</td>{cells}</tr>\n",
-        show::measure(row.work.measure),
+        "<tr><th scope=\"row\">{}<br><small>{}: {}, {}</small></th>{cells}</tr>\n",
         escape(&show::work(row.work)),
+        show::measure(row.work.measure),
         row.figure.name(),
         row.figure.unit()
     )
