@@ -180,6 +180,22 @@ fn a_system_that_lacks_one_work_keeps_its_row() {
 }
 
 #[test]
+fn a_remark_is_pointed_at_and_told() {
+    let mut report = report();
+    report.cells[0].samples[1].notes = vec!["only\u{1b} so much".to_owned()];
+    let (table, page) = (table::table(&report), html::page(&report));
+    assert!(
+        table.contains(" 400 k*")
+            && table.contains("* trestle-af-xdp, Capacity under overload: LAN → peer · 60 B: only so much\n")
+    );
+    assert!(
+        page.contains("<span class=\"value\">400 k*</span>")
+            && page.contains("<td>only\u{fffd} so much</td>")
+    );
+    assert!(!table.contains("100 k*"));
+}
+
+#[test]
 fn an_emitted_report_keeps_to_its_schema() {
     assert_eq!(faults(&json::document(&report()).unwrap()), Vec::<String>::new());
     assert_eq!(faults(&json::document(&Report::default()).unwrap()), Vec::<String>::new());

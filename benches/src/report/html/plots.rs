@@ -83,7 +83,10 @@ impl Part<'_> {
             let system = self.grid.systems.get(column)?;
             let readings = row.readings.get(column)?;
             let colour = self.grid.colour(column);
-            Some(Bar { system, colour, figure: row.figure, readings, floor }.row(scale))
+            Some(
+                Bar { system, colour, figure: row.figure, readings, star: row.star(column), floor }
+                    .row(scale),
+            )
         };
         let bars: String = self.columns.iter().filter_map(bar).collect();
         format!("<div class=\"work\"><h4>{}</h4>\n{bars}</div>\n", escape(name))

@@ -34,7 +34,8 @@ pub fn figures(grid: &Grid<'_>) -> String {
     let rows: String = grid.rows.iter().map(|row| figure_row(grid, row)).collect();
     section(
         "All figures",
-        "Median of the rounds, least and greatest below it, then its ratio to openvpn (o) and to the null forwarder (n).",
+        "Median of the rounds, least and greatest below it, then its ratio to openvpn (o) and to the null forwarder (n). \
+         Behind a star are remarks: they stand below, with the repetitions.",
         &table(&heads, &rows),
     )
 }
@@ -66,7 +67,11 @@ fn figure_cell(grid: &Grid<'_>, row: &Row<'_>, column: usize, system: &str) -> S
         Some(format!(" {}{letter}", show::times(ratio)))
     };
     let ratios: String = [to(OPENVPN, "o"), to(NULL, "n")].into_iter().flatten().collect();
-    format!("<td><b>{median}</b><br><small>{min}…{max}<br>{}</small></td>", ratios.trim_start())
+    format!(
+        "<td><b>{median}{}</b><br><small>{min}…{max}<br>{}</small></td>",
+        row.star(column),
+        ratios.trim_start()
+    )
 }
 
 /// Every sample as it was counted.
