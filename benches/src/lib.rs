@@ -4,6 +4,10 @@
 
 /// One AEAD operation: a part of the floor.
 pub mod aead;
+/// What is measured, one file a kind of cell.
+pub mod cells;
+/// Sessions with a server, any number of them, and frames through them: what `trestle-load` is made of.
+pub mod load;
 /// Other people's tunnels and switches, as systems under test.
 pub mod peers;
 /// A run for people and programs: table, `report.json`, one HTML page.
