@@ -28,6 +28,7 @@ pub struct Work {
 pub fn measure(site: &mut Site, work: Work) -> Result<Sample> {
     let generator = generator(site, work)?;
     let pids = site.system().pids();
+    let notes = remarks(site, work);
     let mut pump = Pump::new(&site.world, generator);
     let counter = &site.counter;
     pump.during(work.rate, work.time, |sent| {
@@ -42,9 +43,17 @@ pub fn measure(site: &mut Site, work: Work) -> Result<Sample> {
             gateway_cpu_ns: spent.processes_ns,
             gateway_core_ns: spent.gateway_core_ns,
             load_core_ns: spent.load_core_ns,
+            notes,
             ..Sample::default()
         })
     })
+}
+
+/// A client that seals shares its processor with the load: it may be slower than the gateway.
+fn remarks(site: &Site, work: Work) -> Vec<String> {
+    let sealed_live = work.direction == Direction::PeerToLan && site.own_device().is_some();
+    let remark = "at least this: the system's own client seals, on the load's processor";
+    if sealed_live { vec![remark.to_owned()] } else { Vec::new() }
 }
 
 fn generator(site: &Site, work: Work) -> Result<Generator> {
@@ -53,6 +62,11 @@ fn generator(site: &Site, work: Work) -> Result<Generator> {
         Direction::LanToPeer => {
             let frame = load_frame(Site::peer_mac(0), LAN_MAC, length);
             site.world.within(|| Generator::repeating(WIRE, &frame, 1))?
+        }
+        // By the client's TAP device: the client seals, on the load's processor.
+        Direction::PeerToLan if let Some(device) = site.own_device() => {
+            let frame = load_frame(LAN_MAC, Site::peer_mac(0), length);
+            site.world.within(|| Generator::repeating(device, &frame, 1))?
         }
         other => Err(Fault::other(format!("no load is made {} yet", other.name()))),
     }
