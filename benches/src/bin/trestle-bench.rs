@@ -2,18 +2,20 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::disallowed_methods, reason = "a ruler reads the clock")]
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use trestle_bench::cells::capacity::{self, Work};
+use trestle_bench::cells::capacity;
 use trestle_bench::peers::PEERS;
 use trestle_bench::results::{Cell, Direction, Measure, Report, Sample};
 use trestle_bench::rig::cpu::{self, LOAD_CORE};
 use trestle_bench::rig::site::Site;
 use trestle_bench::rig::system::Starter;
 use trestle_bench::rig::systems::BUILT_IN;
+use trestle_bench::rig::traffic::Traffic;
 use trestle_tests::site::is_root;
 use trestle_tests::{Fault, Result, interrupt, netns};
 
@@ -48,6 +50,9 @@ struct Capacity {
     /// How often the systems take turns
     #[arg(long, default_value_t = 2)]
     rounds: u32,
+    /// Folder of the programs under test, if not this program's own
+    #[arg(long)]
+    binaries: Option<PathBuf>,
     /// Frames a second to offer instead of as many as can be
     #[arg(long, default_value_t = 0.0)]
     rate: f64,
@@ -97,20 +102,21 @@ fn run() -> Result<()> {
 fn measure(options: &Capacity, name: &str, round: u32, report: &mut Report, stop: &AtomicBool) -> Result<()> {
     let starter = starter(name)?;
     let exe = std::env::current_exe().map_err(Fault::io("finding this program"))?;
-    let binaries = exe.parent().ok_or_else(|| Fault::other("this program is nowhere"))?;
+    let beside = exe.parent().ok_or_else(|| Fault::other("this program is nowhere"))?;
+    let binaries = options.binaries.as_deref().unwrap_or(beside);
     let mut site = Site::open(starter, binaries, 2, stop)?;
     for &direction in &options.direction {
         for &frame_bytes in &options.size {
             if stop.load(Ordering::Relaxed) {
                 return Err(Fault::other("interrupted"));
             }
-            let work = Work {
-                direction,
-                frame_bytes,
-                rate: options.rate,
-                time: Duration::from_secs_f64(options.seconds),
+            let traffic = Traffic { direction, frame_bytes };
+            let time = Duration::from_secs_f64(options.seconds);
+            let measured = match options.rate {
+                0.0 => capacity::overload(&mut site, traffic, time)?,
+                rate => capacity::at_rate(&mut site, traffic, rate, time)?,
             };
-            let sample = Sample { round, ..capacity::measure(&mut site, work)? };
+            let sample = Sample { round, ..measured };
             println!(
                 "{round} {name} {} {frame_bytes} {:.0} of {:.0}",
                 direction.name(),

@@ -1,77 +1,102 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use trestle_tests::frame::{self, Mac};
 use trestle_tests::{Fault, Result};
 
-use crate::results::{Direction, Sample};
+use crate::results::Sample;
+use crate::rig::counter::Counter;
 use crate::rig::cpu::Spent;
-use crate::rig::generator::Generator;
+use crate::rig::generator::Valve;
 use crate::rig::pump::Pump;
-use crate::rig::shared::ETHERTYPE_LOAD;
-use crate::rig::site::{LAN_MAC, Site, WIRE};
+use crate::rig::site::Site;
+use crate::rig::traffic::Traffic;
 
-/// What is sent through a system.
-#[derive(Clone, Copy, Debug)]
-pub struct Work {
-    /// Which way.
-    pub direction: Direction,
-    /// Length of each inner frame in bytes.
-    pub frame_bytes: u32,
-    /// Frames a second; 0: as many as the load's processor makes.
-    pub rate: f64,
-    /// For how long.
-    pub time: Duration,
+/// What a first look at a system offers, in frames a second: more than any takes here.
+const FIRST_OFFER: f64 = 900_000.0;
+/// How long the first look is.
+const FIRST_LOOK: Duration = Duration::from_millis(200);
+/// Overload is at least so many times what is delivered.
+const OVERLOAD: f64 = 2.0;
+/// How often a measurement is tried: another program may keep the load from its processor.
+const TRIES: u32 = 3;
+
+/// Overloads a system for `time`.
+///
+/// Frames that can be repeated without end are offered as fast as the load's processor makes them. Sealed packets are
+/// recorded ahead, so there are only so many: a first look tells what twice the capacity is.
+pub fn overload(site: &mut Site, traffic: Traffic, time: Duration) -> Result<Sample> {
+    if !traffic.is_recorded(site) {
+        return at_rate(site, traffic, 0.0, time);
+    }
+    let look = at_rate(site, traffic, FIRST_OFFER, FIRST_LOOK)?;
+    at_rate(site, traffic, OVERLOAD * look.delivered_per_second(), time)
 }
 
-/// Sends, and measures what arrives and what it costs.
-pub fn measure(site: &mut Site, work: Work) -> Result<Sample> {
-    let generator = generator(site, work)?;
-    let pids = site.system().pids();
-    let notes = remarks(site, work);
-    let mut pump = Pump::new(&site.world, generator);
-    let counter = &site.counter;
-    pump.during(work.rate, work.time, |sent| {
-        let begin = (Instant::now(), counter.read()?.frames(), sent()?, Spent::read(&pids)?);
-        sleep(work.time);
-        let end = (Instant::now(), counter.read()?.frames(), sent()?, Spent::read(&pids)?);
-        let spent = end.3.since(begin.3);
-        Ok(Sample {
-            seconds: (end.0 - begin.0).as_secs_f64(),
-            offered_frames: end.2 - begin.2,
-            delivered_frames: end.1 - begin.1,
-            gateway_cpu_ns: spent.processes_ns,
-            gateway_core_ns: spent.gateway_core_ns,
-            load_core_ns: spent.load_core_ns,
-            notes,
-            ..Sample::default()
-        })
+/// Offers `rate` frames a second (0: as fast as it goes) for `time`, and measures what arrives and what it costs.
+pub fn at_rate(site: &mut Site, traffic: Traffic, rate: f64, time: Duration) -> Result<Sample> {
+    let mut tried = try_rate(site, traffic, rate, time);
+    for _ in 1..TRIES {
+        if tried.is_err() {
+            tried = try_rate(site, traffic, rate, time);
+        }
+    }
+    tried
+}
+
+fn try_rate(site: &mut Site, traffic: Traffic, rate: f64, time: Duration) -> Result<Sample> {
+    let rate = if traffic.is_recorded(site) { rate.min(traffic.highest_rate(time)) } else { rate };
+    let source = traffic.source(site, rate, time)?;
+    let packets_per_frame = u64::from(source.packets_per_frame);
+    let pids = site.system.pids();
+    // Such a client shares its processor with the load: it may be slower than the gateway.
+    let remark = "at least this: the system's own client seals, on the load's processor";
+    let notes = traffic.is_sealed_live(site).then(|| remark.to_owned()).into_iter().collect();
+    let mut pump = Pump::new(&site.world, source.generator);
+    pump.during(rate * packets_per_frame as f64, time, |valve| {
+        let begin = Reading::take(&site.counter, valve, &pids)?;
+        sleep(time);
+        let end = Reading::take(&site.counter, valve, &pids)?;
+        match source.recorded {
+            Some(recorded) if end.sent >= recorded => Err(exhausted()),
+            _ => Ok(Sample { notes, ..end.since(&begin, packets_per_frame) }),
+        }
     })
 }
 
-/// A client that seals shares its processor with the load: it may be slower than the gateway.
-fn remarks(site: &Site, work: Work) -> Vec<String> {
-    let sealed_live = work.direction == Direction::PeerToLan && site.own_device().is_some();
-    let remark = "at least this: the system's own client seals, on the load's processor";
-    if sealed_live { vec![remark.to_owned()] } else { Vec::new() }
+/// All counters at one moment.
+struct Reading {
+    at: Instant,
+    sent: u64,
+    delivered: u64,
+    spent: Spent,
 }
 
-fn generator(site: &Site, work: Work) -> Result<Generator> {
-    let length = work.frame_bytes as usize;
-    match work.direction {
-        Direction::LanToPeer => {
-            let frame = load_frame(Site::peer_mac(0), LAN_MAC, length);
-            site.world.within(|| Generator::repeating(WIRE, &frame, 1))?
+impl Reading {
+    fn take(counter: &Counter, valve: &Valve, pids: &[u32]) -> Result<Self> {
+        Ok(Self {
+            at: Instant::now(),
+            sent: valve.progress()?.sent,
+            delivered: counter.read()?.frames(),
+            spent: Spent::read(pids)?,
+        })
+    }
+
+    fn since(&self, before: &Self, packets_per_frame: u64) -> Sample {
+        let spent = self.spent.since(before.spent);
+        Sample {
+            seconds: (self.at - before.at).as_secs_f64(),
+            offered_frames: (self.sent - before.sent) / packets_per_frame,
+            delivered_frames: self.delivered - before.delivered,
+            gateway_cpu_ns: spent.processes_ns,
+            gateway_core_ns: spent.gateway_core_ns,
+            load_core_ns: spent.load_core_ns,
+            ..Sample::default()
         }
-        // By the client's TAP device: the client seals, on the load's processor.
-        Direction::PeerToLan if let Some(device) = site.own_device() => {
-            let frame = load_frame(LAN_MAC, Site::peer_mac(0), length);
-            site.world.within(|| Generator::repeating(device, &frame, 1))?
-        }
-        other => Err(Fault::other(format!("no load is made {} yet", other.name()))),
     }
 }
 
-fn load_frame(destination: Mac, source: Mac, length: usize) -> Vec<u8> {
-    frame::padded(frame::frame(destination, source, ETHERTYPE_LOAD, &[]), length)
+fn exhausted() -> Fault {
+    Fault::other(
+        "the recording ended before the measurement did: the machine is too busy to measure anything",
+    )
 }

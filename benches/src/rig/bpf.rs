@@ -38,8 +38,13 @@ pub fn index(device: &str) -> Result<u32> {
 
 /// Sets an entry of a map.
 pub fn update(object: &Object, map: &str, key: u32, value: &[u8]) -> Result<()> {
-    let update = |map: libbpf_rs::Map<'_>| map.update(&key.to_ne_bytes(), value, MapFlags::ANY);
-    update(self::map(object, map)?).map_err(refused(format!("writing into {map}")))
+    set(&self::map(object, map)?, key, value)
+}
+
+/// The same, of a map at hand.
+pub fn set(map: &impl MapCore, key: u32, value: &[u8]) -> Result<()> {
+    let refused = |error| refused(format!("writing into {:?}", map.name()))(error);
+    map.update(&key.to_ne_bytes(), value, MapFlags::ANY).map_err(refused)
 }
 
 /// An entry of a map, as 64-bit numbers; one row a processor where each has its own.

@@ -19,6 +19,8 @@ pub mod counter;
 pub mod cpu;
 /// Load from inside the kernel.
 pub mod generator;
+/// Packets as clients send them.
+pub mod outer;
 /// A load that runs beside what is measured.
 pub mod pump;
 /// A system's network and its clients.
@@ -29,6 +31,8 @@ pub mod steering;
 pub mod system;
 /// The systems that are always there.
 pub mod systems;
+/// What is sent through a system.
+pub mod traffic;
 
 /// What the programs of ebpf/bench and the ruler must agree on.
 #[path = "../../../ebpf/bench/src/shared.rs"]

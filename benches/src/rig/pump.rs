@@ -1,89 +1,80 @@
 use std::thread::{self, sleep};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use trestle::xdp::maps::monotonic_ns;
 use trestle_tests::netns::Namespace;
 use trestle_tests::{Fault, Result};
 
 use super::cpu::{LOAD_CORE, on_core};
-use super::generator::{Generator, Pace};
+use super::generator::{Generator, Valve};
 
 /// How long a load runs before anything is measured: queues fill, caches warm up.
 pub const WARM_UP: Duration = Duration::from_millis(300);
-/// How long it goes on afterwards, so that the end of the measurement is still under load.
-const OVERHANG: Duration = Duration::from_millis(500);
-/// Runs a second that are allowed for while none are known: more than this machine makes.
-const RUNS_AT_FIRST: f64 = 10e6;
-/// How much more runs are allowed than the last time: should there be fewer, the load ends early.
+/// How long a busy machine may delay the end of a measurement before the load ends by itself.
+const OVERHANG: Duration = Duration::from_millis(300);
+/// How often the program is run to learn how fast that goes: some tens of milliseconds.
+const TRIAL_RUNS: u32 = 500_000;
+/// More runs are allowed than the trial made in the same time: what others take of the processor differs.
 const RESERVE: f64 = 1.5;
-/// How long a load is tried, to know how many runs it makes.
-const TRIAL: Duration = Duration::from_millis(100);
 
-/// A generator and what it is capable of here.
+/// A generator that sends from within its namespace, and from the load's processor.
 #[derive(Debug)]
 pub struct Pump<'a> {
     world: &'a Namespace,
     generator: Generator,
-    /// How often its program runs a second; it differs with what the frames set off.
+    /// How often its program runs a second at most.
     runs_per_second: f64,
 }
 
 impl<'a> Pump<'a> {
     /// Sends by `generator` from within `world`.
     pub fn new(world: &'a Namespace, generator: Generator) -> Self {
-        Self { world, generator, runs_per_second: RUNS_AT_FIRST }
+        Self { world, generator, runs_per_second: 0.0 }
     }
 
-    /// Does `work` while frames are sent at `rate` a second (0: as fast as it goes), for [`WARM_UP`] and then `time`.
-    /// `work` is begun at once, and gets the frames sent so far by calling what it is given.
+    /// Does `work` while frames are sent at `rate` a second (0: as fast as it goes). It begins after [`WARM_UP`] and is
+    /// expected to take `time`; it may read and change the load by the valve.
     pub fn during<T>(
         &mut self,
         rate: f64,
         time: Duration,
-        work: impl FnOnce(&dyn Fn() -> Result<u64>) -> Result<T>,
+        work: impl FnOnce(&Valve) -> Result<T>,
     ) -> Result<T> {
-        if self.runs_per_second == RUNS_AT_FIRST {
-            self.send(rate, TRIAL)?;
-        }
-        let gauge = self.generator.gauge()?;
-        let total = WARM_UP + time + OVERHANG;
-        let (pace, before) = (self.pace(rate, total), gauge.read()?);
+        let valve = self.generator.valve()?;
+        let runs = self.runs_for(&valve, rate, WARM_UP + time + OVERHANG)?;
+        valve.open(rate)?;
         let (world, generator) = (self.world, &mut self.generator);
-        let done = thread::scope(|scope| {
-            let sender = scope.spawn(move || send_from(world, generator, pace));
+        thread::scope(|scope| {
+            let sender = scope.spawn(move || run_in(world, generator, runs));
             sleep(WARM_UP);
-            let done = work(&|| gauge.read().map(|progress| progress.sent));
-            let early = monotonic_ns() > pace.until_ns;
-            let ended = sender.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            ended.and(done).map(|done| (done, early))
-        });
-        let runs = gauge.read()?.runs - before.runs;
-        let (done, late) = done?;
-        if late || runs >= u64::from(pace.runs) {
-            return Err(Fault::other("the load ended before the measurement: the machine was too busy"));
+            let done = work(&valve);
+            let early = sender.is_finished();
+            let closed = valve.close();
+            let sent = sender.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            sent.and(closed).and(done).and_then(|done| if early { Err(ended_early()) } else { Ok(done) })
+        })
+    }
+
+    /// How often the program may run in that time, and more.
+    fn runs_for(&mut self, valve: &Valve, rate: f64, time: Duration) -> Result<u32> {
+        if self.runs_per_second == 0.0 {
+            // Frames slow the program down: a load as fast as it goes is tried, a paced one rehearsed.
+            if rate == 0.0 {
+                valve.open(rate)?
+            } else {
+                valve.rehearse()?
+            }
+            let began = Instant::now();
+            run_in(self.world, &mut self.generator, TRIAL_RUNS)?;
+            self.runs_per_second = f64::from(TRIAL_RUNS) / began.elapsed().as_secs_f64();
         }
-        self.runs_per_second = runs as f64 / total.as_secs_f64();
-        Ok(done)
-    }
-
-    /// Sends for `time`, and learns how fast that goes.
-    fn send(&mut self, rate: f64, time: Duration) -> Result<()> {
-        let gauge = self.generator.gauge()?;
-        let (pace, before) = (self.pace(rate, time), gauge.read()?);
-        send_from(self.world, &mut self.generator, pace)?;
-        let runs = gauge.read()?.runs - before.runs;
-        self.runs_per_second = runs as f64 / time.as_secs_f64();
-        Ok(())
-    }
-
-    fn pace(&self, rate: f64, time: Duration) -> Pace {
-        let gap_ns = if rate > 0.0 { (1e9 / rate) as u64 } else { 0 };
-        let until_ns = monotonic_ns() + time.as_nanos() as u64;
-        let runs = self.runs_per_second * RESERVE * time.as_secs_f64();
-        Pace { gap_ns, until_ns, runs: runs as u32 }
+        Ok((self.runs_per_second * RESERVE * time.as_secs_f64()) as u32)
     }
 }
 
-fn send_from(world: &Namespace, generator: &mut Generator, pace: Pace) -> Result<()> {
-    on_core(LOAD_CORE, || world.within(|| generator.run(pace))?)
+fn run_in(world: &Namespace, generator: &mut Generator, runs: u32) -> Result<()> {
+    on_core(LOAD_CORE, || world.within(|| generator.run(runs))?)
+}
+
+fn ended_early() -> Fault {
+    Fault::other("the load ended before the measurement did: the machine is too busy to measure anything")
 }

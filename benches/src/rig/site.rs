@@ -37,14 +37,17 @@ const SETTLE: Duration = Duration::from_millis(200);
 /// A system that runs, its network, and its connected clients.
 pub struct Site {
     // Fields are dropped in this order: clients and system before their network.
-    fleet: Option<Fleet>,
+    /// The clients, if it has any.
+    pub fleet: Option<Fleet>,
     own: Option<Client>,
-    system: Box<dyn System>,
+    /// The system under test.
+    pub system: Box<dyn System>,
     /// What crosses the wire from the gateway.
     pub counter: Counter,
     /// Where clients and load are.
     pub world: Namespace,
-    gateway: Namespace,
+    /// Where the system is.
+    pub gateway: Namespace,
     folder: Folder,
 }
 
@@ -67,16 +70,6 @@ impl Site {
             Clients::None => {}
         }
         Ok(site)
-    }
-
-    /// The system under test.
-    pub fn system(&mut self) -> &mut dyn System {
-        &mut *self.system
-    }
-
-    /// The clients, if it has any.
-    pub fn fleet(&mut self) -> Option<&mut Fleet> {
-        self.fleet.as_mut()
     }
 
     /// The TAP device of the system's own client, if it has one: its end of the segment.

@@ -7,10 +7,12 @@ use aya_ebpf::{
     programs::XdpContext,
 };
 
-use crate::shared::{Load, SLOT_HEADER};
+use crate::shared::{Orders, Progress, SLOT_HEADER};
 
 #[btf_map]
-static LOAD: Array<Load, 1> = Array::new();
+static ORDERS: Array<Orders, 1> = Array::new();
+#[btf_map]
+static PROGRESS: Array<Progress, 1> = Array::new();
 // The ruler gives it the size and number of its packets before it loads the programs.
 #[btf_map]
 static RECORDING: Array<[u64; 16], 1> = Array::new();
@@ -26,22 +28,22 @@ const MAKE_UP_NS: u64 = 100_000;
 /// The verdict on a frame of the generator; `None` while none is due.
 #[inline(always)]
 pub fn generate(context: &XdpContext) -> Option<u32> {
-    let load = load()?;
-    let number = take(load)?;
-    if load.destinations > 1 {
-        let destination = load.first_destination.wrapping_add(number % load.destinations) as u32;
+    let orders = ORDERS.get(0)?;
+    let number = take(orders)?;
+    if orders.destinations > 1 {
+        let destination = orders.first_destination.wrapping_add(number % orders.destinations) as u32;
         let bytes = destination.to_be_bytes();
         // SAFETY: the helper reads four bytes of an array of four, and checks the frame's bounds itself.
         unsafe { bpf_xdp_store_bytes(context.ctx, 2, bytes.as_ptr().cast_mut().cast(), 4) };
     }
-    redirect(load)
+    redirect(orders)
 }
 
 /// The verdict on a frame that becomes the next packet of the recording; `None` while none is due.
 #[inline(always)]
 pub fn replay(context: &XdpContext) -> Option<u32> {
-    let load = load()?;
-    let number = take(load)?;
+    let orders = ORDERS.get(0)?;
+    let number = take(orders)?;
     let slot = RECORDING.get_ptr(u32::try_from(number).ok()?)?.cast::<u8>();
     // SAFETY: a slot begins with its length, eight bytes of it; it is read at once, and nobody writes while it is sent.
     let length = unsafe { *slot.cast::<u64>() };
@@ -63,40 +65,36 @@ pub fn replay(context: &XdpContext) -> Option<u32> {
     if failed != 0 {
         return None;
     }
-    redirect(load)
-}
-
-#[inline(always)]
-fn load() -> Option<&'static mut Load> {
-    // SAFETY: one processor at a time runs a load, and the ruler only reads what the programs write.
-    LOAD.get_ptr_mut(0).map(|load| unsafe { &mut *load })
+    redirect(orders)
 }
 
 /// The number of the frame that is due now, from 0.
 #[inline(always)]
-fn take(load: &mut Load) -> Option<u64> {
-    // SAFETY: the helper has no precondition.
-    let now = unsafe { bpf_ktime_get_ns() };
-    if now >= load.until_ns {
+fn take(orders: &Orders) -> Option<u64> {
+    if orders.sending == 0 {
         return None;
     }
-    load.runs += 1;
-    if load.sent >= load.limit {
+    // SAFETY: one processor at a time runs a load, and the ruler only reads what the programs write.
+    let progress = unsafe { &mut *PROGRESS.get_ptr_mut(0)? };
+    progress.runs += 1;
+    if progress.sent >= orders.limit {
         return None;
     }
-    if load.gap_ns != 0 {
-        if now < load.next_ns {
+    if orders.gap_ns != 0 {
+        // SAFETY: the helper has no precondition.
+        let now = unsafe { bpf_ktime_get_ns() };
+        if now < progress.next_ns {
             return None;
         }
-        load.next_ns = load.next_ns.max(now.saturating_sub(MAKE_UP_NS)) + load.gap_ns;
+        progress.next_ns = progress.next_ns.max(now.saturating_sub(MAKE_UP_NS)) + orders.gap_ns;
     }
-    let number = load.sent;
-    load.sent = number + 1;
+    let number = progress.sent;
+    progress.sent = number + 1;
     Some(number)
 }
 
 #[inline(always)]
-fn redirect(load: &Load) -> Option<u32> {
+fn redirect(orders: &Orders) -> Option<u32> {
     // SAFETY: the helper only notes its arguments, for any values of them.
-    Some(unsafe { bpf_redirect(load.interface as u32, 0) } as u32)
+    Some(unsafe { bpf_redirect(orders.interface as u32, 0) } as u32)
 }

@@ -13,8 +13,10 @@ pub const SLOT_HEADER: usize = 8;
 
 /// Names of maps.
 pub mod maps {
-    /// One [`super::Load`]: what is to be sent, and how far it is.
-    pub const LOAD: &str = "LOAD";
+    /// One [`super::Orders`].
+    pub const ORDERS: &str = "ORDERS";
+    /// One [`super::Progress`].
+    pub const PROGRESS: &str = "PROGRESS";
     /// Packets to send once each, in order: length (u64), then bytes.
     pub const RECORDING: &str = "RECORDING";
     /// By UDP port: [`super::PORT_OPENVPN`] or [`super::PORT_ANY`] for a client that belongs to the load.
@@ -54,15 +56,15 @@ pub enum Class {
 /// Number of classes.
 pub const CLASSES: usize = 4;
 
-/// A load: the ruler writes the upper half before it begins, the programs the lower as they go.
+/// What is to be sent: the ruler writes it, also while it is being sent; the programs read it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
-pub struct Load {
+pub struct Orders {
+    /// Not 0: frames are sent. The programs go on running without, and send nothing.
+    pub sending: u64,
     /// Time between two frames in nanoseconds; 0: as fast as it goes.
     pub gap_ns: u64,
-    /// Nothing is sent after that (CLOCK_MONOTONIC, nanoseconds).
-    pub until_ns: u64,
-    /// At most so many frames are sent.
+    /// At most so many frames are sent since the start.
     pub limit: u64,
     /// Index of the interface they leave by.
     pub interface: u64,
@@ -70,34 +72,32 @@ pub struct Load {
     pub destinations: u64,
     /// The last four bytes of the first destination's address, as a number.
     pub first_destination: u64,
-    /// When the next frame is due (CLOCK_MONOTONIC, nanoseconds).
-    pub next_ns: u64,
-    /// Frames sent so far.
-    pub sent: u64,
-    /// How often the programs have run before `until_ns`.
-    pub runs: u64,
 }
 
-impl Load {
-    /// As it stands in the map.
-    pub const fn to_words(self) -> [u64; 9] {
-        [
-            self.gap_ns,
-            self.until_ns,
-            self.limit,
-            self.interface,
-            self.destinations,
-            self.first_destination,
-            self.next_ns,
-            self.sent,
-            self.runs,
-        ]
+impl Orders {
+    /// As they stand in the map.
+    pub const fn to_words(self) -> [u64; 6] {
+        let Self { sending, gap_ns, limit, interface, destinations, first_destination } = self;
+        [sending, gap_ns, limit, interface, destinations, first_destination]
     }
+}
 
-    /// The other way.
-    pub const fn from_words(words: [u64; 9]) -> Self {
-        let [gap_ns, until_ns, limit, interface, destinations, first_destination, next_ns, sent, runs] =
-            words;
-        Self { gap_ns, until_ns, limit, interface, destinations, first_destination, next_ns, sent, runs }
+/// How far it is: the programs write it, the ruler reads it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Progress {
+    /// Frames sent so far, those included that the interface had no room for.
+    pub sent: u64,
+    /// How often the programs have run with orders to send.
+    pub runs: u64,
+    /// When the next frame is due (CLOCK_MONOTONIC, nanoseconds).
+    pub next_ns: u64,
+}
+
+impl Progress {
+    /// From what stands in the map.
+    pub const fn from_words(words: [u64; 3]) -> Self {
+        let [sent, runs, next_ns] = words;
+        Self { sent, runs, next_ns }
     }
 }
