@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use trestle_bench::cells::capacity;
+use trestle_bench::peers::PEERS;
 use trestle_bench::results::{Cell, Direction, Measure, Report, Sample};
 use trestle_bench::rig::cpu::{self, LOAD_CORE};
 use trestle_bench::rig::site::Site;
@@ -139,9 +140,9 @@ fn measure(options: &Capacity, name: &str, round: u32, report: &mut Report, stop
 }
 
 fn starter(name: &str) -> Result<Starter> {
-    let known = BUILT_IN.iter().find(|(known, _)| *known == name);
+    let known = BUILT_IN.iter().chain(PEERS).find(|(known, _)| *known == name);
     known.map(|(_, starter)| *starter).ok_or_else(|| {
-        let names: Vec<_> = BUILT_IN.iter().map(|(name, _)| *name).collect();
+        let names: Vec<_> = BUILT_IN.iter().chain(PEERS).map(|(name, _)| *name).collect();
         Fault::other(format!("there is no system `{name}`; there are {}", names.join(", ")))
     })
 }
