@@ -31,7 +31,7 @@ const NAP: Duration = Duration::from_millis(10);
 /// By which way packets leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Datapath {
-    /// AF_XDP where it goes, else the sockets.
+    /// The faster one of those that can be had.
     Auto,
     /// AF_XDP or not at all.
     AfXdp,
@@ -87,15 +87,7 @@ impl Run {
         if orders.cargo.to() == To::Session && fleet.live() < 2 {
             return Err(CargoError::Alone.into());
         }
-        let nic = match orders.datapath {
-            Datapath::Socket => Err("`--datapath socket` asks for it".to_owned()),
-            Datapath::Auto | Datapath::AfXdp => Nic::open(fleet, &orders.cargo, orders.interface),
-        };
-        let (road, detour) = match nic {
-            Ok(nic) => (Road::Nic(Box::new(nic)), None),
-            Err(why) if orders.datapath == Datapath::AfXdp => return Err(RunError::NoAfXdp(why)),
-            Err(why) => (Road::Udp(Udp::new(&orders.cargo)), Some(why)),
-        };
+        let (road, detour) = choose(&orders, fleet)?;
         let sessions = fleet.sessions().last().map_or(0, |last| last.number() + 1);
         Ok(Self { orders, road, detour, sequences: vec![0; sessions], turn: 0 })
     }
@@ -193,6 +185,21 @@ impl Run {
         while Instant::now() < until && !tally.is_complete() && !stop.load(Ordering::Relaxed) {
             self.receive(fleet, tally, Duration::from_millis(1));
         }
+    }
+}
+
+/// The road for `orders`, and why it is not AF_XDP.
+fn choose(orders: &Orders, fleet: &Fleet) -> Result<(Road, Option<String>), RunError> {
+    let udp = || Road::Udp(Udp::new(&orders.cargo));
+    let forced = match orders.datapath {
+        Datapath::Socket => return Ok((udp(), Some("`--datapath socket` asks for it".to_owned()))),
+        Datapath::AfXdp => true,
+        Datapath::Auto => false,
+    };
+    match Nic::open(fleet, &orders.cargo, orders.interface, forced) {
+        Ok(nic) => Ok((Road::Nic(Box::new(nic)), None)),
+        Err(why) if forced => Err(RunError::NoAfXdp(why)),
+        Err(why) => Ok((udp(), Some(why))),
     }
 }
 
