@@ -203,6 +203,12 @@ impl Report {
         if self.sessions.len() > ROWS {
             remarks.push(format!("More than {ROWS} sessions: `-j` has a line for each."));
         }
+        if self.total.unsent > 0 {
+            remarks.push(format!(
+                "{} frames were not taken by the kernel, and are not counted.",
+                self.total.unsent
+            ));
+        }
         if self.total.expected.is_none() {
             remarks.push("What is lost is not known: the frames are for others than these sessions.".into());
         }
