@@ -84,8 +84,10 @@ impl Udp {
                     }
                     wait_writable(socket);
                 }
-                // Longer than the path's MTU, or a kernel before 4.18, or a route that does not take it.
-                Err(_) if self.gso && count - sent > 1 => self.gso = false,
+                // Longer than the path's MTU, or a route that cannot have it (`udp_send_skb` in net/ipv4/udp.c).
+                Err(Errno::EINVAL | Errno::EMSGSIZE | Errno::EIO) if self.gso && count - sent > 1 => {
+                    self.gso = false;
+                }
                 // An ICMP error of earlier packets, told once: the packet itself was not looked at. The second time
                 // it is about this one.
                 Err(_) if deadline.is_none() => deadline = Some(Instant::now()),
