@@ -14,7 +14,7 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::socket::{ControlMessage, MsgFlags, sendmsg},
 };
-use trestle::xdp::datagrams::{self, Datagram};
+use trestle::xdp::datagrams::{self, Datagram, Run};
 
 use super::{
     Session,
@@ -116,7 +116,8 @@ impl Udp {
         len: usize,
     ) -> Result<usize, Errno> {
         let bytes = self.packets.get(from * len..to * len).ok_or(Errno::EINVAL)?;
-        let datagrams = [Datagram { remote, local: Ipv4Addr::UNSPECIFIED, ..Datagram::EMPTY }; BURST];
+        let datagram = Datagram { remote, local: Ipv4Addr::UNSPECIFIED, ..Datagram::EMPTY };
+        let datagrams = [Run::of_one(datagram); BURST];
         let mut payloads = [IoSlice::new(&[]); BURST];
         for (payload, packet) in payloads.iter_mut().zip(bytes.chunks_exact(len.max(1))) {
             *payload = IoSlice::new(packet);
