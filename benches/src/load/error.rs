@@ -23,7 +23,7 @@ pub enum LoadError {
     NotConnected {
         /// The server.
         remote: SocketAddrV4,
-        /// What most of the sessions met.
+        /// What the first session met.
         why: Reason,
     },
 }

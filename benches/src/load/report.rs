@@ -238,8 +238,10 @@ impl Line {
         let (sent, received) = (sum(|sender| sender.sent), sum(|sender| sender.received));
         let mut delay_ns = histogram();
         for sender in senders {
-            // The same bounds: nothing is out of range.
-            let _ = delay_ns.add(&sender.delay_ns);
+            if let (Some(all), Some(own)) = (&mut delay_ns, &sender.delay_ns) {
+                // The same bounds: nothing is out of range.
+                let _ = all.add(own);
+            }
         }
         Self {
             sent,
@@ -251,7 +253,7 @@ impl Line {
             lost: known(Sender::lost),
             reordered: tally.follows_order().then(|| sum(|sender| sender.reordered)),
             duplicates: tally.follows_order().then(|| sum(|sender| sender.duplicates)),
-            delay_us: spread(&delay_ns, US),
+            delay_us: delay_ns.and_then(|all| spread(&all, US)),
         }
     }
 
@@ -298,7 +300,7 @@ fn failures(fleet: &Fleet) -> Vec<Failed> {
 }
 
 fn handshakes(fleet: &Fleet) -> Option<Spread> {
-    let mut all = histogram();
+    let mut all = histogram()?;
     for session in fleet.sessions() {
         let ns = u64::try_from(session.handshake().duration().as_nanos()).unwrap_or(u64::MAX);
         all.saturating_record(ns.max(1));
