@@ -45,6 +45,7 @@ pub fn server_conf() -> String {
 
 struct Vpn {
     name: &'static str,
+    pid: u32,
     gateway: Gateway,
 }
 
@@ -54,7 +55,8 @@ fn gateway(place: &Place<'_>, name: &'static str, mode: Mode) -> Result<Box<dyn 
         return Err(not_built(missing));
     }
     let start = Start { config: server_conf(), binary, ..Start::reference(mode) };
-    Ok(Box::new(Vpn { name, gateway: Gateway::launch(place.gateway, place.folder, &start)? }))
+    let mut gateway = Gateway::launch(place.gateway, place.folder, &start)?;
+    Ok(Box::new(Vpn { name, pid: gateway.process().pid(), gateway }))
 }
 
 impl System for Vpn {
@@ -70,8 +72,8 @@ impl System for Vpn {
         self.gateway.wait_ready()
     }
 
-    fn pids(&mut self) -> Vec<u32> {
-        vec![self.gateway.process().pid()]
+    fn pids(&self) -> Vec<u32> {
+        vec![self.pid]
     }
 
     fn log_tail(&self) -> String {
@@ -108,7 +110,7 @@ impl System for Null {
         self.0.wait_for("forwarding", limit)
     }
 
-    fn pids(&mut self) -> Vec<u32> {
+    fn pids(&self) -> Vec<u32> {
         vec![self.0.pid()]
     }
 
