@@ -48,6 +48,9 @@ fn try_rate(site: &mut Site, traffic: Traffic, rate: f64, time: Duration) -> Res
     let source = traffic.source(site, rate, time)?;
     let packets_per_frame = u64::from(source.packets_per_frame);
     let pids = site.system.pids();
+    // Such a client shares its processor with the load: it may be slower than the gateway.
+    let remark = "at least this: the system's own client seals, on the load's processor";
+    let notes = traffic.is_sealed_live(site).then(|| remark.to_owned()).into_iter().collect();
     let mut pump = Pump::new(&site.world, source.generator);
     pump.during(rate * packets_per_frame as f64, time, |valve| {
         let begin = Reading::take(&site.counter, valve, &pids)?;
@@ -55,7 +58,7 @@ fn try_rate(site: &mut Site, traffic: Traffic, rate: f64, time: Duration) -> Res
         let end = Reading::take(&site.counter, valve, &pids)?;
         match source.recorded {
             Some(recorded) if end.sent >= recorded => Err(exhausted()),
-            _ => Ok(end.since(&begin, packets_per_frame)),
+            _ => Ok(Sample { notes, ..end.since(&begin, packets_per_frame) }),
         }
     })
 }

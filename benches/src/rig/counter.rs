@@ -5,7 +5,7 @@ use trestle_tests::Result;
 
 use super::{
     bpf,
-    shared::{CLASSES, Class, maps, programs},
+    shared::{CLASSES, Class, PORT_ANY, PORT_OPENVPN, maps, programs},
 };
 
 /// Counts at one device. Detached when dropped.
@@ -23,9 +23,14 @@ impl Counter {
         Ok(Self { object, _link: link })
     }
 
-    /// What the server sends to UDP port `port` belongs to the load from now on.
+    /// The data packets of OpenVPN that the server sends to UDP port `port` belong to the load from now on.
     pub fn add_port(&self, port: u16) -> Result<()> {
-        bpf::update(&self.object, maps::PORTS, port.into(), &1_u32.to_ne_bytes())
+        bpf::update(&self.object, maps::PORTS, port.into(), &PORT_OPENVPN.to_ne_bytes())
+    }
+
+    /// Whatever the server sends to UDP port `port`, keepalives excepted, belongs to the load from now on.
+    pub fn add_foreign_port(&self, port: u16) -> Result<()> {
+        bpf::update(&self.object, maps::PORTS, port.into(), &PORT_ANY.to_ne_bytes())
     }
 
     /// What was counted so far.

@@ -3,6 +3,7 @@
 use std::net::SocketAddrV4;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use trestle_tests::frame::{self, BROADCAST, Mac, local_mac};
@@ -14,10 +15,11 @@ use trestle_tests::raw::RawPort;
 use trestle_tests::{Fault, Result};
 
 use super::counter::Counter;
-use super::cpu::{GATEWAY_CORE, on_core};
+use super::cpu::{GATEWAY_CORE, LOAD_CORE, on_core};
 use super::shared::SERVER_PORT;
-use super::system::{Clients, Place, Starter, System};
+use super::system::{Client, Clients, OwnClient, Place, Starter, System};
 use crate::load::{Fleet, Plan};
+use crate::peers;
 
 /// The far end of the gateway's wire.
 pub const WIRE: &str = "wire";
@@ -29,6 +31,8 @@ pub const PROBE_MAC: Mac = [0x02, 0x5e, 0xff, 0, 0, 2];
 pub const ETHERTYPE_PROBE: u16 = 0x88b6;
 /// How long a system may take to serve.
 const START: Duration = Duration::from_secs(20);
+/// How often both ends of a foreign tunnel say hello: the first ones may be lost while keys are agreed on.
+const HELLOS: usize = 5;
 /// How long stations may take to be known everywhere.
 const SETTLE: Duration = Duration::from_millis(200);
 
@@ -37,6 +41,7 @@ pub struct Site {
     // Fields are dropped in this order: clients and system before their network.
     /// The clients, if it has any.
     pub fleet: Option<Fleet>,
+    own: Option<Client>,
     /// The system under test.
     pub system: Box<dyn System>,
     /// What crosses the wire from the gateway.
@@ -45,7 +50,7 @@ pub struct Site {
     pub world: Namespace,
     /// Where the system is.
     pub gateway: Namespace,
-    _folder: Folder,
+    folder: Folder,
 }
 
 impl Site {
@@ -59,12 +64,19 @@ impl Site {
         let place = Place { gateway: &gateway, world: &world, folder: &folder.0, binaries };
         // Not on the gateway's core: what waits for the system must not slow it down.
         let system = on_core(GATEWAY_CORE, || starter(&place))?;
-        let mut site = Self { fleet: None, system, counter, world, gateway, _folder: folder };
+        let mut site = Self { fleet: None, own: None, system, counter, world, gateway, folder };
         site.system.wait_ready(START)?;
-        if matches!(site.system.clients(), Clients::OpenVpn) {
-            site.connect(&pki, peers, stop)?;
+        match site.system.clients() {
+            Clients::OpenVpn => site.connect(&pki, peers, stop)?,
+            Clients::Own(connect) => site.connect_own(connect, binaries)?,
+            Clients::None => {}
         }
         Ok(site)
+    }
+
+    /// The TAP device of the system's own client, if it has one: its end of the segment.
+    pub fn own_device(&self) -> Option<&str> {
+        self.own.as_ref().map(|client| client.device.as_str())
     }
 
     /// Address of the station behind client `number`.
@@ -75,6 +87,7 @@ impl Site {
     /// Stops the system and removes everything.
     pub fn close(mut self) -> Result<()> {
         self.fleet = None;
+        self.own = None;
         self.system.stop()
     }
 
@@ -99,10 +112,25 @@ impl Site {
         self.introduce()
     }
 
+    /// Connects the system's own client, and lets both ends hear one another: some agree on keys only then.
+    fn connect_own(&mut self, connect: OwnClient, binaries: &Path) -> Result<()> {
+        let place = Place { gateway: &self.gateway, world: &self.world, folder: &self.folder.0, binaries };
+        let client = on_core(LOAD_CORE, || connect(&place, 0));
+        let client = client.map_err(|error| Fault::other(format!("{error}\n{}", self.system.log_tail())))?;
+        let (lan, tap) = (RawPort::open(&self.world, WIRE)?, RawPort::open(&self.world, &client.device)?);
+        for _ in 0..HELLOS {
+            lan.send(&hello(LAN_MAC))?;
+            tap.send(&hello(Self::peer_mac(0)))?;
+            sleep(SETTLE);
+        }
+        self.counter.add_foreign_port(peers::CLIENT_PORT)?;
+        self.own = Some(client);
+        Ok(())
+    }
+
     /// Lets the gateway hear every station once, and waits until it has: what it does not know it floods.
     fn introduce(&mut self) -> Result<()> {
         let lan = RawPort::open(&self.world, WIRE)?;
-        let hello = |source| frame::padded(frame::frame(BROADCAST, source, ETHERTYPE_PROBE, &[]), 60);
         lan.send(&hello(LAN_MAC))?;
         lan.send(&hello(PROBE_MAC))?;
         let Some(fleet) = self.fleet.as_mut() else { return Ok(()) };
@@ -115,6 +143,10 @@ impl Site {
         fleet.hold(until, &AtomicBool::new(false));
         Ok(())
     }
+}
+
+fn hello(source: Mac) -> Vec<u8> {
+    frame::padded(frame::frame(BROADCAST, source, ETHERTYPE_PROBE, &[]), 60)
 }
 
 struct Credentials {

@@ -35,7 +35,7 @@ pub trait System: Send {
     fn wait_ready(&mut self, limit: Duration) -> Result<()>;
 
     /// Its processes: their CPU time, all threads, is the gateway's.
-    fn pids(&self) -> Vec<u32>;
+    fn pids(&mut self) -> Vec<u32>;
 
     /// The end of what it has logged, for a report of failure.
     fn log_tail(&self) -> String;

@@ -45,7 +45,6 @@ pub fn server_conf() -> String {
 
 struct Vpn {
     name: &'static str,
-    pid: u32,
     gateway: Gateway,
 }
 
@@ -55,8 +54,7 @@ fn gateway(place: &Place<'_>, name: &'static str, mode: Mode) -> Result<Box<dyn 
         return Err(not_built(missing));
     }
     let start = Start { config: server_conf(), binary, ..Start::reference(mode) };
-    let mut gateway = Gateway::launch(place.gateway, place.folder, &start)?;
-    Ok(Box::new(Vpn { name, pid: gateway.process().pid(), gateway }))
+    Ok(Box::new(Vpn { name, gateway: Gateway::launch(place.gateway, place.folder, &start)? }))
 }
 
 impl System for Vpn {
@@ -72,8 +70,8 @@ impl System for Vpn {
         self.gateway.wait_ready()
     }
 
-    fn pids(&self) -> Vec<u32> {
-        vec![self.pid]
+    fn pids(&mut self) -> Vec<u32> {
+        vec![self.gateway.process().pid()]
     }
 
     fn log_tail(&self) -> String {
@@ -110,7 +108,7 @@ impl System for Null {
         self.0.wait_for("forwarding", limit)
     }
 
-    fn pids(&self) -> Vec<u32> {
+    fn pids(&mut self) -> Vec<u32> {
         vec![self.0.pid()]
     }
 

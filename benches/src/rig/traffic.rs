@@ -53,6 +53,11 @@ impl Traffic {
         sealed && matches!(site.system.clients(), Clients::OpenVpn)
     }
 
+    /// Whether a system's own client seals it as it goes: it enters by the client's TAP device.
+    pub fn is_sealed_live(self, site: &Site) -> bool {
+        self.direction == Direction::PeerToLan && site.own_device().is_some()
+    }
+
     /// How long frames can be offered at that rate, after warming up, before the longest recording ends.
     pub fn longest(self, rate: f64) -> Duration {
         let slots = if self.frame_bytes > LONGEST_WHOLE { 2.0 } else { 1.0 };
@@ -66,8 +71,11 @@ impl Traffic {
             let frames = rate * (WARM_UP + SPARE + time).as_secs_f64();
             return self.record(site, frames as u32);
         }
-        let frame = self.frame(Site::peer_mac(0), LAN_MAC);
-        let generator = site.world.within(|| Generator::repeating(WIRE, &frame, 1))??;
+        let (device, frame) = match site.own_device() {
+            Some(device) if self.is_sealed_live(site) => (device, self.frame(LAN_MAC, Site::peer_mac(0))),
+            _ => (WIRE, self.frame(Site::peer_mac(0), LAN_MAC)),
+        };
+        let generator = site.world.within(|| Generator::repeating(device, &frame, 1))??;
         Ok(Source { generator, packets_per_frame: 1, recorded: None })
     }
 

@@ -6,7 +6,7 @@ use aya_ebpf::{
     programs::XdpContext,
 };
 
-use crate::shared::{CLASSES, Class, ETHERTYPE_LOAD, SERVER_PORT};
+use crate::shared::{CLASSES, Class, ETHERTYPE_LOAD, PORT_ANY, PORT_OPENVPN, SERVER_PORT};
 
 #[btf_map]
 static PORTS: Array<u32, 65_536> = Array::new();
@@ -53,17 +53,17 @@ fn tunnel(frame: &XdpContext) -> Option<Class> {
         return Some(Class::LaterFragment);
     }
     let [s0, s1, d0, d1, l0, l1, _, _, opcode, _] = read::<10>(frame, ETHERNET + IPV4)?;
-    if u16::from_be_bytes([s0, s1]) != SERVER_PORT
-        || opcode >> 3 != DATA_V2
-        || u16::from_be_bytes([l0, l1]) < SHORTEST_DATAGRAM
-    {
+    if u16::from_be_bytes([s0, s1]) != SERVER_PORT || u16::from_be_bytes([l0, l1]) < SHORTEST_DATAGRAM {
         return None;
     }
-    let client = PORTS.get(u16::from_be_bytes([d0, d1]).into())?;
-    match (*client, fragment & MORE_FRAGMENTS) {
-        (0, _) => None,
-        (_, 0) => Some(Class::Tunnel),
-        _ => Some(Class::FirstFragment),
+    let belongs = match *PORTS.get(u16::from_be_bytes([d0, d1]).into())? {
+        PORT_OPENVPN => opcode >> 3 == DATA_V2,
+        kind => kind == PORT_ANY,
+    };
+    match (belongs, fragment & MORE_FRAGMENTS) {
+        (false, _) => None,
+        (true, 0) => Some(Class::Tunnel),
+        (true, _) => Some(Class::FirstFragment),
     }
 }
 

@@ -4,6 +4,10 @@
 pub const ETHERTYPE_LOAD: u16 = 0x88b5;
 /// UDP port of the server: what comes from there to a port of the load is a tunnel packet.
 pub const SERVER_PORT: u16 = 443;
+/// What comes from the server to a port of the load, and belongs to it: OpenVPN's data packets.
+pub const PORT_OPENVPN: u32 = 1;
+/// The same: every datagram that is longer than a keepalive, for protocols that are not looked into.
+pub const PORT_ANY: u32 = 2;
 /// Bytes of the length that stands ahead of each packet in the recording.
 pub const SLOT_HEADER: usize = 8;
 
@@ -15,7 +19,7 @@ pub mod maps {
     pub const PROGRESS: &str = "PROGRESS";
     /// Packets to send once each, in order: length (u64), then bytes.
     pub const RECORDING: &str = "RECORDING";
-    /// By UDP port: not 0 for a client that belongs to the load.
+    /// By UDP port: [`super::PORT_OPENVPN`] or [`super::PORT_ANY`] for a client that belongs to the load.
     pub const PORTS: &str = "PORTS";
     /// Per CPU, by [`super::Class`]: frames counted.
     pub const COUNTS: &str = "COUNTS";
