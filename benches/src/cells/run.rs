@@ -41,7 +41,8 @@ const PEERS: u32 = 2;
 
 /// Measures all of `plan` into `report`; `told` hears of every sample.
 ///
-/// What cannot be measured is named by `told` and left out, unless nothing else can be either.
+/// # Errors
+/// What could not be measured, after all the rest was.
 pub fn run(
     plan: &Plan,
     binaries: &Path,
@@ -49,13 +50,16 @@ pub fn run(
     stop: &AtomicBool,
     told: &mut dyn FnMut(&Cell, &Sample),
 ) -> Result<()> {
+    let mut faults = Vec::new();
     for round in 1..=plan.rounds {
         for (name, starter) in &plan.systems {
             let mut turn = Turn { plan, name, round, report: &mut *report, stop, told: &mut *told };
-            turn.take(*starter, binaries)?;
+            turn.check()?;
+            let done = [turn.by_clients(*starter, binaries), turn.by_streams(binaries)];
+            faults.extend(done.into_iter().filter_map(|done| Some(format!("{name}: {}", done.err()?))));
         }
     }
-    Ok(())
+    if faults.is_empty() { Ok(()) } else { Err(Fault::other(faults.join("\n"))) }
 }
 
 /// One system's turn in a round.
@@ -69,14 +73,14 @@ struct Turn<'a> {
 }
 
 impl Turn<'_> {
-    fn take(&mut self, starter: Starter, binaries: &Path) -> Result<()> {
-        if self.plan.measures.iter().any(|&measure| measure != Measure::Tcp) {
-            let mut site = Site::open(starter, binaries, PEERS, self.stop)?;
-            let done = self.frames(&mut site).and_then(|()| self.shares(&mut site));
-            let log = if done.is_err() { site.system.log_tail() } else { String::new() };
-            done.map_err(|fault| Fault::other(format!("{}: {fault}\n{log}", self.name)))?;
-            site.close()?;
-        }
+    fn by_clients(&mut self, starter: Starter, binaries: &Path) -> Result<()> {
+        let mut site = Site::open(starter, binaries, PEERS, self.stop)?;
+        let done = self.frames(&mut site).and_then(|()| self.shares(&mut site));
+        done.map_err(|fault| Fault::other(format!("{fault}\n{}", site.system.log_tail())))?;
+        site.close()
+    }
+
+    fn by_streams(&mut self, binaries: &Path) -> Result<()> {
         if self.wants(Measure::Tcp) && tcp::is_possible(self.name) {
             self.check()?;
             for (direction, sample) in tcp::measure(self.name, binaries)? {

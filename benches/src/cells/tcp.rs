@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use trestle_tests::gateway::{Mode, Start};
+use trestle_tests::gateway::{Mode, SERVER_CONF, Start};
 use trestle_tests::network::{GATEWAY, Layout};
 use trestle_tests::site::Site;
 use trestle_tests::traffic::{Extent, Stream, iperf3};
@@ -10,7 +10,7 @@ use trestle_tests::{Fault, Result};
 
 use crate::results::{Direction, Sample};
 use crate::rig::cpu::{GATEWAY_CORE, on_core};
-use crate::rig::systems::{OPENVPN, TRESTLE_AF_XDP, TRESTLE_SOCKET, server_conf};
+use crate::rig::systems::{OPENVPN, TRESTLE_AF_XDP, TRESTLE_SOCKET};
 
 /// How long each stream is.
 const SECONDS: u32 = 2;
@@ -27,7 +27,10 @@ pub fn is_possible(system: &str) -> bool {
 pub fn measure(system: &str, binaries: &Path) -> Result<Vec<(Direction, Sample)>> {
     let mode = mode(system).ok_or_else(|| Fault::other(format!("no streams are sent through {system}")))?;
     let binary = mode.is_trestle().then(|| binaries.join("trestle"));
-    let start = Start { config: server_conf(), binary, ..Start::reference(mode) };
+    // The reference deployment's addresses: its host is to reach the client.
+    let config = SERVER_CONF.lines().filter(|line| !line.contains("compress"));
+    let config = config.flat_map(|line| [line, "\n"]).collect();
+    let start = Start { config, binary, ..Start::reference(mode) };
     let mut site = Site::prepare(Layout { agents: 1, ..Layout::default() }, start)?;
     on_core(GATEWAY_CORE, || site.start_gateway())?;
     site.connect_agents(&[])?;
