@@ -45,7 +45,7 @@ fn main() -> ExitCode {
     let chosen: Vec<_> = Work::matrix().filter(|(work, bytes)| arguments.names(*work, *bytes)).collect();
     let outcome = match (arguments.rounds, chosen.as_slice()) {
         _ if arguments.list => {
-            chosen.iter().for_each(|(work, bytes)| println!("{work} {bytes} {}", work.delivered()));
+            chosen.iter().for_each(|(work, bytes)| println!("{work} {bytes} {}", work.delivered(*bytes)));
             Ok(())
         }
         (_, []) => Err(io::Error::other(format!("there is no such work; there are {}", known()))),
