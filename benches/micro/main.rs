@@ -9,6 +9,7 @@
 #![allow(clippy::disallowed_methods, reason = "a ruler reads the clock")]
 
 mod clock;
+mod scaling;
 
 use std::{io, process::ExitCode};
 
@@ -28,6 +29,9 @@ struct Arguments {
     /// Say what there is to measure, and how many frames a round of it delivers.
     #[arg(long)]
     list: bool,
+    /// Instead: how much more two workers on two CPUs do than one.
+    #[arg(long, conflicts_with = "rounds")]
+    scaling: bool,
     /// Cargo says so.
     #[arg(long, hide = true)]
     bench: bool,
@@ -44,6 +48,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let chosen: Vec<_> = Work::matrix().filter(|(work, bytes)| arguments.names(*work, *bytes)).collect();
     let outcome = match (arguments.rounds, chosen.as_slice()) {
+        _ if arguments.scaling => scaling::table(),
         _ if arguments.list => {
             chosen.iter().for_each(|(work, bytes)| println!("{work} {bytes} {}", work.delivered(*bytes)));
             Ok(())

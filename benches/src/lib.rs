@@ -2,6 +2,10 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::disallowed_methods, reason = "a ruler reads the clock and starts threads")]
 
+/// One AEAD operation: a part of the floor.
+pub mod aead;
+/// What is measured, one file a kind.
+pub mod cells;
 /// Sessions with a server, any number of them, and frames through them: what `trestle-load` is made of.
 pub mod load;
 /// A whole gateway over rings in memory, and frames that keep it at work.

@@ -64,6 +64,7 @@ impl FdbKey {
 
 /// In two numbers instead of five: every frame is looked up twice.
 impl core::hash::Hash for FdbKey {
+    #[inline]
     fn hash<H: core::hash::Hasher>(&self, state: &mut H) {
         let [m0, m1, m2, m3, m4, m5] = self.mac;
         let [v0, v1] = self.vlan.to_ne_bytes();

@@ -1,7 +1,8 @@
-//! Builds `ebpf/` into the object that is kept in the tree, `ebpf/trestle.bpf.o`.
+//! Builds `ebpf/` into the objects that are kept in the tree: `ebpf/trestle.bpf.o`, the gateway's, and `ebpf/bench.bpf.o`, the
+//! ruler's.
 //!
 //! Two roads lead there. The pinned one, Debian's rustc-web with its prebuilt `core` for BPF, gives the same bytes on
-//! every machine: the kept object is built by it, and `--check` compares. The other, nightly with rust-src, is aya's
+//! every machine: the kept objects are built by it, and `--check` compares. The other, nightly with rust-src, is aya's
 //! usual one; its object differs in its bytes, and is judged by the verdict tests.
 //!
 //! What else could vary is pinned or removed: dependencies by `ebpf/Cargo.lock`, this checkout's and the registry's
@@ -14,7 +15,8 @@ use std::{
 };
 
 const TARGET: &str = "bpfel-unknown-none";
-const OBJECT: &str = "ebpf/trestle.bpf.o";
+/// The kept objects, and the program in `ebpf/` that each is made of.
+const OBJECTS: &[(&str, &str)] = &[("ebpf/trestle.bpf.o", "trestle"), ("ebpf/bench.bpf.o", "bench")];
 
 const RUSTC: &str = "/usr/bin/rustc";
 const RUSTC_VERSION: &str = "rustc 1.96.0 ";
@@ -32,8 +34,8 @@ enum Toolchain {
     Nightly,
 }
 
-/// Builds the object with whichever toolchain there is, and keeps it. With `check`: builds it with the pinned one, and
-/// compares it with the kept one, which stays.
+/// Builds the objects with whichever toolchain there is, and keeps them. With `check`: builds them with the pinned one, and
+/// compares them with the kept ones, which stay.
 ///
 /// # Errors
 ///
@@ -50,13 +52,22 @@ pub fn run(check: bool) -> Result<(), String> {
             ));
         }
     };
-    let built = build(&root, toolchain)?;
-    let kept = root.join(OBJECT);
-    if check {
-        return compare(&built, &kept);
+    build(&root, toolchain)?;
+    for (object, program) in OBJECTS {
+        let built = strip(&target_dir(&root).join(TARGET).join("release").join(program), toolchain)?;
+        keep(&built, &root, object, check)?;
     }
-    fs::copy(&built, &kept).map_err(|error| format!("{} cannot be written: {error}", kept.display()))?;
-    println!("built {OBJECT} ({toolchain:?} toolchain)");
+    Ok(())
+}
+
+/// Takes over what was built, or compares it with what is kept.
+fn keep(built: &Path, root: &Path, object: &str, check: bool) -> Result<(), String> {
+    let kept = root.join(object);
+    if check {
+        return compare(built, &kept, object);
+    }
+    fs::copy(built, &kept).map_err(|error| format!("{} cannot be written: {error}", kept.display()))?;
+    println!("built {object}");
     Ok(())
 }
 
@@ -118,8 +129,8 @@ fn nightly() -> bool {
     linker && sysroot.is_ok_and(source)
 }
 
-/// Builds and strips; where the result is.
-fn build(root: &Path, toolchain: Toolchain) -> Result<PathBuf, String> {
+/// Builds every program.
+fn build(root: &Path, toolchain: Toolchain) -> Result<(), String> {
     let target = target_dir(root);
     let mut cargo = match toolchain {
         Toolchain::Pinned => Command::new("cargo"),
@@ -135,15 +146,16 @@ fn build(root: &Path, toolchain: Toolchain) -> Result<PathBuf, String> {
     {
         cargo.env_remove(name);
     }
-    cargo.args(["build", "--release", "--locked", "--target", TARGET]).current_dir(root.join("ebpf"));
+    cargo
+        .args(["build", "--workspace", "--release", "--locked", "--target", TARGET])
+        .current_dir(root.join("ebpf"));
     cargo.env("CARGO_TARGET_DIR", &target).env("CARGO_ENCODED_RUSTFLAGS", flags(root)?);
     match toolchain {
         // The prebuilt core is for that compiler, which is a stable one: BPF's assembly is not.
         Toolchain::Pinned => cargo.env("RUSTC", RUSTC).env("RUSTC_BOOTSTRAP", "1"),
         Toolchain::Nightly => cargo.args(["-Z", "build-std=core"]).env_remove("RUSTC"),
     };
-    complete(&mut cargo)?;
-    strip(&target.join(TARGET).join("release/trestle"), toolchain)
+    complete(&mut cargo)
 }
 
 /// Compiler flags, separated as cargo wants them.
@@ -184,15 +196,15 @@ fn strip(built: &Path, toolchain: Toolchain) -> Result<PathBuf, String> {
     Ok(stripped)
 }
 
-fn compare(built: &Path, kept: &Path) -> Result<(), String> {
+fn compare(built: &Path, kept: &Path, object: &str) -> Result<(), String> {
     let read =
         |path: &Path| fs::read(path).map_err(|error| format!("{} cannot be read: {error}", path.display()));
     if read(built)? == read(kept)? {
-        println!("{OBJECT} is what its source gives");
+        println!("{object} is what its source gives");
         return Ok(());
     }
     Err(format!(
-        "{OBJECT} is not what its source gives ({}): run `cargo xtask build-ebpf` and commit the result",
+        "{object} is not what its source gives ({}): run `cargo xtask build-ebpf` and commit the result",
         built.display()
     ))
 }

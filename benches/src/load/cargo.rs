@@ -1,6 +1,10 @@
 //! The frame that is sent, in each session's dress.
 
-use std::{fs, io, path::Path};
+use std::{
+    fs::File,
+    io::{self, Read as _},
+    path::Path,
+};
 
 use common::Mac;
 use openvpn::data::MIN_FRAME;
@@ -26,8 +30,9 @@ pub enum CargoError {
     Unreadable(#[from] io::Error),
     /// It is of no use.
     #[error(
-        "the frame file holds {0} bytes, but a frame has {MIN_FRAME} to {MAX_FRAME}: write the raw bytes of one Ethernet \
-         frame into it, from the destination address on and without the checksum"
+        "the frame file holds {} bytes, but a frame has {MIN_FRAME} to {MAX_FRAME}: write the raw bytes of one Ethernet \
+         frame into it, from the destination address on and without the checksum",
+        if *.0 > MAX_FRAME { format!("more than {MAX_FRAME}") } else { .0.to_string() }
     )]
     Length(usize),
     /// Frames to the next session need one.
@@ -103,7 +108,10 @@ impl Cargo {
     /// # Errors
     /// See [`CargoError`].
     pub fn read(path: &Path, to: To, macs: Macs, tag: [u8; 8], stamp: bool) -> Result<Self, CargoError> {
-        Self::new(fs::read(path)?, to, macs, tag, stamp)
+        // No more than shows that it is too long: the file may be without end.
+        let mut frame = Vec::new();
+        File::open(path)?.take(MAX_FRAME as u64 + 1).read_to_end(&mut frame)?;
+        Self::new(frame, to, macs, tag, stamp)
     }
 
     pub(super) fn new(frame: Vec<u8>, to: To, macs: Macs, tag: Tag, stamp: bool) -> Result<Self, CargoError> {
@@ -199,9 +207,11 @@ mod tests {
 
     #[test]
     fn a_file_of_another_length_than_a_frame_is_refused_with_its_length() {
-        for len in [0, 13, 9023] {
+        for (len, words) in
+            [(0, "holds 0 bytes"), (13, "holds 13 bytes"), (9023, "holds more than 9022 bytes")]
+        {
             let error = cargo(&vec![0; len], To::Frame).unwrap_err().to_string();
-            assert!(error.contains(&format!("{len} bytes")), "{error}");
+            assert!(error.contains(words), "{error}");
         }
         assert!(cargo(&[0; 14], To::Frame).is_ok_and(|cargo| !cargo.is_stamped()));
         assert!(cargo(&[0; 9022], To::Frame).is_ok());

@@ -99,7 +99,7 @@ enum Whom {
 /// By which way packets leave.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Way {
-    /// AF_XDP if it can be had, else the sockets
+    /// AF_XDP if it can be had without copying, else the sockets
     Auto,
     /// AF_XDP or not at all
     AfXdp,
@@ -125,10 +125,12 @@ What is counted
   again       arrived a second time
   delay       from sealing to opening, through this host and the gateway, all on one clock
 
-AF_XDP
-  Packets leave past the kernel's stack where the route leads out of an Ethernet NIC and the process may (root, or
-  CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF). An XDP program on that NIC brings answers to the first 256 sessions; what it
-  does not know goes on to the kernel. Frames that need fragments go by the sockets.
+Ways out
+  By the sockets a burst leaves as one large datagram that the kernel cuts (UDP GSO), packets that have to be fragments
+  one by one. By AF_XDP packets and fragments leave past the kernel's stack, where the route leads out of an Ethernet NIC
+  and the process may (root, or CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF); an XDP program on that NIC brings answers to the
+  first 256 sessions, what it does not know goes on to the kernel. `auto` takes AF_XDP if the NIC has zero-copy, for
+  without it the sockets are faster.
 
 Ctrl-C ends the run with its report. The server is told that the sessions leave.
 
@@ -141,7 +143,7 @@ p99, p99.9, max}, total and sessions [{session, peer_id, local, mac, handshake_m
 sent_per_second, unsent, expected, received, received_per_second, lost, reordered, duplicates, delay_us. null is \"not
 known\".
 
-Example: two clients' worth of full frames between three sessions
+Example: 20,000 frames a second of 1414 bytes between three sessions
   head -c 1414 /dev/zero > frame
   trestle-load --remote 192.0.2.5:443 --ca ca.crt --cert load.crt --key load.key --sessions 3 --frame-file frame \\
                --to session --rate 20000 --seconds 5";

@@ -106,14 +106,17 @@ pub(super) enum Progress {
 }
 
 impl Attempt {
-    /// Sends the first packet.
-    pub fn begin(plan: &Plan, number: usize, now: Instant) -> Result<Self, LoadError> {
-        let (socket, local) = open(plan).map_err(LoadError::os("open a socket to the server"))?;
+    /// Sends the first packet. Without a socket the session fails, and the others go on.
+    pub fn begin(plan: &Plan, number: usize, now: Instant) -> Result<Result<Self, Reason>, LoadError> {
+        let (socket, local) = match open(plan) {
+            Ok(opened) => opened,
+            Err(error) => return Ok(Err(Reason::Socket(error.to_string()))),
+        };
         let client = Client::new(plan.client.clone(), seed()?, now)?;
         let (remote, max_frame) = (plan.remote, plan.max_frame);
         let mut attempt = Self { number, began: now, client, socket, local, remote, max_frame, heard: false };
         session::flush(&mut attempt.client, &attempt.socket);
-        Ok(attempt)
+        Ok(Ok(attempt))
     }
 
     /// Sees to what has arrived and what is due.

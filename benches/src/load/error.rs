@@ -23,7 +23,7 @@ pub enum LoadError {
     NotConnected {
         /// The server.
         remote: SocketAddrV4,
-        /// What most of the sessions met.
+        /// What the first session met.
         why: Reason,
     },
 }
@@ -85,7 +85,9 @@ pub enum Reason {
     #[error("the server says that it leaves")]
     ServerLeft,
     /// The socket does not work.
-    #[error("its socket fails: {0}")]
+    #[error(
+        "its socket fails: {0}; `ulimit -n` says how many there may be, `ip route get` whether there is a way"
+    )]
     Socket(String),
     /// Somebody pressed Ctrl-C.
     #[error("interrupted before it was connected")]

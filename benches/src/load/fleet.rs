@@ -60,7 +60,9 @@ impl Fleet {
         fleet.dial(plan, stop)?;
         fleet.failures.sort_by_key(|failure| failure.number);
         if fleet.sessions.is_empty() {
-            let why = fleet.failures.pop().map_or(Reason::Interrupted, |failure| failure.reason);
+            // The first one was tried longest: it knows most.
+            let first = fleet.failures.into_iter().next();
+            let why = first.map_or(Reason::Interrupted, |failure| failure.reason);
             return Err(LoadError::NotConnected { remote: plan.remote, why });
         }
         Ok(fleet)

@@ -15,6 +15,7 @@ pub mod cli;
 mod dial;
 mod error;
 mod fleet;
+mod fragments;
 mod nic;
 mod order;
 mod pace;

@@ -1,6 +1,6 @@
 //! What is told at the end: a table, or one JSON object.
 
-use std::{fmt::Write as _, time::Duration};
+use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
@@ -13,6 +13,8 @@ use super::{
     tally::{Sender, Tally, histogram},
 };
 
+/// Most sessions that have a line each; more are for programs to read.
+const ROWS: usize = 64;
 /// Nanoseconds of a microsecond.
 const US: f64 = 1000.0;
 
@@ -162,10 +164,10 @@ impl Report {
         }
     }
 
-    /// The report for people: a line for each session, and one for all.
+    /// The report for people: a line for each session, if they are not too many, and one for all.
     pub fn table(&self) -> String {
         let mut text = format!("{:>7} {}\n", "session", Line::HEAD);
-        for session in &self.sessions {
+        for session in self.sessions.iter().filter(|_| self.sessions.len() <= ROWS) {
             let _ = writeln!(text, "{:>7} {}", session.session, session.frames.cells());
         }
         let _ = writeln!(text, "{:>7} {}", "all", self.total.cells());
@@ -191,11 +193,22 @@ impl Report {
 
     /// What the figures do not say by themselves.
     fn remarks(&self) -> Vec<String> {
-        let mut remarks: Vec<String> = self
-            .failures
-            .iter()
-            .map(|Failed { session, reason }| format!("session {session}: {reason}"))
-            .collect();
+        let mut reasons = BTreeMap::new();
+        for Failed { reason, .. } in &self.failures {
+            *reasons.entry(reason).or_insert(0) += 1;
+        }
+        let failed =
+            |(reason, count): (&String, i32)| format!("{count} of {}: {reason}", self.sessions_wanted);
+        let mut remarks: Vec<String> = reasons.into_iter().map(failed).collect();
+        if self.sessions.len() > ROWS {
+            remarks.push(format!("More than {ROWS} sessions: `-j` has a line for each."));
+        }
+        if self.total.unsent > 0 {
+            remarks.push(format!(
+                "{} frames were not taken by the kernel, and are not counted.",
+                self.total.unsent
+            ));
+        }
         if self.total.expected.is_none() {
             remarks.push("What is lost is not known: the frames are for others than these sessions.".into());
         }
@@ -225,8 +238,10 @@ impl Line {
         let (sent, received) = (sum(|sender| sender.sent), sum(|sender| sender.received));
         let mut delay_ns = histogram();
         for sender in senders {
-            // The same bounds: nothing is out of range.
-            let _ = delay_ns.add(&sender.delay_ns);
+            if let (Some(all), Some(own)) = (&mut delay_ns, &sender.delay_ns) {
+                // The same bounds: nothing is out of range.
+                let _ = all.add(own);
+            }
         }
         Self {
             sent,
@@ -238,7 +253,7 @@ impl Line {
             lost: known(Sender::lost),
             reordered: tally.follows_order().then(|| sum(|sender| sender.reordered)),
             duplicates: tally.follows_order().then(|| sum(|sender| sender.duplicates)),
-            delay_us: spread(&delay_ns, US),
+            delay_us: delay_ns.and_then(|all| spread(&all, US)),
         }
     }
 
@@ -285,7 +300,7 @@ fn failures(fleet: &Fleet) -> Vec<Failed> {
 }
 
 fn handshakes(fleet: &Fleet) -> Option<Spread> {
-    let mut all = histogram();
+    let mut all = histogram()?;
     for session in fleet.sessions() {
         let ns = u64::try_from(session.handshake().duration().as_nanos()).unwrap_or(u64::MAX);
         all.saturating_record(ns.max(1));
@@ -306,4 +321,86 @@ fn spread(histogram: &Histogram<u64>, unit: f64) -> Option<Spread> {
 
 fn per(count: u64, seconds: f64) -> f64 {
     if seconds > 0.0 { count as f64 / seconds } else { 0.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(sent: u64, expected: Option<u64>, received: u64) -> Line {
+        Line {
+            sent,
+            sent_per_second: 0.0,
+            unsent: 0,
+            expected,
+            received,
+            received_per_second: 0.0,
+            lost: expected.map(|expected| expected - received),
+            reordered: Some(0),
+            duplicates: None,
+            delay_us: None,
+        }
+    }
+
+    fn report(total: Line, sessions: usize) -> Report {
+        let session = |number| SessionLine {
+            session: number,
+            peer_id: 7,
+            local: "192.0.2.1:40000".into(),
+            mac: "02:00:00:00:00:00".into(),
+            handshake_ms: 1.5,
+            rekeys: 0,
+            frames: total.clone(),
+        };
+        let failed = |session| Failed { session, reason: "the server is asleep".into() };
+        Report {
+            version: "0",
+            remote: "192.0.2.5:443".into(),
+            datapath: "socket",
+            way: "UDP sockets".into(),
+            frame_bytes: 60,
+            to: "session",
+            stamped: true,
+            rate: None,
+            seconds: 1.0,
+            sessions_wanted: sessions + 2,
+            sessions_connected: sessions,
+            failures: [0, 1].map(failed).to_vec(),
+            dropped_here: 0,
+            handshake_ms: None,
+            sessions: (0..sessions).map(session).collect(),
+            total,
+        }
+    }
+
+    #[test]
+    fn the_table_says_what_the_figures_do_not() {
+        let text = report(line(5, Some(5), 0), 2).table();
+        assert_eq!(text.lines().take_while(|line| !line.is_empty()).count(), 4, "{text}");
+        assert!(text.contains("2 of 4: the server is asleep"), "{text}");
+        assert!(text.contains("`client-to-client`"), "{text}");
+        let text = report(line(5, None, 0), 1).table();
+        assert!(text.contains("What is lost is not known") && !text.contains("client-to-client"), "{text}");
+        assert!(text.contains('?'), "{text}");
+    }
+
+    #[test]
+    fn a_thousand_sessions_have_no_thousand_lines() {
+        let text = report(line(5, Some(5), 5), 1000).table();
+        assert!(text.lines().count() < 10 && text.contains("More than 64 sessions"), "{text}");
+    }
+
+    #[test]
+    fn the_keys_of_the_json_object_are_those_of_the_help() {
+        let json = serde_json::to_value(report(line(5, None, 0), 1)).unwrap();
+        for key in
+            ["version", "remote", "datapath", "way", "failures", "dropped_here", "total", "handshake_ms"]
+        {
+            assert!(json.get(key).is_some(), "{key}");
+        }
+        assert!(json["rate"].is_null() && json["total"]["lost"].is_null());
+        assert_eq!((&json["sessions"][0]["sent"], &json["sessions"][0]["peer_id"]), (&5.into(), &7.into()));
+        let spread = Spread { min: 1.0, p50: 2.0, p99: 3.0, p999: 4.0, max: 5.0 };
+        assert_eq!(serde_json::to_value(spread).unwrap()["p99.9"], 4.0);
+    }
 }

@@ -18,7 +18,11 @@ use super::{
 
 /// How long the gateway may take to learn where the sessions are.
 const LEARNING: Duration = Duration::from_millis(200);
-/// How long frames may be under way after the last was sent, unless told otherwise.
+/// Sessions announced in a row: a stock server's socket holds some two hundred short packets.
+const ANNOUNCED: usize = 32;
+/// And how long the server may take to breathe.
+const BREATH: Duration = Duration::from_millis(1);
+/// How long frames may be under way after the last was sent.
 const LINGER: Duration = Duration::from_millis(500);
 /// Frames of one session in a row at `--rate max`: enough for a call to pay, and half of what stock clients accept in
 /// disorder (a replay window of 64).
@@ -31,7 +35,7 @@ const NAP: Duration = Duration::from_millis(10);
 /// By which way packets leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Datapath {
-    /// AF_XDP where it goes, else the sockets.
+    /// The faster one of those that can be had.
     Auto,
     /// AF_XDP or not at all.
     AfXdp,
@@ -87,15 +91,7 @@ impl Run {
         if orders.cargo.to() == To::Session && fleet.live() < 2 {
             return Err(CargoError::Alone.into());
         }
-        let nic = match orders.datapath {
-            Datapath::Socket => Err("`--datapath socket` asks for it".to_owned()),
-            Datapath::Auto | Datapath::AfXdp => Nic::open(fleet, &orders.cargo, orders.interface),
-        };
-        let (road, detour) = match nic {
-            Ok(nic) => (Road::Nic(Box::new(nic)), None),
-            Err(why) if orders.datapath == Datapath::AfXdp => return Err(RunError::NoAfXdp(why)),
-            Err(why) => (Road::Udp(Udp::new(&orders.cargo)), Some(why)),
-        };
+        let (road, detour) = choose(&orders, fleet)?;
         let sessions = fleet.sessions().last().map_or(0, |last| last.number() + 1);
         Ok(Self { orders, road, detour, sequences: vec![0; sessions], turn: 0 })
     }
@@ -136,12 +132,18 @@ impl Run {
 
     /// Has the gateway learn where the sessions are, so that frames between them are not flooded.
     fn announce(&mut self, fleet: &mut Fleet) {
-        let now = Instant::now();
-        for session in fleet.sessions_mut().iter_mut().filter(|session| session.over().is_none()) {
+        for at in 0..fleet.sessions().len() {
+            let Some(session) = fleet.sessions_mut().get_mut(at).filter(|session| session.over().is_none())
+            else {
+                continue;
+            };
             // There is a key since it was connected, and the frame is short.
-            let _ = session.send(now, &self.orders.cargo.announcement(session.number()));
+            let _ = session.send(Instant::now(), &self.orders.cargo.announcement(session.number()));
+            if at % ANNOUNCED == ANNOUNCED - 1 {
+                fleet.turn(BREATH, |_, _| {});
+            }
         }
-        let until = now + LEARNING;
+        let until = Instant::now() + LEARNING;
         while Instant::now() < until {
             fleet.turn(NAP, |_, _| {});
         }
@@ -193,6 +195,21 @@ impl Run {
         while Instant::now() < until && !tally.is_complete() && !stop.load(Ordering::Relaxed) {
             self.receive(fleet, tally, Duration::from_millis(1));
         }
+    }
+}
+
+/// The road for `orders`, and why it is not AF_XDP.
+fn choose(orders: &Orders, fleet: &Fleet) -> Result<(Road, Option<String>), RunError> {
+    let udp = || Road::Udp(Udp::new(&orders.cargo));
+    let forced = match orders.datapath {
+        Datapath::Socket => return Ok((udp(), Some("`--datapath socket` asks for it".to_owned()))),
+        Datapath::AfXdp => true,
+        Datapath::Auto => false,
+    };
+    match Nic::open(fleet, &orders.cargo, orders.interface, forced) {
+        Ok(nic) => Ok((Road::Nic(Box::new(nic)), None)),
+        Err(why) if forced => Err(RunError::NoAfXdp(why)),
+        Err(why) => Ok((udp(), Some(why))),
     }
 }
 

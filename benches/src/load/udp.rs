@@ -14,7 +14,7 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::socket::{ControlMessage, MsgFlags, sendmsg},
 };
-use trestle::xdp::datagrams::{self, Datagram};
+use trestle::xdp::datagrams::{self, Datagram, Run};
 
 use super::{
     Session,
@@ -84,8 +84,10 @@ impl Udp {
                     }
                     wait_writable(socket);
                 }
-                // Longer than the path's MTU, or a kernel before 4.18, or a route that does not take it.
-                Err(_) if self.gso && count - sent > 1 => self.gso = false,
+                // Longer than the path's MTU, or a route that cannot have it (`udp_send_skb` in net/ipv4/udp.c).
+                Err(Errno::EINVAL | Errno::EMSGSIZE | Errno::EIO) if self.gso && count - sent > 1 => {
+                    self.gso = false;
+                }
                 // An ICMP error of earlier packets, told once: the packet itself was not looked at. The second time
                 // it is about this one.
                 Err(_) if deadline.is_none() => deadline = Some(Instant::now()),
@@ -114,7 +116,8 @@ impl Udp {
         len: usize,
     ) -> Result<usize, Errno> {
         let bytes = self.packets.get(from * len..to * len).ok_or(Errno::EINVAL)?;
-        let datagrams = [Datagram { remote, local: Ipv4Addr::UNSPECIFIED, ..Datagram::EMPTY }; BURST];
+        let datagram = Datagram { remote, local: Ipv4Addr::UNSPECIFIED, ..Datagram::EMPTY };
+        let datagrams = [Run::of_one(datagram); BURST];
         let mut payloads = [IoSlice::new(&[]); BURST];
         for (payload, packet) in payloads.iter_mut().zip(bytes.chunks_exact(len.max(1))) {
             *payload = IoSlice::new(packet);

@@ -52,15 +52,15 @@ const NOTICES: usize = 4096;
 #[derive(Debug)]
 pub struct Gateway {
     stands: Vec<Stand>,
-    sink: Sink,
-    now: Instant,
     _notices: Receiver<Notice>,
     _poll: Poll,
 }
 
-/// One worker and the far ends of its ports.
+/// One worker and the far ends of its ports. It can work on a thread of its own beside the others'.
 #[derive(Debug)]
-struct Stand {
+pub struct Stand {
+    now: Instant,
+    sink: Sink,
     worker: Worker<MemoryPort, MemoryPort, MemoryPort>,
     nic: MemoryPort,
     tunnel: MemoryPort,
@@ -94,7 +94,7 @@ impl Gateway {
         let stands = parts
             .map(|(index, ((post, mailbox), handovers))| Stand::new(index, post, mailbox, handovers, now))
             .collect();
-        Ok(Self { stands, sink: Sink::default(), now, _notices: notices, _poll: poll })
+        Ok(Self { stands, _notices: notices, _poll: poll })
     }
 
     /// Connects a client whose packets leave by the NIC, and lets the gateway know the station behind it.
@@ -145,16 +145,17 @@ impl Gateway {
 
     /// One turn of each worker, in order.
     pub fn turn(&mut self) {
-        for stand in &mut self.stands {
-            stand.worker.turn(self.now);
-        }
+        self.stands.iter_mut().for_each(Stand::turn);
+    }
+
+    /// The workers one by one.
+    pub fn stands(&mut self) -> &mut [Stand] {
+        &mut self.stands
     }
 
     /// Takes everything that left by any port. Returns how many frames that were.
     pub fn collect(&mut self) -> usize {
-        let Self { stands, sink, .. } = self;
-        let wires = stands.iter_mut().flat_map(|stand| [&mut stand.nic, &mut stand.tunnel, &mut stand.host]);
-        wires.map(|wire| sink.empty(wire)).sum()
+        self.stands.iter_mut().map(Stand::collect).sum()
     }
 
     /// Frames lost so far, for whatever reason.
@@ -180,7 +181,25 @@ impl Stand {
         let frames = Frames::in_memory(FRAMES, CAPACITY);
         let clock = Clock::new(now);
         let worker = Worker::new(settings, ports, frames, mailbox, handovers, Arc::clone(&counters), clock);
-        Self { worker, nic: far_nic, tunnel: far_tunnel, host: far_host, post, counters }
+        let (nic, tunnel, host) = (far_nic, far_tunnel, far_host);
+        Self { now, sink: Sink::default(), worker, nic, tunnel, host, post, counters }
+    }
+
+    /// Puts a frame on the wire to the NIC; false when the wire is full.
+    #[must_use]
+    pub fn arrive(&self, frame: &[u8]) -> bool {
+        self.nic.send(frame)
+    }
+
+    /// One turn of the worker.
+    pub fn turn(&mut self) {
+        self.worker.turn(self.now);
+    }
+
+    /// Takes everything that left by any port. Returns how many frames that were.
+    pub fn collect(&mut self) -> usize {
+        let Self { sink, nic, tunnel, host, .. } = self;
+        [nic, tunnel, host].into_iter().map(|wire| sink.empty(wire)).sum()
     }
 }
 

@@ -10,8 +10,10 @@
 
 mod client;
 mod gateway;
+mod scaling;
 mod work;
 
 pub use client::Client;
-pub use gateway::{GATEWAY, Gateway, NIC, ROUTER};
+pub use gateway::{GATEWAY, Gateway, NIC, ROUTER, Stand};
+pub use scaling::Scaling;
 pub use work::{Round, Work};

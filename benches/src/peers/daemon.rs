@@ -35,7 +35,7 @@ impl System for Daemon {
         self.processes.last_mut().map_or(Ok(()), |process| process.wait_for(self.ready, limit))
     }
 
-    fn pids(&self) -> Vec<u32> {
+    fn pids(&mut self) -> Vec<u32> {
         self.processes.iter().flat_map(|process| family(process.pid())).collect()
     }
 

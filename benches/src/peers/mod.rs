@@ -20,7 +20,7 @@ use std::path::Path;
 use crate::rig::system::Starter;
 
 /// UDP port of every server: the one that the first hop counts.
-const SERVER_PORT: u16 = 443;
+const SERVER_PORT: u16 = crate::rig::shared::SERVER_PORT;
 /// UDP port of every client of its own: known ahead, so that the first hop can count what goes there.
 pub const CLIENT_PORT: u16 = 40_000;
 /// The TAP device of servers and clients where they may be told one.

@@ -11,6 +11,7 @@ use trestle_tests::process::{Process, run, wait_until};
 use trestle_tests::{Fault, Result};
 
 use super::daemon::Daemon;
+use crate::rig::cpu::GATEWAY_CORE;
 use crate::rig::system::{Clients, Place, System};
 
 /// Its name in reports with packet sockets.
@@ -26,8 +27,6 @@ pub const PROGRAMS: [&str; 5] = [
     "/usr/bin/ovs-ofctl",
 ];
 const SCHEMA: &str = "/usr/share/openvswitch/vswitch.ovsschema";
-/// The processor that gateways run on.
-const GATEWAY_CORE: u32 = 1;
 /// How long a daemon may take to answer.
 const PATIENCE: Duration = Duration::from_secs(20);
 

@@ -1,6 +1,6 @@
 use crate::report::figure::Figure;
 use crate::report::spread::{Spread, ratio};
-use crate::results::{Cell, Measure, Report};
+use crate::results::{Cell, Measure, Report, Sample};
 
 /// Measures in the order they are shown.
 pub const MEASURES: [Measure; 10] = [
@@ -46,6 +46,8 @@ pub struct Row<'a> {
     /// For each of [`Grid::systems`] what its repetitions said, with the round of each; empty where it was not
     /// measured.
     pub readings: Vec<Vec<(u32, f64)>>,
+    /// For each of [`Grid::systems`] whether a sample has remarks, which are to be read with the figure.
+    pub remarked: Vec<bool>,
 }
 
 impl<'a> Grid<'a> {
@@ -90,9 +92,21 @@ impl Row<'_> {
         Spread::of(self.readings.get(column)?.iter().map(|&(_, value)| value))
     }
 
+    /// What stands behind a figure that has remarks.
+    pub fn star(&self, column: usize) -> &'static str {
+        if self.remarked.get(column) == Some(&true) { "*" } else { "" }
+    }
+
     fn is_empty(&self) -> bool {
         self.readings.iter().all(Vec::is_empty)
     }
+}
+
+/// Columns in which one of `rows` has a reading.
+pub fn columns_of(rows: &[Row<'_>]) -> Vec<usize> {
+    let width = rows.iter().map(|row| row.readings.len()).max().unwrap_or(0);
+    let read = |column: &usize| rows.iter().any(|row| row.spread(*column).is_some());
+    (0..width).filter(read).collect()
 }
 
 fn systems(report: &Report) -> Vec<&str> {
@@ -112,7 +126,8 @@ fn rows<'a>(report: &'a Report, measure: Measure, systems: &[&str]) -> Vec<Row<'
     let works = works(report, measure);
     let row = |figure: Figure, work: &'a Cell| {
         let readings = systems.iter().map(|system| readings(report, work, system, figure)).collect();
-        Row { figure, work, readings }
+        let remarked = systems.iter().map(|system| remarked(report, work, system)).collect();
+        Row { figure, work, readings, remarked }
     };
     let all = Figure::of(measure).iter().flat_map(|&figure| works.iter().map(move |&work| row(figure, work)));
     all.filter(|row| !row.is_empty()).collect()
@@ -140,8 +155,15 @@ fn is_same_work(a: &Cell, b: &Cell) -> bool {
     a.is_same_work(b) && (!paced || a.offered_per_second == b.offered_per_second)
 }
 
+fn samples<'r>(report: &'r Report, work: &Cell, system: &str) -> impl Iterator<Item = &'r Sample> {
+    let cells = report.cells.iter().filter(move |cell| cell.system == system && is_same_work(cell, work));
+    cells.flat_map(|cell| &cell.samples)
+}
+
 fn readings(report: &Report, work: &Cell, system: &str, figure: Figure) -> Vec<(u32, f64)> {
-    let cells = report.cells.iter().filter(|cell| cell.system == system && is_same_work(cell, work));
-    let samples = cells.flat_map(|cell| &cell.samples);
-    samples.filter_map(|sample| Some((sample.round, figure.read(sample)?))).collect()
+    samples(report, work, system).filter_map(|sample| Some((sample.round, figure.read(sample)?))).collect()
+}
+
+fn remarked(report: &Report, work: &Cell, system: &str) -> bool {
+    samples(report, work, system).any(|sample| !sample.notes.is_empty())
 }

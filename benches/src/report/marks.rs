@@ -39,7 +39,7 @@ pub const MARKS: &[Mark] = &[
     Mark::new("cost of a frame with 1,000 peers, of that with 2", Ask::ManyPeers, Bound::AtMost(1.3)),
     Mark::new(
         "broadcast copies a second to 1,000 peers",
-        Ask::Against(Work { peers: Some(1000), ..Work::of(Measure::Broadcast) }, Figure::Delivered),
+        Ask::Against(Work { peers: MANY, ..Work::of(Measure::Broadcast) }, Figure::Delivered),
         Bound::AtLeast(2.5),
     ),
     Mark::new("memory a peer", Ask::MemoryPerPeer, Bound::AtMost(1.0 / 3.0)),
@@ -75,13 +75,20 @@ enum Ask {
     MemoryPerPeer,
 }
 
+/// As many peers as there are.
+const ANY: (u32, u32) = (0, u32::MAX);
+/// The least and the most peers of what is called few.
+const FEW: (u32, u32) = (0, 2);
+/// The least and the most peers of what is called many.
+const MANY: (u32, u32) = (1000, 1000);
+
 /// Which rows are looked at; `None` is any.
 #[derive(Clone, Copy, Debug)]
 struct Work {
     measure: Measure,
     direction: Option<Direction>,
     frame_bytes: Option<u32>,
-    peers: Option<u32>,
+    peers: (u32, u32),
     share: Option<f64>,
     offered: Option<f64>,
 }
@@ -114,8 +121,8 @@ pub fn judge(report: &Report, grid: &Grid<'_>) -> Vec<Judgement> {
 }
 
 const fn capacity(direction: Direction, frame_bytes: u32, times: f64) -> Mark {
-    let work =
-        Work { direction: Some(direction), frame_bytes: Some(frame_bytes), ..Work::of(Measure::Capacity) };
+    let of = Work::of(Measure::Capacity);
+    let work = Work { direction: Some(direction), frame_bytes: Some(frame_bytes), peers: FEW, ..of };
     let mark =
         Mark::new("delivered under overload", Ask::Against(work, Figure::Delivered), Bound::AtLeast(times));
     Mark { work: Some((direction, frame_bytes)), ..mark }
@@ -182,14 +189,14 @@ impl Ask {
 
 impl Work {
     const fn of(measure: Measure) -> Self {
-        Self { measure, direction: None, frame_bytes: None, peers: None, share: None, offered: None }
+        Self { measure, direction: None, frame_bytes: None, peers: ANY, share: None, offered: None }
     }
 
     fn matches(&self, cell: &Cell) -> bool {
         self.measure == cell.measure
             && self.direction.is_none_or(|direction| direction == cell.direction)
             && self.frame_bytes.is_none_or(|length| length == cell.frame_bytes)
-            && self.peers.is_none_or(|peers| peers == cell.peers)
+            && (self.peers.0..=self.peers.1).contains(&cell.peers)
             && self.share.is_none_or(|share| near(share, cell.load_share))
             && self.offered.is_none_or(|rate| near(rate, cell.offered_per_second))
     }
@@ -229,7 +236,7 @@ fn rows<'g, 'a>(grid: &'g Grid<'a>, work: Work, figure: Figure) -> impl Iterator
 }
 
 fn over_floor(report: &Report, grid: &Grid<'_>, direction: Direction, operations: u32) -> Vec<f64> {
-    let work = Work { direction: Some(direction), ..Work::of(Measure::Capacity) };
+    let work = Work { direction: Some(direction), peers: FEW, ..Work::of(Measure::Capacity) };
     let of = |row: &Row<'_>| {
         let aead = aead_us(report, row.work.frame_bytes)?;
         let floor = grid.median(row, NULL)? + f64::from(operations) * aead;
@@ -252,7 +259,7 @@ fn overload(grid: &Grid<'_>) -> Vec<f64> {
         let same = Work {
             direction: Some(cell.direction),
             frame_bytes: Some(cell.frame_bytes),
-            peers: Some(cell.peers),
+            peers: (cell.peers, cell.peers),
             ..Work::of(Measure::Capacity)
         };
         let capacity = rows(grid, same, Figure::Delivered).find_map(|row| grid.median(row, TRESTLE))?;
@@ -262,15 +269,16 @@ fn overload(grid: &Grid<'_>) -> Vec<f64> {
 }
 
 fn many_peers(grid: &Grid<'_>) -> Vec<f64> {
-    let many = rows(grid, Work { peers: Some(1000), ..Work::of(Measure::Capacity) }, Figure::CoreTime);
+    let many = rows(grid, Work { peers: MANY, ..Work::of(Measure::Capacity) }, Figure::CoreTime);
     let of = |row: &Row<'_>| {
         let cell = row.work;
         let same = Work {
             direction: Some(cell.direction),
             frame_bytes: Some(cell.frame_bytes),
+            peers: FEW,
             ..Work::of(Measure::Capacity)
         };
-        let mut few = rows(grid, same, Figure::CoreTime).filter(|row| row.work.peers <= 2);
+        let mut few = rows(grid, same, Figure::CoreTime);
         ratio(grid.median(row, TRESTLE)?, few.find_map(|row| grid.median(row, TRESTLE))?)
     };
     many.filter_map(of).collect()
@@ -340,6 +348,18 @@ mod tests {
         assert_eq!(Bound::AtMost(1.0).worst(vec![0.5, 2.0]), Some(2.0));
         assert_eq!(Bound::AtLeast(1.0).worst(vec![0.5, 2.0]), Some(0.5));
         assert_eq!(Bound::AtLeast(1.0).worst(vec![]), None);
+    }
+
+    #[test]
+    fn few_and_many_peers_are_not_mixed_up() {
+        let mut report = report();
+        for (system, core_ns) in [(TRESTLE, 2_200_000), (OPENVPN, 2_000_000)] {
+            let many = crate::results::Sample { gateway_core_ns: core_ns, ..sample(1, 1000) };
+            report.add(Cell { peers: 1000, ..cell(system) }, many);
+        }
+        assert_eq!(found(&report, "delivered under overload, LAN → peer 60 B").found, Some(4.0));
+        let cost = found(&report, "cost of a frame with 1,000 peers, of that with 2").found.unwrap();
+        assert!((cost - 1.1).abs() < 1e-9, "{cost}");
     }
 
     #[test]

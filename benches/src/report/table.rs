@@ -25,7 +25,7 @@ pub fn table(report: &Report) -> String {
         }
         text.extend(group.iter().map(|row| three_lines(&grid, row)));
     }
-    text + &judgements(&marks::judge(report, &grid))
+    text + &remarks(report) + &judgements(&marks::judge(report, &grid))
 }
 
 fn unit(figure: Figure) -> String {
@@ -43,7 +43,8 @@ fn heading(grid: &Grid<'_>) -> String {
 
 fn three_lines(grid: &Grid<'_>, row: &Row<'_>) -> String {
     let columns = || 0..grid.systems.len();
-    let median = |column| row.spread(column).map(|spread| show::number(spread.median, row.figure));
+    let median =
+        |column| row.spread(column).map(|spread| show::number(spread.median, row.figure) + row.star(column));
     let range = |column| {
         let many = row.readings.get(column).is_some_and(|all: &Vec<_>| all.len() > 1);
         let spread = row.spread(column).filter(|_| many)?;
@@ -73,6 +74,23 @@ fn line(name: &str, cells: impl Iterator<Item = String>) -> String {
     line.extend(cells.map(|cell| pad_left(&cell, COLUMN)));
     line.truncate(line.trim_end().len());
     line + "\n"
+}
+
+/// What a star leads to.
+fn remarks(report: &Report) -> String {
+    let mut text = String::new();
+    for cell in &report.cells {
+        let of = format!("{}, {}: {}", plain(&cell.system), show::measure(cell.measure), show::work(cell));
+        let mut notes: Vec<String> =
+            cell.samples.iter().flat_map(|sample| &sample.notes).map(|note| line_of(note)).collect();
+        notes.dedup();
+        text.extend(notes.into_iter().map(|note| format!("  * {of}: {note}\n")));
+    }
+    if text.is_empty() { text } else { format!("\nRemarks\n{text}") }
+}
+
+fn line_of(note: &str) -> String {
+    note.chars().filter(|sign| !sign.is_control()).collect()
 }
 
 fn judgements(all: &[Judgement]) -> String {
@@ -111,5 +129,5 @@ fn room(text: &str, width: usize) -> String {
 
 /// A name without what would move the terminal's cursor, and not longer than its column.
 fn plain(name: &str) -> String {
-    name.chars().filter(|sign| !sign.is_control()).take(COLUMN - 1).collect()
+    line_of(name).chars().take(COLUMN - 1).collect()
 }

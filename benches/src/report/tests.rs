@@ -157,13 +157,42 @@ fn what_was_not_measured_is_never_a_nought() {
         },
     );
     let page = html::page(&report);
-    let bars = page.split("<span class=\"name\">openvpn</span>").skip(1);
-    for bar in bars {
-        assert!(bar.starts_with("<span class=\"none\">not measured"), "{}", &bar[..80]);
-    }
+    assert_eq!(page.matches(" Not measured: openvpn.").count(), 1, "no capacity");
+    let row = "<span class=\"name\">openvpn</span>";
+    let unread = format!("{row}<span class=\"none\">not measured</span>");
+    assert_eq!(
+        (page.matches(row).count(), page.matches(&unread).count()),
+        (3, 3),
+        "requests without answers"
+    );
     assert!(
         table::table(&report).lines().any(|line| line.contains("LAN → peer · 60 B") && line.contains('–'))
     );
+}
+
+#[test]
+fn a_system_that_lacks_one_work_keeps_its_row() {
+    let mut report = report();
+    report.add(Cell { frame_bytes: 1414, ..cell(TRESTLE) }, sample(1, 7));
+    let page = html::page(&report);
+    let row = "<span class=\"name\">openvpn</span><span class=\"none\">not measured</span>";
+    assert_eq!(page.matches(row).count(), 1);
+}
+
+#[test]
+fn a_remark_is_pointed_at_and_told() {
+    let mut report = report();
+    report.cells[0].samples[1].notes = vec!["only\u{1b} so much".to_owned()];
+    let (table, page) = (table::table(&report), html::page(&report));
+    assert!(
+        table.contains(" 400 k*")
+            && table.contains("* trestle-af-xdp, Capacity under overload: LAN → peer · 60 B: only so much\n")
+    );
+    assert!(
+        page.contains("<span class=\"value\">400 k*</span>")
+            && page.contains("<td>only\u{fffd} so much</td>")
+    );
+    assert!(!table.contains("100 k*"));
 }
 
 #[test]

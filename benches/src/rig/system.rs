@@ -24,7 +24,7 @@ pub struct Place<'a> {
 ///
 /// The caller has entered no namespace; it has pinned the calling thread to the gateway's core, and what is spawned
 /// inherits that.
-pub trait System {
+pub trait System: Send {
     /// Its name in reports.
     fn name(&self) -> &'static str;
 
@@ -35,7 +35,7 @@ pub trait System {
     fn wait_ready(&mut self, limit: Duration) -> Result<()>;
 
     /// Its processes: their CPU time, all threads, is the gateway's.
-    fn pids(&self) -> Vec<u32>;
+    fn pids(&mut self) -> Vec<u32>;
 
     /// The end of what it has logged, for a report of failure.
     fn log_tail(&self) -> String;

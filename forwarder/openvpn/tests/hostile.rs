@@ -195,6 +195,16 @@ fn cookies_used_again_and_again_begin_no_more_sessions_than_honest_clients_would
 }
 
 #[test]
+fn whoever_comes_back_with_a_cookie_does_not_count_against_connect_freq_initial() {
+    let (mut server, now) = server();
+    for port in 0..1000 {
+        let ours = Some(cookie(&mut server, now, path(port)));
+        server.handle_datagram(now, path(port), &packet(Opcode::Ack, None, &[0], ours, &[])).unwrap();
+    }
+    assert_eq!(server.half_open(), 1000);
+}
+
+#[test]
 fn a_client_that_rekeys_without_pause_gets_few_handshakes() {
     let mut pair = Pair::new(server_config(), FINE, 98);
     pair.traffic = Some(SECOND / 10);

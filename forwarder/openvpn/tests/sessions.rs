@@ -431,7 +431,7 @@ fn a_client_gets_its_former_address_back() {
 fn a_crowd_connects_in_a_storm_and_everyone_is_somebody_else() {
     let mut config = server_config();
     config.max_clients = 40;
-    let mut pair = Pair::new(config, STORM, 23);
+    let mut pair = Pair::new(config, STORM, 25);
     for number in 0..40 {
         pair.named(&format!("agent {number}"));
     }

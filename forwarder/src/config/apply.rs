@@ -319,7 +319,7 @@ pub(super) fn tls_timeout(d: Directive<'_>) -> Done {
 }
 
 pub(super) fn connect_freq_initial(d: Directive<'_>) -> Done {
-    d.draft.server.connect_freq_initial = (d.number(0, 1..=u32::MAX)?, d.seconds(1, 1)?);
+    d.draft.server.connect_freq_initial = Some((d.number(0, 1..=u32::MAX)?, d.seconds(1, 1)?));
     Ok(())
 }
 

@@ -1,5 +1,7 @@
 //! What of the configuration the OpenVPN protocol needs: `openvpn::server::Config`.
 
+use std::time::Duration;
+
 use openvpn::server::Config as Protocol;
 
 use super::Config;
@@ -20,9 +22,17 @@ pub fn protocol(config: &Config) -> Protocol {
         reneg: server.reneg,
         hand_window: server.hand_window,
         tran_window: server.tran_window,
-        connect_freq_initial: server.connect_freq_initial,
+        connect_freq_initial: server
+            .connect_freq_initial
+            .unwrap_or_else(|| first_packets(server.max_clients)),
         exit_notify: server.exit_notify,
         tun_mtu: server.tun_mtu,
         port: server.port,
     }
+}
+
+/// First packets answered per period where the file does not say: all clients may come back at once, after a restart.
+/// Upstream's 100 in 10 s serve as the least.
+fn first_packets(max_clients: usize) -> (u32, Duration) {
+    (u32::try_from(max_clients).unwrap_or(u32::MAX).max(100), Duration::from_secs(10))
 }

@@ -69,8 +69,8 @@ pub struct Server {
     pub hand_window: Duration,
     /// `tran-window`.
     pub tran_window: Duration,
-    /// `connect-freq-initial`: stateless answers per period.
-    pub connect_freq_initial: (u32, Duration),
+    /// `connect-freq-initial`: stateless answers per period; `None`: as `max-clients` needs.
+    pub connect_freq_initial: Option<(u32, Duration)>,
     /// `explicit-exit-notify`.
     pub exit_notify: Option<ExitNotify>,
     /// `sndbuf` of the tunnel's socket, in bytes.
@@ -324,7 +324,7 @@ fn defaults(file: &Path) -> Server {
         reneg: Some(Duration::from_secs(3600)),
         hand_window: Duration::from_secs(60),
         tran_window: Duration::from_secs(3600),
-        connect_freq_initial: (100, Duration::from_secs(10)),
+        connect_freq_initial: None,
         exit_notify: None,
         sndbuf_bytes: None,
         rcvbuf_bytes: None,

@@ -76,7 +76,7 @@ fn what_the_file_leaves_out_is_as_upstream_has_it() {
     assert_eq!((server.ping, server.ping_restart), (None, None));
     assert_eq!(server.reneg, Some(Duration::from_secs(3600)));
     assert_eq!(server.hand_window, Duration::from_secs(60));
-    assert_eq!(server.connect_freq_initial, (100, Duration::from_secs(10)));
+    assert_eq!(server.connect_freq_initial, None);
     assert_eq!(server.compress, Compress::Off);
     assert!(!server.client_to_client && !server.duplicate_cn && server.push.is_empty());
 }

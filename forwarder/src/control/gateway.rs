@@ -9,13 +9,14 @@ use crossbeam::channel::Receiver;
 use mio::{Events, Interest, Poll, Registry, Token, unix::SourceFd};
 use openvpn::{
     ids::PeerId,
-    server::{ControlError, Path, Server},
+    server::{ControlError, Job, JobDone, Path, Server},
 };
 
 use super::{
     Error,
     datapath::Datapath,
     plan::Plan,
+    pool::Pool,
     report::{About, StatusSchedule},
     sessions::{Consequence, Sessions},
     signals::{Signals, Wish},
@@ -57,6 +58,7 @@ pub(super) struct Gateway {
     pub signals: Signals,
     pub socket: ControlSocket,
     pub server: Server,
+    pub pool: Pool<Job, JobDone>,
     pub sessions: Sessions,
     pub stations: Stations,
     pub surroundings: Surroundings,
@@ -82,6 +84,7 @@ impl Gateway {
                 self.handle_ready(event.token(), now);
             }
             self.handle_notices(now);
+            self.handle_jobs(now);
             self.handle_time(now)?;
             self.drain_server(now);
         }
@@ -180,6 +183,16 @@ impl Gateway {
         self.next_chores = now;
     }
 
+    /// Handshakes that have come further.
+    fn handle_jobs(&mut self, now: Instant) {
+        for _ in 0..BATCH {
+            let Some(done) = self.pool.take_done() else { return };
+            self.server.handle_job(now, done);
+        }
+        // Nothing wakes us for what is left.
+        self.next_chores = now;
+    }
+
     fn handle_sources(&mut self, now: Instant) {
         for _ in 0..BATCH * 16 {
             let Some(key) = self.datapath.next_source() else { return };
@@ -272,7 +285,7 @@ impl Gateway {
 
     fn handle_time(&mut self, now: Instant) -> Result<(), Error> {
         if self.server.poll_timeout().is_some_and(|(at, _)| at <= now) {
-            self.sessions.report_activity(&mut self.server);
+            self.sessions.report_activity(&mut self.server, now);
             self.server.handle_timeout(now);
         }
         if now >= self.next_chores {
@@ -292,7 +305,8 @@ impl Gateway {
         {
             return Err(Error::InterfaceGone(name.to_owned()));
         }
-        if self.datapath.has_lost_a_worker() { Err(Error::WorkerDied) } else { Ok(()) }
+        let lost = self.datapath.has_lost_a_worker() || self.pool.has_lost_a_thread();
+        if lost { Err(Error::WorkerDied) } else { Ok(()) }
     }
 
     fn chores(&mut self, now: Instant) {
@@ -306,17 +320,22 @@ impl Gateway {
         self.write_status_file(now);
     }
 
+    /// Events before packets: a client may use a key as soon as it hears our answer.
     fn drain_server(&mut self, now: Instant) {
+        while let Some(job) = self.server.poll_job() {
+            self.pool.give(job);
+        }
+        let mut paths_changed = false;
         while let Some(event) = self.server.poll_event() {
             match self.sessions.handle(&self.datapath.posts, event, now) {
                 Some(Consequence::FindPath(peer_id)) => {
                     self.find_path(peer_id);
-                    self.fix_stations(now);
+                    paths_changed = true;
                 }
                 Some(Consequence::Moved(peer_id, former)) => {
                     self.forget_path(former);
                     self.find_path(peer_id);
-                    self.fix_stations(now);
+                    paths_changed = true;
                 }
                 Some(Consequence::ForgetPeer(peer_id, path)) => {
                     self.stations.forget_peer(&mut self.datapath.copies(), peer_id);
@@ -324,6 +343,9 @@ impl Gateway {
                 }
                 None => {}
             }
+        }
+        if paths_changed {
+            self.fix_stations(now);
         }
         while let Some(transmit) = self.server.poll_transmit() {
             if let Err(error) = self.socket.send(&transmit.payload, transmit.path.remote, transmit.path.local)

@@ -18,6 +18,7 @@ mod fitness;
 mod gateway;
 mod host_port;
 mod plan;
+mod pool;
 mod report;
 mod sessions;
 mod signals;

@@ -149,6 +149,11 @@ fn cpus(config: &Config) -> Vec<usize> {
     if !config.cpus.is_empty() {
         return config.cpus.clone();
     }
+    allowed_cpus()
+}
+
+/// The CPUs this process may use.
+pub(super) fn allowed_cpus() -> Vec<usize> {
     let allowed = nix::sched::sched_getaffinity(nix::unistd::Pid::from_raw(0));
     let allowed = allowed.map(|set| {
         let count = nix::sched::CpuSet::count();

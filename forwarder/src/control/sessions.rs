@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     net::Ipv4Addr,
     sync::{Arc, atomic::Ordering::Relaxed},
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use openvpn::{
@@ -45,6 +45,7 @@ pub(super) struct Sessions {
     clock: Clock,
     max_frame: usize,
     mac_limit: usize,
+    refusals: Refusals,
 }
 
 /// What an event means beyond the workers.
@@ -60,7 +61,7 @@ pub(super) enum Consequence {
 
 impl Sessions {
     pub fn new(clock: Clock, max_frame: usize, mac_limit: usize) -> Self {
-        Self { peers: BTreeMap::new(), clock, max_frame, mac_limit }
+        Self { peers: BTreeMap::new(), clock, max_frame, mac_limit, refusals: Refusals::default() }
     }
 
     /// Carries out one event of the server.
@@ -95,7 +96,14 @@ impl Sessions {
                 return Some(Consequence::ForgetPeer(peer_id, peer.path));
             }
             Event::Refused { path, name, reason } => {
-                tracing::warn!(address = %path.remote, name = name.as_deref().unwrap_or("-"), "client refused: {reason}");
+                if let Some(untold) = self.refusals.may_tell(now) {
+                    tracing::warn!(address = %path.remote, name = name.as_deref().unwrap_or("-"), "client refused: {reason}");
+                    if untold > 0 {
+                        tracing::warn!(
+                            "{untold} other clients were refused before: more than the log has lines for"
+                        );
+                    }
+                }
             }
         }
         None
@@ -145,17 +153,61 @@ impl Sessions {
         (millis > 0).then(|| self.clock.instant(millis))
     }
 
-    /// Tells the server what the data path last saw of each peer.
-    pub fn report_activity(&self, server: &mut Server) {
-        for (peer_id, peer) in &self.peers {
+    /// Tells the server what the data path last saw of the peers it is about to judge.
+    pub fn report_activity(&self, server: &mut Server, now: Instant) {
+        for peer_id in server.due_peers(now) {
+            let Some(peer) = self.peers.get(&peer_id) else { continue };
             let received = self.clock.instant(peer.counters.last_rx_ms.load(Relaxed)).max(peer.connected);
             let sent = self.clock.instant(peer.counters.last_tx_ms.load(Relaxed)).max(peer.connected);
-            server.handle_activity(*peer_id, received, sent);
+            server.handle_activity(peer_id, received, sent);
         }
+    }
+}
+
+/// Refusals told in a [`REFUSALS_PERIOD`]. Too low hides who is refused where many are, too high lets a flood of
+/// nonsense fill the disk.
+const REFUSALS: u32 = 100;
+const REFUSALS_PERIOD: Duration = Duration::from_secs(10);
+
+/// How often the log says that a client was refused.
+#[derive(Debug, Default)]
+struct Refusals {
+    begun: Option<Instant>,
+    told: u32,
+    untold: u64,
+}
+
+impl Refusals {
+    /// Whether one more is told, and how many before it were not.
+    fn may_tell(&mut self, now: Instant) -> Option<u64> {
+        if self.begun.is_none_or(|begun| now.saturating_duration_since(begun) >= REFUSALS_PERIOD) {
+            (self.begun, self.told) = (Some(now), 0);
+        }
+        if self.told == REFUSALS {
+            self.untold += 1;
+            return None;
+        }
+        self.told += 1;
+        Some(std::mem::take(&mut self.untold))
     }
 }
 
 /// The worker that owns `peer_id`: the rule is [`crate::worker::Handovers::owner`]'s.
 fn owner(posts: &[Post], peer_id: PeerId) -> &Post {
     &posts[peer_id.index() % posts.len()]
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "the test begins at some moment")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_of_refusals_is_told_in_part_and_then_counted() {
+        let (start, mut refusals) = (Instant::now(), Refusals::default());
+        let told = (0..1000).filter_map(|_| refusals.may_tell(start)).collect::<Vec<_>>();
+        assert_eq!(told, [0; 100]);
+        assert_eq!(refusals.may_tell(start + REFUSALS_PERIOD), Some(900));
+        assert_eq!(refusals.may_tell(start + REFUSALS_PERIOD), Some(0));
+    }
 }

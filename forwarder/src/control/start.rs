@@ -14,7 +14,7 @@ use std::{
 
 use crossbeam::channel::bounded;
 use mio::{Poll, Waker};
-use openvpn::server::Server;
+use openvpn::server::{Job, Server};
 use socket2::SockRef;
 
 use super::{
@@ -24,7 +24,8 @@ use super::{
     fitness,
     gateway::{Gateway, token},
     host_port,
-    plan::Plan,
+    plan::{self, Plan},
+    pool::Pool,
     report::{About, StatusSchedule},
     sessions::Sessions,
     signals::Signals,
@@ -77,9 +78,14 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
     let (notices_in, notices) = bounded(NOTICES);
     let clock = Clock::new(now);
     let xsk = crew.xsk();
-    let working = crew.begin(&plan, config.ageing, &notices_in, &Arc::new(waker), clock)?;
+    let waker = Arc::new(waker);
+    let working = crew.begin(&plan, config.ageing, &notices_in, &waker, clock)?;
+    let pool = Pool::start(plan::allowed_cpus().len(), Job::run, move || wake(&waker))?;
+    let mut server = Server::new(config::protocol::protocol(config), seed()?, now);
+    server.offload_handshakes();
     let mut gateway = Gateway {
-        server: Server::new(config::protocol::protocol(config), seed()?, now),
+        server,
+        pool,
         sessions: Sessions::new(clock, plan.max_frame, config.server.max_macs_per_peer),
         stations: Stations::new(config.ageing, config.server.max_macs_per_peer, now),
         datapath: Datapath::new(working, kernel, xsk, preparation),
@@ -99,6 +105,13 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
     gateway.datapath.attach(&plan, &host_port.name)?;
     gateway.announce(&plan);
     Ok(gateway)
+}
+
+/// Tells the control thread that there is something to take.
+fn wake(control: &Waker) {
+    if let Err(error) = control.wake() {
+        tracing::debug!(%error, "the control thread was not woken");
+    }
 }
 
 /// `sndbuf` and `rcvbuf`, where the file has them: what the sockets were opened with is larger than most ask for.

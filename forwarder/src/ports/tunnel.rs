@@ -32,7 +32,7 @@ use super::{BATCH, Frame, Frames, Port};
 use crate::{
     drops::{Drop, DropCounters},
     xdp::{
-        datagrams::{self, Datagram},
+        datagrams::{self, Datagram, LONGEST_RUN, Run},
         sys,
     },
 };
@@ -47,6 +47,9 @@ pub struct TunnelPort {
     /// Frames to receive into; empty between calls, kept for its memory.
     rooms: Vec<Frame>,
     refusals: Refusals,
+    /// Payloads no longer than this are sent in runs: it shrinks when the kernel refuses one, for it does not make
+    /// fragments of a run's payloads, and some interfaces take no runs at all.
+    longest_in_run: usize,
 }
 
 impl TunnelPort {
@@ -56,7 +59,14 @@ impl TunnelPort {
     /// The socket has no address of its own.
     pub fn new(socket: UdpSocket, drops: Arc<DropCounters>) -> io::Result<Self> {
         let port = socket.local_addr()?.port();
-        Ok(Self { socket, port, drops, rooms: Vec::with_capacity(BATCH), refusals: Refusals::default() })
+        Ok(Self {
+            socket,
+            port,
+            drops,
+            rooms: Vec::with_capacity(BATCH),
+            refusals: Refusals::default(),
+            longest_in_run: LONGEST_RUN,
+        })
     }
 
     /// Receives into the payload's place of each of `rooms`.
@@ -84,36 +94,58 @@ impl TunnelPort {
         }
     }
 
-    /// Sends the first frames of `queue`, at most [`BATCH`], and returns how many are dealt with.
+    /// Sends the first frames of `queue`, at most [`BATCH`], and returns how many are dealt with. None are when a run was
+    /// refused: they are sent one by one when asked again.
     fn send_batch(&mut self, frames: &Frames, queue: &[Frame]) -> usize {
-        let mut outgoing = [Datagram::EMPTY; BATCH];
+        let mut runs = [Run::of_one(Datagram::EMPTY); BATCH];
         let mut payloads = [IoSlice::new(&[]); BATCH];
-        let mut count = 0;
+        let (mut count, mut run_count) = (0, 0);
         for frame in queue.iter().take(BATCH) {
             let Some((datagram, payload)) = headers::read(frames.bytes(frame)) else { break };
-            outgoing[count] = datagram;
             payloads[count] = IoSlice::new(payload);
             count += 1;
+            match runs[..run_count].last_mut() {
+                Some(run) if self.extends(run, &datagram) => run.count += 1,
+                _ => {
+                    runs[run_count] = Run::of_one(datagram);
+                    run_count += 1;
+                }
+            }
         }
         if count == 0 {
             self.drops.count(Drop::FrameMalformed);
             return 1;
         }
-        match datagrams::send(self.socket.as_fd(), &outgoing[..count], &payloads[..count]) {
-            Ok(sent) => sent,
-            Err(error) => self.refuse(&error, outgoing[0].remote, queue.len()),
+        match datagrams::send(self.socket.as_fd(), &runs[..run_count], &payloads[..count]) {
+            Ok(sent) => sent.max(1),
+            Err(error) => self.refuse(&error, &runs[0], queue.len()),
         }
     }
 
+    /// Whether one more datagram can go with the run.
+    fn extends(&self, run: &Run, datagram: &Datagram) -> bool {
+        run.datagram == *datagram
+            && (1..=self.longest_in_run).contains(&datagram.len)
+            && (run.count + 1) * datagram.len <= LONGEST_RUN
+    }
+
     /// Counts what the kernel did not take and returns how many frames that were.
-    fn refuse(&mut self, error: &io::Error, remote: SocketAddrV4, waiting: usize) -> usize {
-        if matches!(Errno::from_raw(error.raw_os_error().unwrap_or(0)), Errno::EAGAIN | Errno::ENOBUFS) {
-            self.drops.add(Drop::TransmitQueueFull, waiting as u64);
-            return waiting;
+    fn refuse(&mut self, error: &io::Error, run: &Run, waiting: usize) -> usize {
+        match Errno::from_raw(error.raw_os_error().unwrap_or(0)) {
+            Errno::EAGAIN | Errno::ENOBUFS => {
+                self.drops.add(Drop::TransmitQueueFull, waiting as u64);
+                return waiting;
+            }
+            // `udp_send_skb` in net/ipv4/udp.c: longer than the path's MTU, or no runs on this way.
+            Errno::EINVAL | Errno::EMSGSIZE | Errno::EIO if run.count > 1 => {
+                self.longest_in_run = run.datagram.len - 1;
+                return 0;
+            }
+            _ => {}
         }
-        self.drops.count(Drop::SocketSendFailed);
-        self.refusals.log(error, remote);
-        1
+        self.drops.add(Drop::SocketSendFailed, run.count as u64);
+        self.refusals.log(error, run.datagram.remote);
+        run.count
     }
 }
 
@@ -137,7 +169,7 @@ impl Port for TunnelPort {
     fn transmit(&mut self, frames: &mut Frames, queue: &mut Vec<Frame>) {
         let mut done = 0;
         while done < queue.len() {
-            done += self.send_batch(frames, &queue[done..]).max(1);
+            done += self.send_batch(frames, &queue[done..]);
         }
         queue.drain(..).for_each(|frame| frames.put(frame));
     }
@@ -204,7 +236,7 @@ impl ControlSocket {
         let SocketAddr::V4(remote) = remote else { return Err(io::ErrorKind::Unsupported.into()) };
         let local = if let IpAddr::V4(local) = local { local } else { Ipv4Addr::UNSPECIFIED };
         let datagram = Datagram { remote, local, ..Datagram::EMPTY };
-        datagrams::send(self.socket.as_fd(), &[datagram], &[IoSlice::new(payload)]).map(|_| ())
+        datagrams::send(self.socket.as_fd(), &[Run::of_one(datagram)], &[IoSlice::new(payload)]).map(|_| ())
     }
 
     /// Packets since the start that the kernel dropped because they were not received fast enough.

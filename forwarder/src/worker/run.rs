@@ -49,7 +49,7 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
     }
 
     /// Fragments whose others may have come to another worker are looked at again soon.
-    fn longest_sleep(&self) -> Duration {
+    pub(super) fn longest_sleep(&self) -> Duration {
         if self.handovers.workers() > 1 && self.reassembly.has_unsettled() {
             UNSETTLED
         } else {

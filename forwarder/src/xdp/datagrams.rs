@@ -39,7 +39,27 @@ impl Datagram {
     };
 }
 
-/// The one control message we use, `IP_PKTINFO`, laid out as `CMSG_DATA` and `CMSG_SPACE` have it.
+/// Payloads of one length, from and to the same addresses, that stand one behind the other. The kernel takes them as one
+/// long datagram, and cuts it up at the end of its way (`UDP_SEGMENT`, since Linux 4.18).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// What stands around each of the payloads, and how long it is.
+    pub datagram: Datagram,
+    /// How many there are, at least 1.
+    pub count: usize,
+}
+
+impl Run {
+    /// One payload.
+    pub const fn of_one(datagram: Datagram) -> Self {
+        Self { datagram, count: 1 }
+    }
+}
+
+/// Most bytes in the payloads of a run: what fits an IPv4 packet behind its own and the UDP header.
+pub const LONGEST_RUN: usize = 65_535 - 20 - 8;
+
+/// `IP_PKTINFO`, laid out as `CMSG_DATA` and `CMSG_SPACE` have it.
 #[derive(Clone, Copy)]
 #[repr(C)]
 struct PacketInfo {
@@ -47,8 +67,26 @@ struct PacketInfo {
     info: libc::in_pktinfo,
 }
 
+/// `UDP_SEGMENT`, laid out in the same way.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct SegmentSize {
+    header: libc::cmsghdr,
+    size: u16,
+}
+
+/// What goes with a run; with a run of one only the first goes.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct RunInfo {
+    packet: PacketInfo,
+    segment: SegmentSize,
+}
+
 /// `CMSG_LEN` of the message.
 const PACKET_INFO_LEN: usize = mem::offset_of!(PacketInfo, info) + size_of::<libc::in_pktinfo>();
+/// `CMSG_LEN` of the other.
+const SEGMENT_SIZE_LEN: usize = mem::offset_of!(SegmentSize, size) + size_of::<u16>();
 
 /// Receives up to [`BATCH`] datagrams of an IPv4 UDP socket with `IP_PKTINFO`, one into each of `rooms`, and says in
 /// `datagrams` what they are. Never waits.
@@ -100,24 +138,33 @@ fn described(header: &libc::mmsghdr, name: &libc::sockaddr_in, info: &PacketInfo
     }
 }
 
-/// Sends up to [`BATCH`] datagrams on an IPv4 UDP socket and returns how many the kernel took. Never waits. `len` of
-/// the datagrams is not looked at.
+/// Sends up to [`BATCH`] runs on an IPv4 UDP socket, their payloads one behind the other in `payloads`, and returns how
+/// many payloads the kernel took. Never waits.
 ///
 /// # Errors
-/// What `sendmmsg` says about the first one; an error about a later one shows when that is the first.
-pub fn send(socket: BorrowedFd<'_>, datagrams: &[Datagram], payloads: &[IoSlice<'_>]) -> io::Result<usize> {
+/// What `sendmmsg` says about the first run; an error about a later one shows when that is the first.
+pub fn send(socket: BorrowedFd<'_>, runs: &[Run], payloads: &[IoSlice<'_>]) -> io::Result<usize> {
     let mut names = [const { unspecified() }; BATCH];
-    let mut infos = [const { packet_info(Ipv4Addr::UNSPECIFIED) }; BATCH];
+    let mut infos = [const { run_info(Ipv4Addr::UNSPECIFIED, 0) }; BATCH];
     let mut headers = [const { empty_header() }; BATCH];
-    let count = datagrams.len().min(payloads.len()).min(BATCH);
-    for (at, header) in headers[..count].iter_mut().enumerate() {
-        names[at] = socket_address(datagrams[at].remote);
-        infos[at] = packet_info(datagrams[at].local);
-        address(&mut header.msg_hdr, &mut names[at]);
-        control(&mut header.msg_hdr, &mut infos[at]);
-        payload(&mut header.msg_hdr, &payloads[at]);
+    let mut rest = payloads;
+    let mut count = 0;
+    for run in runs.iter().take(BATCH) {
+        let Some((own, others)) = rest.split_at_checked(run.count) else { break };
+        rest = others;
+        let (name, info, header) = (&mut names[count], &mut infos[count], &mut headers[count].msg_hdr);
+        *name = socket_address(run.datagram.remote);
+        // A payload is no longer than a UDP datagram can be; a longer one would be refused by the kernel.
+        *info = run_info(run.datagram.local, u16::try_from(run.datagram.len).unwrap_or(u16::MAX));
+        address(header, name);
+        header.msg_control = ptr::from_mut(info).cast();
+        header.msg_controllen =
+            if run.count > 1 { size_of::<RunInfo>() } else { size_of::<PacketInfo>() } as _;
+        payload(header, own);
+        count += 1;
     }
-    submit(socket, &mut headers[..count])
+    let sent = submit(socket, &mut headers[..count])?;
+    Ok(runs[..sent].iter().map(|run| run.count).sum())
 }
 
 /// Sends up to [`BATCH`] whole frames on a packet socket that is bound to an interface, and returns how many the kernel
@@ -129,7 +176,7 @@ pub fn send_frames(socket: BorrowedFd<'_>, frames: &[IoSlice<'_>]) -> io::Result
     let mut headers = [const { empty_header() }; BATCH];
     let count = frames.len().min(BATCH);
     for (header, frame) in headers[..count].iter_mut().zip(frames) {
-        payload(&mut header.msg_hdr, frame);
+        payload(&mut header.msg_hdr, std::slice::from_ref(frame));
     }
     submit(socket, &mut headers[..count])
 }
@@ -158,10 +205,10 @@ fn control(header: &mut libc::msghdr, info: &mut PacketInfo) {
     header.msg_controllen = size_of::<PacketInfo>() as _;
 }
 
-fn payload(header: &mut libc::msghdr, bytes: &IoSlice<'_>) {
-    // The kernel reads it only; `IoSlice` is guaranteed to be laid out as an iovec.
-    header.msg_iov = ptr::from_ref(bytes).cast_mut().cast();
-    header.msg_iovlen = 1;
+fn payload(header: &mut libc::msghdr, slices: &[IoSlice<'_>]) {
+    // The kernel reads them only; `IoSlice` is guaranteed to be laid out as an iovec.
+    header.msg_iov = slices.as_ptr().cast_mut().cast();
+    header.msg_iovlen = slices.len() as _;
 }
 
 const fn empty_header() -> libc::mmsghdr {
@@ -185,6 +232,20 @@ const fn packet_info(local: Ipv4Addr) -> PacketInfo {
             ipi_ifindex: 0,
             ipi_spec_dst: to_network(local),
             ipi_addr: libc::in_addr { s_addr: 0 },
+        },
+    }
+}
+
+const fn run_info(local: Ipv4Addr, size: u16) -> RunInfo {
+    RunInfo {
+        packet: packet_info(local),
+        segment: SegmentSize {
+            header: libc::cmsghdr {
+                cmsg_len: SEGMENT_SIZE_LEN as _,
+                cmsg_level: libc::SOL_UDP,
+                cmsg_type: libc::UDP_SEGMENT,
+            },
+            size,
         },
     }
 }

@@ -55,6 +55,16 @@ pub fn has_af_xdp() -> bool {
     true
 }
 
+/// Lets the calling thread give way to others: 0 as before, 19 most.
+///
+/// # Errors
+/// What `setpriority` says.
+pub fn be_nice(niceness: i32) -> io::Result<()> {
+    // On Linux a "process" of number 0 is the calling thread. Source: setpriority(2), "C library/kernel differences".
+    // SAFETY: no pointers are passed.
+    checked(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, niceness) })
+}
+
 /// Packets the kernel dropped because nobody read the socket fast enough (`SK_MEMINFO_DROPS`, include/uapi/linux/sock_diag.h).
 ///
 /// # Errors

@@ -20,7 +20,6 @@ use std::{
 
 use nix::{
     errno::Errno,
-    libc,
     sys::socket::{MsgFlags, send, setsockopt, sockopt},
 };
 use xsk_rs::{
@@ -44,9 +43,6 @@ const BATCH: usize = 64;
 /// What the kernel may keep in flight for one socket in copy mode, where each frame costs an skb. The default
 /// (`net.core.wmem_default`, 208 KiB) is about a hundred frames, less than a ring.
 const SEND_BUFFER_BYTES: usize = 8 << 20;
-
-/// `XDP_MAX_TX_SKB_BUDGET` of `include/uapi/linux/if_xdp.h`: frames that one kick sends in copy mode.
-const XDP_MAX_TX_SKB_BUDGET: i32 = 9;
 
 /// How frames get from the NIC into the chunks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,8 +156,6 @@ impl Rings {
         rings.mode = if sys::is_zero_copy(rings.fd()) { XskMode::ZeroCopy } else { XskMode::Copy };
         // Needs CAP_NET_ADMIN; without it sends of more than a hundred frames at once are taken in parts.
         let _ = setsockopt(&rings.fd(), sockopt::SndBufForce, &SEND_BUFFER_BYTES);
-        // Since Linux 6.17; before, one kick sends 32 frames in copy mode.
-        let _ = sys::set_socket_option(rings.fd(), libc::SOL_XDP, XDP_MAX_TX_SKB_BUDGET, RING as i32);
         Ok(rings)
     }
 

@@ -43,6 +43,7 @@ fn main() -> ExitCode {
         hostility::RUINS,
         host_safety::SUITE,
         load::SUITE,
+        load::ONE_CERTIFICATE,
         bad_start::SUITE,
     ]))
 }

@@ -71,12 +71,19 @@ impl Fleet {
     fn begin(&mut self, dialling: &mut Dialling<'_>, end: usize) -> Result<(), LoadError> {
         while dialling.next < end && dialling.attempts.len() < dialling.plan.at_once.max(1) {
             let number = dialling.next;
-            let attempt = Attempt::begin(dialling.plan, number, Instant::now())?;
-            let event = EpollEvent::new(EpollFlags::EPOLLIN, number as u64);
-            self.epoll.add(attempt.socket.as_fd(), event).map_err(LoadError::os("wait for a socket"))?;
-            dialling.attempts.insert(number, Box::new(attempt));
             dialling.next += 1;
+            match Attempt::begin(dialling.plan, number, Instant::now())? {
+                Ok(attempt) => self.enter(dialling, number, attempt)?,
+                Err(reason) => self.failures.push(Failure { number, reason }),
+            }
         }
+        Ok(())
+    }
+
+    fn enter(&self, dialling: &mut Dialling<'_>, number: usize, attempt: Attempt) -> Result<(), LoadError> {
+        let event = EpollEvent::new(EpollFlags::EPOLLIN, number as u64);
+        self.epoll.add(attempt.socket.as_fd(), event).map_err(LoadError::os("wait for a socket"))?;
+        dialling.attempts.insert(number, Box::new(attempt));
         Ok(())
     }
 

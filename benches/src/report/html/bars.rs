@@ -15,6 +15,8 @@ pub struct Bar<'a> {
     pub figure: Figure,
     /// Each repetition's round and reading.
     pub readings: &'a [(u32, f64)],
+    /// A star where remarks are to be read with it.
+    pub star: &'static str,
     /// The part of it that is another system's whole, drawn paler.
     pub floor: Option<f64>,
 }
@@ -27,7 +29,9 @@ impl Bar<'_> {
     pub fn row(&self, scale: Scale) -> String {
         let spread = Spread::of(self.readings.iter().map(|&(_, value)| value));
         let (drawing, median) = match spread {
-            Some(spread) => (self.drawing(scale, spread), show::number(spread.median, self.figure)),
+            Some(spread) => {
+                (self.drawing(scale, spread), show::number(spread.median, self.figure) + self.star)
+            }
             None => ("<span class=\"none\">not measured</span>".to_owned(), show::MISSING.to_owned()),
         };
         format!(
@@ -47,7 +51,11 @@ impl Bar<'_> {
             self.figure.unit()
         );
         let (label, colour) = (escape(&label), self.colour % COLOURS);
-        format!("<svg class=\"bar c{colour}\" role=\"img\" aria-label=\"{label}\">{}</svg>", parts.concat())
+        let kind = if matches!(scale, Scale::Linear { .. }) { "bar" } else { "bar log" };
+        format!(
+            "<svg class=\"{kind} c{colour}\" role=\"img\" aria-label=\"{label}\">{}</svg>",
+            parts.concat()
+        )
     }
 
     /// From nought to the median, its floor paler; nothing on a logarithmic axis, which has no nought.

@@ -30,11 +30,12 @@ pub fn marks(all: &[Judgement]) -> String {
 
 /// Every row of the grid: medians, ranges, ratios.
 pub fn figures(grid: &Grid<'_>) -> String {
-    let heads: Vec<&str> = ["work", "figure"].into_iter().chain(grid.systems.iter().copied()).collect();
+    let heads: Vec<&str> = ["work and figure"].into_iter().chain(grid.systems.iter().copied()).collect();
     let rows: String = grid.rows.iter().map(|row| figure_row(grid, row)).collect();
     section(
         "All figures",
-        "Median of the rounds, least and greatest below it, then its ratio to openvpn (o) and to the null forwarder (n).",
+        "Median of the rounds, least and greatest below it, then its ratio to openvpn (o) and to the null forwarder (n). \
+         Behind a star are remarks: they stand below, with the repetitions.",
         &table(&heads, &rows),
     )
 }
@@ -47,9 +48,9 @@ fn figure_row(grid: &Grid<'_>, row: &Row<'_>) -> String {
         .map(|(column, system)| figure_cell(grid, row, column, system))
         .collect();
     format!(
-        "<tr><th scope=\"row\">{}<br>{}</th><td>{}<br>{}</td>{cells}</tr>\n",
-        show::measure(row.work.measure),
+        "<tr><th scope=\"row\">{}<br><small>{}: {}, {}</small></th>{cells}</tr>\n",
         escape(&show::work(row.work)),
+        show::measure(row.work.measure),
         row.figure.name(),
         row.figure.unit()
     )
@@ -66,7 +67,11 @@ fn figure_cell(grid: &Grid<'_>, row: &Row<'_>, column: usize, system: &str) -> S
         Some(format!(" {}{letter}", show::times(ratio)))
     };
     let ratios: String = [to(OPENVPN, "o"), to(NULL, "n")].into_iter().flatten().collect();
-    format!("<td><b>{median}</b><br><small>{min}…{max}<br>{}</small></td>", ratios.trim_start())
+    format!(
+        "<td><b>{median}{}</b><br><small>{min}…{max}<br>{}</small></td>",
+        row.star(column),
+        ratios.trim_start()
+    )
 }
 
 /// Every sample as it was counted.

@@ -34,18 +34,16 @@ pub(super) fn prefix(framing: Framing, frame: &[u8]) -> &'static [u8] {
 /// Takes framing off on the way in; has the memory that decompression needs.
 pub(super) struct Unframer {
     framing: Framing,
-    /// As long as the longest frame, which bounds what a block can grow to; empty without framing.
+    max_frame: usize,
+    /// Where blocks are decompressed: empty until the first comes, for most peers never send one, then as long as the
+    /// longest frame, which bounds what a block can grow to.
     scratch: Box<[u8]>,
 }
 
 impl Unframer {
     /// `max_frame` is the longest decompressed plaintext in bytes.
     pub(super) fn new(framing: Framing, max_frame: usize) -> Self {
-        let scratch = match framing {
-            Framing::None => 0,
-            Framing::V2 => max_frame,
-        };
-        Self { framing, scratch: vec![0; scratch].into_boxed_slice() }
+        Self { framing, max_frame, scratch: Box::default() }
     }
 
     /// Which framing is taken off, and put on by [`prefix`].
@@ -63,6 +61,9 @@ impl Unframer {
                 Ok(len - ESCAPE)
             }
             (Framing::V2, [INDICATOR, LZ4, block @ ..]) => {
+                if self.scratch.is_empty() {
+                    self.scratch = vec![0; self.max_frame].into_boxed_slice();
+                }
                 let len = decompress_into(block, &mut self.scratch).map_err(decompression_failed)?;
                 let (from, to) = (self.scratch.get(..len), buffer.get_mut(..len));
                 to.zip(from).map(|(to, from)| to.copy_from_slice(from)).ok_or(OpenError::TooLong)?;

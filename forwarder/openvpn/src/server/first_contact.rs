@@ -78,9 +78,7 @@ impl Server {
         let early = body.packet_id.is_none_or(|id| id <= 1) && body.acks.as_slice().iter().all(|id| *id <= 1);
         match body.remote_session_id {
             Some(ours) if early && self.cookie.verify(now, &path, head.session_id, ours) => {
-                if !self.second_packets.allow(now) {
-                    return Err(ControlError::RateLimited);
-                }
+                self.allow_second(now, ours)?;
                 self.begin(now, path, (ours, head.session_id))?;
                 self.handle_packet(now, path, packet)
             }
@@ -93,6 +91,20 @@ impl Server {
         }
     }
 
+    /// Whoever comes back with a cookie was reached at its address: `connect-freq-initial`, which bounds answers to
+    /// addresses that may be made up, does not concern it. A cookie is good for one session.
+    fn allow_second(&mut self, now: Instant, cookie: SessionId) -> Result<(), ControlError> {
+        if !self.jobs.has_room() {
+            return Err(ControlError::RateLimited);
+        }
+        if self.used_cookies.is_first_use(now, cookie) {
+            self.first_packets.give_back();
+        } else if !self.repeated_cookies.allow(now) {
+            return Err(ControlError::RateLimited);
+        }
+        Ok(())
+    }
+
     fn begin(&mut self, now: Instant, path: Path, ids: (SessionId, SessionId)) -> Result<(), ControlError> {
         self.make_room(&path);
         let times = Times {
@@ -103,7 +115,7 @@ impl Server {
                 .reneg
                 .map(|reneg| reneg - reneg / JITTER_PARTS * self.random.below(1000) / 1000),
         };
-        let engine = Engine::Server(self.config.tls.clone());
+        let engine = Engine::Server { config: self.config.tls.clone(), offload: self.jobs.wanted };
         let session = Session::resume(now, engine, ids, times, self.random.fork());
         let session = session.map_err(|_| ControlError::Refused)?;
         let id = self.next_instance;

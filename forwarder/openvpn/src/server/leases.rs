@@ -15,6 +15,8 @@ pub(super) struct Leases {
     /// Free addresses with the order of their release, the longest free first; never leased ones come in ascending
     /// order.
     free: BTreeMap<u64, Ipv4Addr>,
+    /// The same by address.
+    order: BTreeMap<Ipv4Addr, u64>,
     released: u64,
     /// What each name last had.
     former: HashMap<String, Ipv4Addr>,
@@ -28,20 +30,28 @@ impl Leases {
     pub(super) fn new(pool: Option<&Pool>, duplicate_cn: bool) -> Self {
         let free: BTreeMap<u64, Ipv4Addr> = (0..).zip(pool.into_iter().flat_map(leasable)).collect();
         let released = u64::try_from(free.len()).unwrap_or(u64::MAX);
-        Self { free, released, former: HashMap::new(), names: VecDeque::new(), remember: !duplicate_cn }
+        let order = free.iter().map(|(order, address)| (*address, *order)).collect();
+        Self {
+            free,
+            order,
+            released,
+            former: HashMap::new(),
+            names: VecDeque::new(),
+            remember: !duplicate_cn,
+        }
     }
 
     /// An address for `name`: its former one if free, else the one free for longest, or, where names mean nothing, the
     /// lowest; `None` when all are leased.
     pub(super) fn lease(&mut self, name: &str) -> Option<Ipv4Addr> {
-        let former = self.former.get(name).copied();
-        let lowest = || self.free.iter().min_by_key(|(_, address)| **address);
-        let order = match self.free.iter().find(|(_, address)| Some(**address) == former) {
-            Some((order, _)) => *order,
+        let former = self.former.get(name).and_then(|address| self.order.get(address));
+        let order = match former {
+            Some(order) => *order,
             None if self.remember => *self.free.first_key_value()?.0,
-            None => *lowest()?.0,
+            None => *self.order.first_key_value()?.1,
         };
         let address = self.free.remove(&order)?;
+        self.order.remove(&address);
         self.keep_in_mind(name, address);
         Some(address)
     }
@@ -49,6 +59,7 @@ impl Leases {
     /// The address is free again.
     pub(super) fn release(&mut self, address: Ipv4Addr) {
         self.free.insert(self.released, address);
+        self.order.insert(address, self.released);
         self.released += 1;
     }
 

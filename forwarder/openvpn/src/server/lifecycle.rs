@@ -1,6 +1,6 @@
 //! What happens to an instance: it is admitted or refused, pushed its options, and parts.
 
-use std::time::Instant;
+use std::{collections::BTreeMap, time::Instant};
 
 use rustls::pki_types::CertificateDer;
 
@@ -118,7 +118,7 @@ impl Server {
         };
         let admitted = terms.and_then(|terms| {
             self.part_predecessors(now, &instance.path, &terms.name);
-            self.free_peer_id().map(|peer_id| (terms, peer_id))
+            self.free_number().map(|peer_id| (terms, peer_id))
         });
         match admitted {
             Ok((terms, peer_id)) => self.admit(now, (id, peer_id), instance, message, terms, certificate),
@@ -136,9 +136,9 @@ impl Server {
         certificate: CertificateDer<'static>,
     ) {
         let address = self.leases.lease(&terms.name);
-        self.by_peer.resize(self.by_peer.len().max(peer_id.index() + 1), None);
-        if let Some(slot) = self.by_peer.get_mut(peer_id.index()) {
-            *slot = Some(id);
+        self.numbers.give(peer_id, id);
+        if !self.config.duplicate_cn {
+            self.by_name.insert(terms.name.clone(), peer_id);
         }
         self.events.push_back(Event::Connected(Connected {
             peer_id,
@@ -202,10 +202,8 @@ impl Server {
         }
     }
 
-    fn free_peer_id(&self) -> Result<PeerId, Refusal> {
-        let taken = |index: &usize| self.by_peer.get(*index).is_some_and(Option::is_some);
-        let free = (0..self.config.max_clients).find(|index| !taken(index));
-        let number = free.and_then(|index| u32::try_from(index).ok()).and_then(PeerId::new);
+    fn free_number(&self) -> Result<PeerId, Refusal> {
+        let number = self.numbers.lowest_free(self.config.max_clients);
         number.ok_or_else(|| {
             let reason = format!(
                 "max-clients {} are connected: raise it in the server's file",
@@ -266,8 +264,9 @@ impl Server {
     }
 
     fn release(&mut self, peer: &Peer, reason: GoneReason) {
-        if let Some(slot) = self.by_peer.get_mut(peer.id.index()) {
-            *slot = None;
+        self.numbers.take_back(peer.id);
+        if self.by_name.get(&peer.terms.name) == Some(&peer.id) {
+            self.by_name.remove(&peer.terms.name);
         }
         peer.address.into_iter().for_each(|address| self.leases.release(address));
         self.events.push_back(Event::Gone { peer_id: peer.id, reason });
@@ -276,15 +275,15 @@ impl Server {
     /// A client that is admitted ends what it was before: the session at its address, and, unless `duplicate-cn`,
     /// those of its name.
     fn part_predecessors(&mut self, now: Instant, path: &Path, name: &str) {
-        let unique = !self.config.duplicate_cn;
-        let ended: Vec<(InstanceId, GoneReason)> = self
-            .instances
-            .iter()
-            .filter_map(|(id, instance)| match instance.peer() {
-                Some(_) if instance.path == *path => Some((*id, GoneReason::Restarted)),
-                Some(peer) if unique && peer.terms.name == name => Some((*id, GoneReason::Replaced)),
-                _ => None,
-            })
+        let is_peer =
+            |id: &InstanceId| self.instances.get(id).is_some_and(|instance| instance.peer().is_some());
+        let named = self.by_name.get(name).and_then(|peer_id| self.id_of(*peer_id));
+        let here = self.by_path.get(path).into_iter().flatten().copied();
+        let ended: BTreeMap<InstanceId, GoneReason> = named
+            .map(|id| (id, GoneReason::Replaced))
+            .into_iter()
+            .chain(here.map(|id| (id, GoneReason::Restarted)))
+            .filter(|(id, _)| is_peer(id))
             .collect();
         for (id, reason) in ended {
             self.end_at_once(now, id, reason);

@@ -13,8 +13,10 @@ mod cookie;
 mod event;
 mod first_contact;
 mod instance;
+mod jobs;
 mod leases;
 mod lifecycle;
+mod numbers;
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -23,11 +25,14 @@ use std::{
 
 pub use config::{Compress, Config, ExitNotify, Pool};
 pub use event::{Connected, ControlError, Event, GoneReason, Path, Transmit};
+pub use jobs::{Job, JobDone};
 
 use self::{
-    cookie::{Cookie, RateLimit},
+    cookie::{Cookie, RateLimit, UsedCookies},
     instance::{Instance, Stage, Timer},
+    jobs::Jobs,
     leases::Leases,
+    numbers::Numbers,
 };
 use crate::{
     ids::PeerId,
@@ -50,17 +55,22 @@ pub struct Server {
     config: Config,
     random: Random,
     cookie: Cookie,
+    /// First packets answered, less those whose sender came back with the answer's cookie: only those who do not count
+    /// against the limit, as upstream has it.
     first_packets: RateLimit,
+    used_cookies: UsedCookies,
     /// A cookie can be used again until it is too old: without this limit two of them begin sessions without end, each
-    /// of which costs a handshake or a line in the log.
-    second_packets: RateLimit,
+    /// of which costs a handshake.
+    repeated_cookies: RateLimit,
     leases: Leases,
     instances: BTreeMap<InstanceId, Instance>,
     next_instance: InstanceId,
     /// Sessions at an address: a live one, one that may replace it, some that linger.
     by_path: HashMap<Path, Vec<InstanceId>>,
-    /// Connected sessions by peer id: `by_peer.len() <= max_clients`.
-    by_peer: Vec<Option<InstanceId>>,
+    /// Connected sessions by peer id.
+    numbers: Numbers,
+    /// Who has a name, unless `duplicate-cn`.
+    by_name: HashMap<String, PeerId>,
     /// Each instance's next timer, as of its last visit; a timer that has moved later since is found out then.
     timers: BTreeMap<(Instant, InstanceId), Reason>,
     timer_of: HashMap<InstanceId, Instant>,
@@ -68,11 +78,7 @@ pub struct Server {
     stop_at: Option<Instant>,
     transmits: VecDeque<Transmit>,
     events: VecDeque<Event>,
-}
-
-/// Who was answered late in one period comes back in the next: twice as many as are answered.
-fn second_packets((most, period): (u32, Duration)) -> (u32, Duration) {
-    (most.saturating_mul(2), period)
+    jobs: Jobs,
 }
 
 /// What is and what was.
@@ -83,25 +89,28 @@ impl Server {
         Self {
             cookie: Cookie::new(&mut random, now),
             first_packets: RateLimit::new(config.connect_freq_initial, now),
-            second_packets: RateLimit::new(second_packets(config.connect_freq_initial), now),
+            used_cookies: UsedCookies::new(now),
+            repeated_cookies: RateLimit::new(config.connect_freq_initial, now),
             leases: Leases::new(config.pool.as_ref(), config.duplicate_cn),
             random,
             config,
             instances: BTreeMap::new(),
             next_instance: 0,
             by_path: HashMap::new(),
-            by_peer: Vec::new(),
+            numbers: Numbers::default(),
+            by_name: HashMap::new(),
             timers: BTreeMap::new(),
             timer_of: HashMap::new(),
             stop_at: None,
             transmits: VecDeque::new(),
             events: VecDeque::new(),
+            jobs: Jobs::default(),
         }
     }
 
     /// Number of peers connected.
     pub fn len(&self) -> usize {
-        self.by_peer.iter().flatten().count()
+        self.numbers.len()
     }
 
     /// True without peers.
@@ -161,6 +170,12 @@ impl Server {
             session.is_some_and(|session| session.remote_id() == Some(packet.head.session_id))
         };
         ids.iter().find(is_sender).copied()
+    }
+
+    /// The peers that [`Self::handle_timeout`] will judge at `now`: [`Self::handle_activity`] is of use for them alone.
+    pub fn due_peers(&self, now: Instant) -> Vec<PeerId> {
+        let due = self.timers.range(..=(now, InstanceId::MAX));
+        due.filter_map(|((_, id), _)| Some(self.instances.get(id)?.peer()?.id)).collect()
     }
 
     /// What the data path last saw of a peer: feeds ping and ping-restart.
@@ -265,7 +280,7 @@ impl Server {
 /// Keeping the tables together.
 impl Server {
     fn id_of(&self, peer_id: PeerId) -> Option<InstanceId> {
-        self.by_peer.get(peer_id.index()).copied().flatten()
+        self.numbers.holder(peer_id)
     }
 
     /// Every change of an instance goes through here: afterwards its events are handled, its packets queued, its
@@ -287,6 +302,7 @@ impl Server {
                 peer.last_sent = now;
             }
         }
+        instance.session.poll_job().into_iter().for_each(|job| self.jobs.add(id, job));
         self.record_timer(id, instance.timeout(&self.config));
         if self.is_over(now, &instance) {
             self.unlink(id, &instance.path);
@@ -336,7 +352,8 @@ impl Server {
     fn forget_all(&mut self) {
         self.instances.clear();
         self.by_path.clear();
-        self.by_peer.clear();
+        self.numbers = Numbers::default();
+        self.by_name.clear();
         self.timers.clear();
         self.timer_of.clear();
     }

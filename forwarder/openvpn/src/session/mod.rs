@@ -12,6 +12,7 @@
 
 mod blame;
 mod event;
+mod job;
 mod negotiation;
 mod rekey;
 mod reliable;
@@ -26,7 +27,9 @@ use negotiation::{Negotiation, State, Step};
 use rustls::pki_types::CertificateDer;
 
 pub use event::{Event, Greeting, Ignored, KeyBlock, Timer, Times};
+pub(crate) use job::{Job, JobDone};
 pub use tls::Engine;
+use tls::Tls;
 
 use crate::{
     ids::KeyId,
@@ -140,7 +143,7 @@ impl Session {
 
     /// The certificate that the peer showed in the newest negotiation.
     pub fn peer_certificate(&self) -> Option<&CertificateDer<'static>> {
-        self.newest.tls.peer_certificate()
+        self.newest.tls()?.peer_certificate()
     }
 
     /// True when nothing waits to be sent or acknowledged.
@@ -183,6 +186,17 @@ impl Session {
         outcome
     }
 
+    /// A job is done. One whose negotiation is gone comes to nothing.
+    pub(crate) fn handle_job(&mut self, now: Instant, done: JobDone) {
+        if !self.newest.has_lent(&done) {
+            return;
+        }
+        if let Some(Step::Failed(reason)) = self.newest.handle_job(done) {
+            self.negotiation_failed(now, self.newest.key_id, reason);
+        }
+        self.advance(now);
+    }
+
     /// Checks whose packet it is; a client learns the server's session id from the answer to its reset.
     fn check_ids(&mut self, head: &Head, body: &Body<'_>) -> Result<(), Ignored> {
         if body.remote_session_id.is_some_and(|id| id != self.local) {
@@ -220,9 +234,11 @@ impl Session {
             self.say_key_method();
         }
         let key_id = self.newest.key_id;
-        let keys = match self.newest.tls.export_data_keys() {
-            Ok(keys) => keys,
-            Err(error) => return self.fail(now, format!("TLS cannot derive data keys: {error}")),
+        let keys = match self.newest.tls().map(Tls::export_data_keys) {
+            Some(Ok(keys)) => keys,
+            // Only handshakes are lent, and this one is over.
+            None => return,
+            Some(Err(error)) => return self.fail(now, format!("TLS cannot derive data keys: {error}")),
         };
         self.newest.confirm();
         self.retire_superseded_soon(now);
@@ -279,6 +295,13 @@ impl Session {
             return Some(ControlPacket { head, body }.emit());
         }
         None
+    }
+
+    /// The expensive step that waits to be done, where the engine offloads: [`Job::run`] it wherever, and bring the
+    /// result to [`Self::handle_job`].
+    #[must_use]
+    pub(crate) fn poll_job(&mut self) -> Option<Job> {
+        self.newest.poll_job()
     }
 
     /// The next event.
@@ -341,7 +364,7 @@ impl Session {
             for text in self.commands.drain(..) {
                 let mut message = text.into_bytes();
                 message.push(0);
-                self.newest.tls.write(&message);
+                self.newest.write(&message);
             }
         }
         self.newest.pump(now);
@@ -371,7 +394,7 @@ impl Session {
             password: Vec::new(),
             peer_info: self.greeting.peer_info.clone().into_bytes(),
         };
-        self.newest.tls.write(&message.emit());
+        self.newest.write(&message.emit());
     }
 
     fn pre_master(&mut self) -> [u8; 48] {

@@ -8,11 +8,18 @@
 //!                                  any ────► Failed: TLS alert, nonsense, too late
 //! ```
 //! Data under the key is accepted from `Confirming` on.
+//!
+//! While a job has the TLS connection, packets wait in the receive window, which bounds them: they are acknowledged, and
+//! what lies beyond the window comes again.
 
-use std::time::Instant;
+use std::{
+    sync::{Arc, Weak},
+    time::Instant,
+};
 
 use super::{
     blame,
+    job::{Job, JobDone},
     reliable::{Received, Reliable},
     tls::{Engine, Tls},
 };
@@ -72,7 +79,12 @@ pub(super) struct Negotiation {
     pub(super) key_id: KeyId,
     pub(super) begun: Instant,
     pub(super) reliable: Reliable,
-    pub(super) tls: Tls,
+    /// `None` while a job has it: `job` until it is fetched, and then who carries it out.
+    tls: Option<Box<Tls>>,
+    job: Option<Job>,
+    /// Known to the job, which is worth nothing when this is gone.
+    alive: Arc<()>,
+    offloads: bool,
     state: State,
     /// It had come to `Active` when it failed.
     was_active: bool,
@@ -104,12 +116,14 @@ impl Negotiation {
         first_id: u32,
         state: State,
     ) -> Result<Self, rustls::Error> {
-        let (reliable, tls) = (Reliable::new(first_id), Tls::new(engine)?);
         Ok(Self {
             key_id,
             begun: now,
-            reliable,
-            tls,
+            reliable: Reliable::new(first_id),
+            tls: Some(Box::new(Tls::new(engine)?)),
+            job: None,
+            alive: Arc::new(()),
+            offloads: engine.offloads(),
             state,
             was_active: false,
             is_client: engine.is_client(),
@@ -132,22 +146,69 @@ impl Negotiation {
 
     /// True when nothing waits to be sent or acknowledged.
     pub(super) fn is_quiet(&self) -> bool {
-        self.reliable.is_drained() && !self.tls.has_output()
+        let has_said_all = |tls: &Tls| !tls.has_output();
+        self.reliable.is_drained() && self.tls().map_or(self.state == State::Failed, has_said_all)
+    }
+
+    /// The TLS connection, unless a job has it.
+    pub(super) fn tls(&self) -> Option<&Tls> {
+        self.tls.as_deref()
+    }
+
+    /// Encrypts `message`. Only once [`Self::tls`] is up, which no job takes any more.
+    pub(super) fn write(&mut self, message: &[u8]) {
+        debug_assert!(self.tls.is_some(), "after the handshake no job has the connection");
+        self.tls.iter_mut().for_each(|tls| tls.write(message));
+    }
+
+    /// What another thread may do.
+    pub(super) fn poll_job(&mut self) -> Option<Job> {
+        self.job.take()
+    }
+
+    /// True if the job was taken from here.
+    pub(super) fn has_lent(&self, done: &JobDone) -> bool {
+        self.tls.is_none() && Weak::ptr_eq(&done.wanted, &Arc::downgrade(&self.alive))
+    }
+
+    /// Takes back what [`Self::has_lent`], and goes on with what has come meanwhile.
+    pub(super) fn handle_job(&mut self, done: JobDone) -> Option<Step> {
+        self.tls = Some(done.tls);
+        match done.outcome {
+            Ok(()) => self.digest(),
+            Err(error) => Some(self.fail(blame::explain(&error))),
+        }
     }
 
     /// Takes a packet in; [`Self::step`] says what it led to.
     pub(super) fn handle_packet(&mut self, packet_id: u32, payload: &[u8]) -> (Received, Option<Step>) {
         let received = self.reliable.handle_packet(packet_id, payload);
+        (received, self.digest())
+    }
+
+    /// Feeds TLS what has come in order: at once, or, while it shakes hands and jobs are wanted, by a job.
+    fn digest(&mut self) -> Option<Step> {
+        let mut tls = self.tls.take()?;
+        let by_job = self.offloads && tls.is_handshaking();
+        let mut input = Vec::new();
         while let Some(bytes) = self.reliable.next_payload() {
             // A failed connection is only kept to deliver its alert.
             if self.state == State::Failed {
                 continue;
             }
-            if let Err(error) = self.tls.read(&bytes) {
-                return (received, Some(self.fail(blame::explain(&error))));
+            if by_job {
+                input.extend_from_slice(&bytes);
+            } else if let Err(error) = tls.read(&bytes) {
+                self.tls = Some(tls);
+                return Some(self.fail(blame::explain(&error)));
             }
         }
-        (received, None)
+        if input.is_empty() {
+            self.tls = Some(tls);
+        } else {
+            self.job = Some(Job { tls, input, wanted: Arc::downgrade(&self.alive) });
+        }
+        None
     }
 
     /// The next thing that has happened; `None` when all is waiting for the peer or the owner.
@@ -157,21 +218,17 @@ impl Negotiation {
                 self.become_state(State::Handshaking);
                 self.step()
             }
-            State::Handshaking if !self.tls.is_handshaking() => {
+            State::Handshaking if self.tls().is_some_and(|tls| !tls.is_handshaking()) => {
                 self.become_state(State::AwaitingKeyMethod);
                 Some(Step::TlsDone)
             }
-            State::AwaitingKeyMethod if !self.tls.plaintext.is_empty() => Some(self.read_key_method()),
+            State::AwaitingKeyMethod => self.read_key_method(),
             State::Confirming if self.is_quiet() => {
                 self.become_state(State::Active);
                 Some(Step::Active)
             }
             State::Confirming | State::Active => self.read_command(),
-            State::Opening
-            | State::Handshaking
-            | State::AwaitingKeyMethod
-            | State::Judging
-            | State::Failed => None,
+            State::Opening | State::Handshaking | State::Judging | State::Failed => None,
         }
     }
 
@@ -183,14 +240,18 @@ impl Negotiation {
     /// It is over; an alert may still be under way.
     pub(super) fn fail(&mut self, reason: String) -> Step {
         self.was_active |= self.state == State::Active;
+        // What a job has lent is not wanted back.
+        self.alive = Arc::new(());
+        self.job = None;
         self.become_state(State::Failed);
         Step::Failed(reason)
     }
 
     /// Moves what TLS has to say into packets, as far as the window allows.
     pub(super) fn pump(&mut self, now: Instant) {
-        while self.state != State::Opening && self.reliable.has_room() && self.tls.has_output() {
-            let payload = self.tls.take_output(MAX_PAYLOAD);
+        let Some(tls) = self.tls.as_mut().filter(|_| self.state != State::Opening) else { return };
+        while self.reliable.has_room() && tls.has_output() {
+            let payload = tls.take_output(MAX_PAYLOAD);
             if payload.is_empty() {
                 return;
             }
@@ -198,19 +259,21 @@ impl Negotiation {
         }
     }
 
-    fn read_key_method(&mut self) -> Step {
-        match KeyMethod::parse(&self.tls.plaintext, !self.is_client) {
+    fn read_key_method(&mut self) -> Option<Step> {
+        let tls = self.tls.as_mut().filter(|tls| !tls.plaintext.is_empty())?;
+        match KeyMethod::parse(&tls.plaintext, !self.is_client) {
             Ok((message, len)) => {
-                self.tls.plaintext.drain(..len);
+                tls.plaintext.drain(..len);
+                tls.shrink();
                 self.become_state(State::Judging);
-                Step::KeyMethod(Box::new(message))
+                Some(Step::KeyMethod(Box::new(message)))
             }
-            Err(_) => self.fail("the key-method 2 message is malformed".into()),
+            Err(_) => Some(self.fail("the key-method 2 message is malformed".into())),
         }
     }
 
     fn read_command(&mut self) -> Option<Step> {
-        match command::take(&mut self.tls.plaintext) {
+        match command::take(&mut self.tls.as_mut()?.plaintext) {
             Ok(text) => text.map(Step::Command),
             Err(_) => Some(self.fail("the peer sends a message without end".into())),
         }

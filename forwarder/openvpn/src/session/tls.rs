@@ -20,8 +20,13 @@ const DATA_KEYS_LABEL: &[u8] = b"EXPORTER-OpenVPN-datakeys";
 /// What every negotiation of a session begins its TLS connection with.
 #[derive(Clone, Debug)]
 pub enum Engine {
-    /// The server's end.
-    Server(Arc<ServerConfig>),
+    /// The server's end; with `offload` its handshakes are done in jobs.
+    Server {
+        /// Certificates and protocol versions.
+        config: Arc<ServerConfig>,
+        /// Whether [`super::Session::poll_job`] has the expensive steps.
+        offload: bool,
+    },
     /// The client's end.
     Client(Arc<ClientConfig>),
 }
@@ -30,6 +35,11 @@ impl Engine {
     /// True for the TLS client, which speaks first, whoever began the negotiation.
     pub(super) fn is_client(&self) -> bool {
         matches!(self, Self::Client(_))
+    }
+
+    /// True if handshakes are done in jobs.
+    pub(super) fn offloads(&self) -> bool {
+        matches!(self, Self::Server { offload: true, .. })
     }
 }
 
@@ -43,7 +53,7 @@ pub(super) struct Tls {
 impl Tls {
     pub(super) fn new(engine: &Engine) -> Result<Self, rustls::Error> {
         let connection = match engine {
-            Engine::Server(config) => ServerConnection::new(Arc::clone(config))?.into(),
+            Engine::Server { config, .. } => ServerConnection::new(Arc::clone(config))?.into(),
             Engine::Client(config) => {
                 // Clients send no server name; rustls wants one, and our verifier does not look at it.
                 let name = ServerName::from(std::net::Ipv4Addr::UNSPECIFIED);
@@ -80,6 +90,11 @@ impl Tls {
             }
         }
         Ok(())
+    }
+
+    /// Gives back what a long message took.
+    pub(super) fn shrink(&mut self) {
+        self.plaintext.shrink_to_fit();
     }
 
     /// Encrypts `message`: one message, one TLS record.

@@ -16,7 +16,7 @@ use trestle_openvpn::{
     client::{self, Client},
     data::{Cipher, DataChannel, OpenError, Opened},
     ids::PeerId,
-    server::{Compress, Config, Event, ExitNotify, GoneReason, Path, Pool, Server},
+    server::{Compress, Config, Event, ExitNotify, GoneReason, Job, Path, Pool, Server},
     tls,
     wire::{ControlPacket, Opcode},
 };
@@ -238,6 +238,12 @@ pub struct Pair {
     pub lose: Option<u64>,
     flying: BTreeMap<(Instant, u64), Flying>,
     flown: u64,
+    /// Jobs of the server with the time they are done.
+    in_pool: BTreeMap<(Instant, u64), Job>,
+    /// Chooses those times; a die of its own, so that a seed's weather is the same with a pool.
+    pool: Dice,
+    /// Jobs are kept here instead.
+    pub held: Option<Vec<Job>>,
     pub peers: HashMap<PeerId, (Path, Tunnel)>,
     /// Tunnels of peers that are gone.
     pub gone: Vec<(PeerId, GoneReason, Tunnel)>,
@@ -248,8 +254,20 @@ pub struct Pair {
     pub record: Option<Vec<Vec<u8>>>,
 }
 
+/// Longest time a job takes.
+const JOB: Duration = Duration::from_millis(30);
+
 impl Pair {
+    /// With an odd seed handshakes are done by a pool, which ends jobs in any order.
     pub fn new(config: Config, weather: Weather, seed: u64) -> Self {
+        let mut pair = Self::inline(config, weather, seed);
+        if seed % 2 == 1 {
+            pair.server.offload_handshakes();
+        }
+        pair
+    }
+
+    fn inline(config: Config, weather: Weather, seed: u64) -> Self {
         let mut dice = Dice(seed);
         #[expect(clippy::disallowed_methods, reason = "the simulation begins at some moment")]
         let start = Instant::now();
@@ -265,6 +283,9 @@ impl Pair {
             lose: None,
             flying: BTreeMap::new(),
             flown: 0,
+            in_pool: BTreeMap::new(),
+            pool: Dice(seed),
+            held: None,
             peers: HashMap::new(),
             gone: Vec::new(),
             events: Vec::new(),
@@ -312,13 +333,19 @@ impl Pair {
         let server = self.server.poll_timeout().map(|(at, _)| at);
         let flying = self.flying.first_key_value().map(|((at, _), _)| *at);
         let traffic = self.traffic.map(|_| self.next_traffic);
-        clients.chain(server).chain(flying).chain(traffic).min()
+        let jobs = self.in_pool.first_key_value().map(|((at, _), _)| *at);
+        clients.chain(server).chain(flying).chain(jobs).chain(traffic).min()
     }
 
     fn step(&mut self) {
         while let Some(entry) = self.flying.first_entry().filter(|entry| entry.key().0 <= self.now) {
             let packet = entry.remove();
             self.deliver(&packet);
+        }
+        while let Some(entry) = self.in_pool.first_entry().filter(|entry| entry.key().0 <= self.now) {
+            let done = entry.remove().run();
+            self.server.handle_job(self.now, done);
+            self.drain_server();
         }
         self.server.handle_timeout(self.now);
         self.drain_server();
@@ -378,12 +405,24 @@ impl Pair {
 
     /// Events before packets: whoever hears our answer may use the key at once.
     pub fn drain_server(&mut self) {
+        while let Some(job) = self.server.poll_job() {
+            match &mut self.held {
+                Some(held) => held.push(job),
+                None => self.begin_job(job),
+            }
+        }
         while let Some(event) = self.server.poll_event() {
             self.handle_event(event);
         }
         while let Some(transmit) = self.server.poll_transmit() {
             self.fly_to(transmit.path.remote, transmit.payload);
         }
+    }
+
+    fn begin_job(&mut self, job: Job) {
+        let micros = u64::try_from(JOB.as_micros()).unwrap();
+        let at = self.now + Duration::from_micros(self.pool.below(micros));
+        self.in_pool.insert((at, self.pool.roll()), job);
     }
 
     fn handle_event(&mut self, event: Event) {

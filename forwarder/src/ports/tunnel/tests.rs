@@ -214,3 +214,55 @@ fn a_packet_longer_than_the_mtu_crosses_in_fragments() {
         assert_eq!(drops.get(Drop::SocketSendFailed), 0);
     });
 }
+
+/// Frames that answer `frame` with payloads of these lengths, each filled with its number.
+fn answers(frame: &[u8], lengths: &[usize]) -> Vec<Vec<u8>> {
+    let numbered = |(number, len): (usize, &usize)| {
+        let mut payload = data(0, *len);
+        payload[4..].fill(number as u8);
+        let (back, _) = headers::read(frame).unwrap();
+        let port = u16::from_be_bytes([frame[34], frame[35]]);
+        let mut answer = [&[0; headers::LEN], &payload[..]].concat();
+        let datagram =
+            Datagram { remote: back.remote, local: *back.remote.ip(), len: *len, truncated: false };
+        assert!(headers::write(&mut answer, &datagram, SocketAddrV4::new(back.local, port)));
+        answer
+    };
+    lengths.iter().enumerate().map(numbered).collect()
+}
+
+/// Sends payloads of these lengths to a client, who must get each as a datagram of its own, in order.
+fn assert_sent_apart(lengths: &[usize]) {
+    let (mut port, mut frames, drops, control) = one_worker();
+    let client = client();
+    client.send_to(&data(0, 60), ("127.0.0.1", control.local_addr().unwrap().port())).unwrap();
+    let seen = receive(&mut port, &mut frames, 1);
+    let sent = answers(&seen[0], lengths);
+    // No more at once than the client's receive buffer takes.
+    for part in sent.chunks(40) {
+        transmit(&mut port, &mut frames, &part.iter().map(Vec::as_slice).collect::<Vec<_>>());
+        for frame in part {
+            let mut payload = [0; 2000];
+            let len = client.recv(&mut payload).unwrap();
+            assert_eq!(payload[..len], frame[headers::LEN..]);
+        }
+    }
+    assert_eq!(drops.get(Drop::SocketSendFailed), 0);
+    assert_eq!(frames.free(), frames.total());
+}
+
+#[test]
+fn packets_of_one_length_to_one_peer_arrive_apart_and_in_order() {
+    assert_sent_apart(&[1438; 200]);
+    assert_sent_apart(&[[100; 3], [1438; 3], [84, 0, 84].map(|len: usize| len.max(5))].concat());
+}
+
+#[test]
+fn packets_longer_than_the_mtu_are_not_sent_in_runs() {
+    in_namespace(|| {
+        ip("link set lo mtu 1500");
+        let lengths = [[1538; 4], [1438; 4], [1538; 4]].concat();
+        assert_sent_apart(&lengths);
+        assert_eq!(ip_counter("FragCreates"), 16, "eight long ones in two fragments each");
+    });
+}

@@ -83,7 +83,7 @@ fn fragments_on_different_queues_meet_and_then_are_sent_on_at_once() {
         let at_once = arrived > 0;
         assert_eq!(gateway.rigs.iter().any(|rig| rig.nic.waiting() > 0), at_once, "packet {number}");
         if !at_once {
-            assert!(gateway.rigs.iter().any(|rig| rig.worker.rest(1) == Some(Duration::from_millis(1))));
+            assert!(gateway.rigs.iter().any(|rig| rig.worker.longest_sleep() == Duration::from_millis(1)));
         }
         gateway.now += Duration::from_millis(2);
         (0..2).for_each(|_| gateway.turn());

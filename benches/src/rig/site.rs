@@ -1,0 +1,204 @@
+//! A system's network and its clients: laid out, connected, and removed when dropped.
+
+use std::net::SocketAddrV4;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use trestle_tests::frame::{self, BROADCAST, Mac, local_mac};
+use trestle_tests::netns::Namespace;
+use trestle_tests::network::{GATEWAY, NIC, ROUTER};
+use trestle_tests::pki::{Keys, Pki, Purpose};
+use trestle_tests::process::wait_until;
+use trestle_tests::raw::RawPort;
+use trestle_tests::{Fault, Result};
+
+use super::counter::Counter;
+use super::cpu::{GATEWAY_CORE, LOAD_CORE, on_core};
+use super::shared::SERVER_PORT;
+use super::system::{Client, Clients, OwnClient, Place, Starter, System};
+use crate::load::{Fleet, Plan};
+use crate::peers;
+
+/// The far end of the gateway's wire.
+pub const WIRE: &str = "wire";
+/// The station on the LAN that the load comes from or goes to: nobody's, so that no stack answers.
+pub const LAN_MAC: Mac = [0x02, 0x5e, 0xff, 0, 0, 1];
+/// EtherType of frames that make stations known; not the load's, so they are not counted.
+const ETHERTYPE_HELLO: u16 = 0x88b6;
+/// How long a system may take to serve.
+const START: Duration = Duration::from_secs(20);
+/// How often both ends of a foreign tunnel say hello: the first ones may be lost while keys are agreed on.
+const HELLOS: usize = 5;
+/// How long stations may take to be known everywhere.
+const SETTLE: Duration = Duration::from_millis(200);
+
+/// A system that runs, its network, and its connected clients.
+pub struct Site {
+    // Fields are dropped in this order: clients and system before their network.
+    /// The clients, if it has any.
+    pub fleet: Option<Fleet>,
+    own: Option<Client>,
+    /// The system under test.
+    pub system: Box<dyn System>,
+    /// What crosses the wire from the gateway.
+    pub counter: Counter,
+    /// Where clients and load are.
+    pub world: Namespace,
+    /// Where the system is.
+    pub gateway: Namespace,
+    folder: Folder,
+}
+
+impl Site {
+    /// Lays out a network, starts a system in it and connects `peers` clients.
+    pub fn open(starter: Starter, binaries: &Path, peers: u32, stop: &AtomicBool) -> Result<Self> {
+        let folder = Folder::create()?;
+        let pki = identities(&folder.0)?;
+        let (gateway, world) = (Namespace::create("gateway")?, Namespace::create("world")?);
+        lay_out(&gateway, &world)?;
+        let counter = world.within(|| Counter::attach(WIRE))??;
+        let place = Place { gateway: &gateway, world: &world, folder: &folder.0, binaries };
+        // Not on the gateway's core: what waits for the system must not slow it down.
+        let system = on_core(GATEWAY_CORE, || starter(&place))?;
+        let mut site = Self { fleet: None, own: None, system, counter, world, gateway, folder };
+        site.system.wait_ready(START)?;
+        match site.system.clients() {
+            Clients::OpenVpn => site.connect(&pki, peers, stop)?,
+            Clients::Own(connect) => site.connect_own(connect, binaries)?,
+            Clients::None => {}
+        }
+        Ok(site)
+    }
+
+    /// The TAP device of the system's own client, if it has one: its end of the segment.
+    pub fn own_device(&self) -> Option<&str> {
+        self.own.as_ref().map(|client| client.device.as_str())
+    }
+
+    /// Address of the station behind client `number`.
+    pub fn peer_mac(number: u32) -> Mac {
+        local_mac(number)
+    }
+
+    /// Stops the system and removes everything.
+    pub fn close(mut self) -> Result<()> {
+        self.fleet = None;
+        self.own = None;
+        self.system.stop()
+    }
+
+    fn connect(&mut self, pki: &Credentials, peers: u32, stop: &AtomicBool) -> Result<()> {
+        let tls =
+            openvpn::tls::client_config(pki.ca.as_bytes(), pki.certificate.as_bytes(), pki.key.as_bytes())
+                .map_err(|error| Fault::other(format!("the clients' certificate: {error}")))?;
+        let mut plan = Plan::new(SocketAddrV4::new(GATEWAY, SERVER_PORT), tls, peers as usize);
+        plan.client.compression = false;
+        plan.client.reneg = None;
+        let connected = self.world.within(|| Fleet::connect(&plan, stop))?;
+        let failed = |what: String, log: &dyn System| Fault::other(format!("{what}\n{}", log.log_tail()));
+        let fleet = connected.map_err(|error| failed(error.to_string(), &*self.system))?;
+        if let Some(failure) = fleet.failures().first() {
+            let what = format!("client {} was not connected: {}", failure.number, failure.reason);
+            return Err(failed(what, &*self.system));
+        }
+        for session in fleet.sessions() {
+            self.counter.add_port(session.local().port())?;
+        }
+        self.fleet = Some(fleet);
+        self.introduce()
+    }
+
+    /// Connects the system's own client, and lets both ends hear one another: some agree on keys only then.
+    fn connect_own(&mut self, connect: OwnClient, binaries: &Path) -> Result<()> {
+        let place = Place { gateway: &self.gateway, world: &self.world, folder: &self.folder.0, binaries };
+        let client = on_core(LOAD_CORE, || connect(&place, 0));
+        let client = client.map_err(|error| Fault::other(format!("{error}\n{}", self.system.log_tail())))?;
+        let (lan, tap) = (RawPort::open(&self.world, WIRE)?, RawPort::open(&self.world, &client.device)?);
+        for _ in 0..HELLOS {
+            lan.send(&hello(LAN_MAC))?;
+            tap.send(&hello(Self::peer_mac(0)))?;
+            sleep(SETTLE);
+        }
+        self.counter.add_foreign_port(peers::CLIENT_PORT)?;
+        self.own = Some(client);
+        Ok(())
+    }
+
+    /// Lets the gateway hear every station once, and waits until it has: what it does not know it floods.
+    fn introduce(&mut self) -> Result<()> {
+        let lan = RawPort::open(&self.world, WIRE)?;
+        lan.send(&hello(LAN_MAC))?;
+        let Some(fleet) = self.fleet.as_mut() else { return Ok(()) };
+        for (number, session) in (0..).zip(fleet.sessions_mut()) {
+            session
+                .send(Instant::now(), &hello(Self::peer_mac(number)))
+                .map_err(|error| Fault::other(format!("a first frame of client {number}: {error}")))?;
+        }
+        let until = Instant::now() + SETTLE;
+        fleet.hold(until, &AtomicBool::new(false));
+        Ok(())
+    }
+}
+
+fn hello(source: Mac) -> Vec<u8> {
+    frame::padded(frame::frame(BROADCAST, source, ETHERTYPE_HELLO, &[]), 60)
+}
+
+struct Credentials {
+    ca: String,
+    certificate: String,
+    key: String,
+}
+
+/// What a server and its clients identify themselves with, in `folder` and at hand.
+fn identities(folder: &Path) -> Result<Credentials> {
+    let pki = Pki::new(Keys::Ecdsa)?;
+    pki.write_server(folder)?;
+    let client = pki.issue("client", Purpose::Client)?;
+    client.write(folder, "client")?;
+    Ok(Credentials { ca: pki.ca().to_owned(), certificate: client.certificate, key: client.key })
+}
+
+/// One wire, one queue each way, as it comes from a NIC: checksums finished, tags in place.
+fn lay_out(gateway: &Namespace, world: &Namespace) -> Result<()> {
+    for namespace in [gateway, world] {
+        namespace.sysctl("net/ipv6/conf/default/disable_ipv6", "1")?;
+    }
+    gateway.ip_batch(&format!(
+        "link add {NIC} type veth peer name {WIRE} netns {}
+         address add {GATEWAY}/16 dev {NIC}
+         link set {NIC} up
+         route add default via {ROUTER}",
+        world.name()
+    ))?;
+    world.ip_batch(&format!(
+        "address add {ROUTER}/16 dev {WIRE}
+         link set {WIRE} up"
+    ))?;
+    world.run("ethtool", &format!("-K {WIRE} tx off txvlan off"))?;
+    // Without an XDP program a veth takes redirected frames only if it has GRO.
+    gateway.run("ethtool", &format!("-K {NIC} gro on"))?;
+    let up = || world.ip("link show wire").is_ok_and(|text| text.contains("LOWER_UP")).then_some(());
+    wait_until("a carrier on the wire", START, up, String::new)
+}
+
+/// A folder for one site's files, removed when dropped.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn create() -> Result<Self> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("trestle-bench-{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&path).map_err(Fault::io(format!("creating {}", path.display())))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}

@@ -1,0 +1,110 @@
+//! Arbitrary fragments against the parser and against reassembly: what becomes whole has every byte where it belongs,
+//! and no frame's memory is lost or kept beyond the bounds.
+#![no_main]
+
+use std::sync::Arc;
+
+use libfuzzer_sys::fuzz_target;
+use trestle::{
+    drops::DropCounters,
+    ports::Frames,
+    worker::fragments::{
+        header::{self, Fragment, is_fragment},
+        reassembly::{Arrival, Reassembly},
+    },
+};
+
+const FRAMES: usize = 64;
+/// Room for one chunk's frame.
+const CAPACITY: usize = 1792;
+/// Ethernet and IPv4 headers.
+const HEADER: usize = 34;
+
+fuzz_target!(|input: &[u8]| {
+    let mut bench = Bench::new();
+    for (kind, bytes) in trestle_fuzz::records(input) {
+        bench.now_ms += u64::from(kind >> 4) * 40;
+        match kind & 3 {
+            0 => bench.receive(bytes.get(..CAPACITY).unwrap_or(bytes), kind),
+            1 => bench.sweep(),
+            _ => drop(made(bytes).map(|frame| bench.receive(&frame, kind))),
+        }
+        bench.check();
+    }
+});
+
+/// A sound fragment: number, place, flags and length are the input's, the bytes are those of that place.
+fn made(bytes: &[u8]) -> Option<Vec<u8>> {
+    let &[number, unit, flags, length, ..] = bytes else { return None };
+    let more = flags & 1;
+    let length = usize::from(length) * if more == 1 { 8 } else { 3 };
+    let total = u16::try_from(20 + length).ok()?;
+    let mut frame = vec![0; HEADER];
+    (frame[12], frame[14], frame[23]) = (0x08, 0x45, 17);
+    frame[16..18].copy_from_slice(&total.to_be_bytes());
+    frame[19] = number;
+    frame[20..22].copy_from_slice(&[more << 5, unit]);
+    frame[26] = flags >> 6;
+    let offset = usize::from(unit) * 8;
+    frame.extend((offset..offset + length).map(|at| pattern(number, at)));
+    (frame.len() <= CAPACITY).then_some(frame)
+}
+
+fn pattern(number: u8, at: usize) -> u8 {
+    number.wrapping_mul(31) ^ (at as u8) ^ (at >> 8) as u8
+}
+
+struct Bench {
+    frames: Frames,
+    reassembly: Reassembly,
+    now_ms: u64,
+    /// Only fragments that [`made`] made have come: bytes can be told by their place.
+    all_made: bool,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let reassembly = Reassembly::new(FRAMES, 0, Arc::<DropCounters>::default());
+        Self { frames: Frames::in_memory(FRAMES, CAPACITY), reassembly, now_ms: 0, all_made: true }
+    }
+
+    fn receive(&mut self, bytes: &[u8], kind: u8) {
+        let Some(fragment) = header::parse(bytes) else { return };
+        assert!(is_fragment(bytes) && fragment.len > 0 && fragment.begin + fragment.len <= bytes.len());
+        self.all_made &= kind & 3 != 0;
+        let mut frame = self.frames.take().expect("a quarter is held at most");
+        self.frames.room(&mut frame)[..bytes.len()].copy_from_slice(bytes);
+        self.frames.set_len(&mut frame, bytes.len());
+        let arrival =
+            Arrival { is_trusted: kind & 4 != 0, was_handed_on: kind & 8 != 0, now_ms: self.now_ms };
+        if let Some(whole) = self.reassembly.add(&mut self.frames, frame, fragment, arrival) {
+            self.look_at(self.frames.bytes(&whole.packet), &fragment);
+            self.frames.put(whole.packet);
+        }
+    }
+
+    fn look_at(&self, packet: &[u8], last: &Fragment) {
+        assert!(!is_fragment(packet) && packet.len() <= CAPACITY);
+        assert_eq!(usize::from(u16::from_be_bytes([packet[16], packet[17]])), packet.len() - 14);
+        if self.all_made {
+            let [_, number] = last.key.identification.to_be_bytes();
+            let mut datagram = packet[HEADER..].iter().enumerate();
+            assert!(datagram.all(|(at, byte)| *byte == pattern(number, at)), "a byte is out of its place");
+        }
+    }
+
+    fn sweep(&mut self) {
+        if self.reassembly.is_sweep_due(self.now_ms) {
+            self.reassembly.sweep(&mut self.frames, self.now_ms);
+        }
+        while let Some((_, frame)) = self.reassembly.next_lone(self.now_ms, |key| key.identification % 2 == 0)
+        {
+            self.frames.put(frame);
+        }
+    }
+
+    fn check(&self) {
+        assert_eq!(self.frames.free() + self.reassembly.held(), FRAMES, "a frame was lost or doubled");
+        assert!(self.reassembly.held() <= FRAMES / 4);
+    }
+}
