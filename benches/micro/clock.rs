@@ -44,7 +44,7 @@ impl Row {
             let start = Instant::now();
             self.round.turn();
             let took = start.elapsed();
-            self.turns.push(took.as_nanos() as f64 / self.work.delivered() as f64);
+            self.turns.push(took.as_nanos() as f64 / self.work.delivered(self.bytes) as f64);
             self.round.collect()
         })
     }

@@ -50,7 +50,7 @@ fn main() -> ExitCode {
     let outcome = match (arguments.rounds, chosen.as_slice()) {
         _ if arguments.scaling => scaling::table(),
         _ if arguments.list => {
-            chosen.iter().for_each(|(work, bytes)| println!("{work} {bytes} {}", work.delivered()));
+            chosen.iter().for_each(|(work, bytes)| println!("{work} {bytes} {}", work.delivered(*bytes)));
             Ok(())
         }
         (_, []) => Err(io::Error::other(format!("there is no such work; there are {}", known()))),

@@ -46,13 +46,11 @@ fn a_flood_to_a_hundred_peers_allocates_nothing() -> io::Result<()> {
 }
 
 #[test]
-#[ignore = "each frame handed over is a Box: to be rings of frames"]
 fn frames_handed_over_between_workers_allocate_nothing() -> io::Result<()> {
     allocates_nothing(Work::FrameHandover)
 }
 
 #[test]
-#[ignore = "each packet handed over is a Box: to be rings of frames"]
 fn packets_handed_over_between_workers_allocate_nothing() -> io::Result<()> {
     allocates_nothing(Work::PacketHandover)
 }

@@ -34,7 +34,9 @@ pub fn run(options: &Options) -> Result<(), String> {
         check::stages(&mut ledger);
         end_to_end(&mut ledger, options);
         object(&mut ledger);
-        counts(&mut ledger);
+        if options.release {
+            counts(&mut ledger);
+        }
         fuzzing(&mut ledger);
     }
     ledger.close()
@@ -47,6 +49,7 @@ fn object(ledger: &mut Ledger) {
     }
 }
 
+/// Only with the release profile: building everything once more with it takes longer than all there is to count.
 fn counts(ledger: &mut Ledger) {
     match micro::check_tools() {
         Ok(()) => ledger.run_self("instructions a frame", &["micro"]),

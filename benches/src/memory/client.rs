@@ -1,4 +1,4 @@
-//! The other end of a peer's data channel.
+//! The other end of a peer's data channel, and the way its packets take to the gateway.
 
 use std::{
     io,
@@ -13,10 +13,18 @@ use openvpn::{
 };
 use trestle::worker::{Outer, outer::OUTER_HEADER};
 
-use super::gateway::{GATEWAY, NIC, ROUTER};
+use super::gateway::{GATEWAY, MTU, NIC, ROUTER};
 
 /// Longest frame a client sends, in bytes.
 const MAX_FRAME: usize = 1518;
+/// Bytes of an Ethernet header.
+const ETHERNET: usize = 14;
+/// Bytes of an IPv4 header without options.
+const IPV4: usize = 20;
+/// Flag of every fragment but the last (RFC 791).
+const MORE_FRAGMENTS: u16 = 0x2000;
+/// A NIC pads what is shorter, in bytes.
+const MIN_FRAME: usize = 60;
 
 /// A connected client with one station behind it.
 #[derive(Debug)]
@@ -25,6 +33,8 @@ pub struct Client {
     channel: DataChannel,
     outer: Outer,
     packet: Vec<u8>,
+    fragment: Vec<u8>,
+    identification: u16,
 }
 
 /// The keys of every session: what they are does not matter here.
@@ -42,9 +52,10 @@ impl Client {
         let mut channel = DataChannel::new(peer_id, Framing::V2, MAX_FRAME);
         channel.install(KeyId::FIRST, keys(Role::Client));
         channel.send_with(KeyId::FIRST);
-        // The packet arrives in one piece: reassembled, where it was longer than the route's MTU.
+        // Whole at first: cut afterwards.
         let outer = Outer::by_nic(remote(peer_id), GATEWAY, ROUTER, NIC, u16::MAX);
-        Ok(Self { peer_id, channel, outer, packet: vec![0; OUTER_HEADER + MAX_FRAME + MAX_OVERHEAD] })
+        let packet = vec![0; OUTER_HEADER + MAX_FRAME + MAX_OVERHEAD];
+        Ok(Self { peer_id, channel, outer, packet, fragment: Vec::new(), identification: 0 })
     }
 
     /// Its number.
@@ -68,16 +79,42 @@ impl Client {
         Path { remote: SocketAddr::V4(self.remote()), local: IpAddr::V4(*GATEWAY.ip()) }
     }
 
-    /// The tunnel packet with `frame` in it, as the gateway's NIC receives it.
+    /// Seals `frame` and calls `arrive` with what of it comes to the gateway's NIC: a packet, or the fragments of one.
     ///
     /// # Errors
-    /// The frame is too long.
-    pub fn seal(&mut self, frame: &[u8]) -> io::Result<&[u8]> {
+    /// The frame is too long, or `arrive` says so.
+    pub fn send(&mut self, frame: &[u8], arrive: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
         let sealed = self.channel.seal(frame, &mut self.packet[OUTER_HEADER..]).map_err(io::Error::other)?;
+        self.identification = self.identification.wrapping_add(1);
         let packet = &mut self.packet[..OUTER_HEADER + sealed];
-        self.outer.write(packet, 0);
-        Ok(packet)
+        self.outer.write(packet, self.identification);
+        cut(packet, &mut self.fragment, arrive)
     }
+}
+
+/// Gives `arrive` the packet, cut as a router cuts it where it is longer than the route's MTU. (Header checksums of
+/// fragments stay wrong: the gateway's NIC or kernel looks at them, its workers do not.)
+fn cut(
+    packet: &[u8],
+    fragment: &mut Vec<u8>,
+    mut arrive: impl FnMut(&[u8]) -> io::Result<()>,
+) -> io::Result<()> {
+    if packet.len() <= ETHERNET + usize::from(MTU) {
+        return arrive(packet);
+    }
+    let (header, datagram) = packet.split_at(ETHERNET + IPV4);
+    let part = (usize::from(MTU) - IPV4) & !7;
+    let last = datagram.len().div_ceil(part) - 1;
+    datagram.chunks(part).enumerate().try_for_each(|(at, payload)| {
+        let bits = (at * part / 8) as u16 | if at < last { MORE_FRAGMENTS } else { 0 };
+        fragment.clear();
+        fragment.extend_from_slice(header);
+        fragment.extend_from_slice(payload);
+        fragment[16..18].copy_from_slice(&((IPV4 + payload.len()) as u16).to_be_bytes());
+        fragment[20..22].copy_from_slice(&bits.to_be_bytes());
+        fragment.resize(fragment.len().max(MIN_FRAME), 0);
+        arrive(fragment)
+    })
 }
 
 fn remote(peer_id: PeerId) -> SocketAddrV4 {

@@ -143,12 +143,6 @@ impl Gateway {
         self.stands[worker].nic.send(frame)
     }
 
-    /// Gives a reassembled tunnel packet to that worker's UDP socket; false when it takes no more.
-    #[must_use]
-    pub fn arrive_by_socket(&self, worker: usize, packet: &[u8]) -> bool {
-        self.stands[worker].tunnel.send(packet)
-    }
-
     /// One turn of each worker, in order.
     pub fn turn(&mut self) {
         self.stands.iter_mut().for_each(Stand::turn);

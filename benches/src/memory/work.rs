@@ -5,7 +5,10 @@ use std::{fmt, io, iter};
 use common::Mac;
 use trestle::{ports::BATCH, switch::Port as Place};
 
-use super::{client::Client, gateway::Gateway};
+use super::{
+    client::Client,
+    gateway::{Gateway, MTU},
+};
 
 const ON_WIRE: Mac = [2, 0, 0, 0, 0, 0x20];
 const BROADCAST: Mac = [0xff; 6];
@@ -15,10 +18,10 @@ const PEERS: u32 = 4;
 const AUDIENCE: u32 = 100;
 /// Broadcast frames in one round: each becomes [`AUDIENCE`] packets.
 const BROADCASTS: usize = 4;
-/// Longest tunnel packet that comes in one piece: MTU and Ethernet header. (A longer one comes by the socket.)
-const LONGEST_PIECE: usize = 1514;
-/// Longest frame that leaves in one packet: 66 bytes of headers around it in a packet of 1500 and its Ethernet header.
-const WHOLE: usize = 1448;
+/// Longest frame whose tunnel packet leaves in one piece, in bytes; that of a longer one leaves in two.
+const WHOLE: usize = MTU as usize - IPV4_AND_UDP - openvpn::data::HEADER;
+/// Bytes of these headers.
+const IPV4_AND_UDP: usize = 28;
 
 /// Which way the frames of a round go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,25 +63,25 @@ impl Work {
         }
     }
 
-    /// Frames that a round puts in.
-    pub fn offered(self) -> usize {
-        if self == Self::Flood { BROADCASTS } else { BATCH }
-    }
-
-    /// Frames that come out of it.
-    pub fn delivered(self) -> usize {
+    /// Frames of that length that a round puts in: what a worker takes in one turn.
+    fn offered(self, frame_bytes: usize) -> usize {
         match self {
-            Self::Flood => BROADCASTS * (AUDIENCE as usize + 2),
-            _ => BATCH,
+            Self::Flood => BROADCASTS,
+            Self::PeerToLan | Self::PeerToPeer | Self::PacketHandover => BATCH / pieces(frame_bytes),
+            Self::LanToPeer | Self::FrameHandover => BATCH,
         }
     }
 
-    /// Packets they come out in, if they are of `length`: to a peer a full-size one leaves in two fragments.
-    fn packets(self, length: usize) -> usize {
-        match self {
-            Self::LanToPeer | Self::PeerToPeer if length > WHOLE => 2 * self.delivered(),
-            _ => self.delivered(),
-        }
+    /// Frames of that length that are delivered by a round.
+    pub fn delivered(self, frame_bytes: usize) -> usize {
+        let audience = if self == Self::Flood { AUDIENCE as usize + 2 } else { 1 };
+        self.offered(frame_bytes) * audience
+    }
+
+    /// Ethernet frames that leave for those delivered: each fragment is one.
+    fn leaving(self, frame_bytes: usize) -> usize {
+        let goes_to_peer = matches!(self, Self::LanToPeer | Self::PeerToPeer | Self::FrameHandover);
+        self.delivered(frame_bytes) * if goes_to_peer { pieces(frame_bytes) } else { 1 }
     }
 
     /// Lengths of frames it is measured with, in bytes.
@@ -155,7 +158,7 @@ impl Round {
     /// # Errors
     /// A wire is full: what was offered before has not been collected.
     pub fn offer(&mut self) -> io::Result<()> {
-        (0..self.work.offered()).try_for_each(|at| match self.work {
+        (0..self.work.offered(self.frame.len())).try_for_each(|at| match self.work {
             Work::LanToPeer | Work::FrameHandover => self.offer_from_wire(at),
             Work::PeerToLan | Work::PacketHandover => self.offer_from_peer(at, ON_WIRE),
             Work::PeerToPeer => self.offer_from_peer(at, self.client(at + 1).mac()),
@@ -174,7 +177,7 @@ impl Round {
     /// # Errors
     /// A frame is missing.
     pub fn collect(&mut self) -> io::Result<()> {
-        let (came, due) = (self.gateway.collect(), self.work.packets(self.frame.len()));
+        let (came, due) = (self.gateway.collect(), self.work.leaving(self.frame.len()));
         if came == due && self.gateway.lost() == 0 {
             return Ok(());
         }
@@ -199,17 +202,19 @@ impl Round {
         let source = self.client(at).mac();
         self.address(destination, source);
         let count = self.clients.len();
-        let packet = self.clients[at % count].seal(&self.frame)?;
-        taken(match packet.len() {
-            ..=LONGEST_PIECE => self.gateway.arrive(0, packet),
-            _ => self.gateway.arrive_by_socket(0, packet),
-        })
+        let gateway = &self.gateway;
+        self.clients[at % count].send(&self.frame, |packet| taken(gateway.arrive(0, packet)))
     }
 
     fn address(&mut self, destination: Mac, source: Mac) {
         self.frame[..6].copy_from_slice(&destination);
         self.frame[6..12].copy_from_slice(&source);
     }
+}
+
+/// Pieces that the tunnel packet of a frame of that length comes and leaves in.
+fn pieces(frame_bytes: usize) -> usize {
+    if frame_bytes > WHOLE { 2 } else { 1 }
 }
 
 fn taken(taken: bool) -> io::Result<()> {
