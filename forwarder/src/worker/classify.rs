@@ -12,6 +12,7 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
     #[inline(never)]
     pub(super) fn classify(&mut self, now: Instant) {
         let mut from_nic = std::mem::take(&mut self.batch.from_nic);
+        from_nic.iter().for_each(|frame| self.frames.prefetch_head(frame));
         for frame in from_nic.drain(..) {
             // XDP hands over two kinds: tunnel packets, which are addressed to the NIC, and frames for others.
             if self.frames.bytes(&frame).starts_with(&self.settings.nic_mac) {

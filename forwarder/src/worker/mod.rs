@@ -125,6 +125,10 @@ impl Default for Expected {
     }
 }
 
+/// While one frame is sealed or opened, the one so many places behind the next is fetched from memory. Too near comes too late,
+/// too far is evicted again before its turn.
+const AHEAD: usize = 1;
+
 /// By which way a tunnel packet arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Arrival {

@@ -8,7 +8,7 @@ use openvpn::{
 };
 
 use super::{
-    Arrival, Mailbox, Notice, Worker,
+    AHEAD, Arrival, Mailbox, Notice, Worker,
     counters::add,
     outer::{self, Arrived},
     peers::Peer,
@@ -23,12 +23,17 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
     #[inline(never)]
     pub(super) fn open(&mut self, now: Instant) {
         let mut packets = std::mem::take(&mut self.batch.packets);
-        for (arrival, packet) in packets.drain(..) {
+        let mut waiting = packets.drain(..);
+        while let Some((arrival, packet)) = waiting.next() {
+            if let Some((_, ahead)) = waiting.as_slice().get(AHEAD) {
+                self.frames.prefetch_all(ahead);
+            }
             if let Err(reason) = self.open_one(arrival, &packet, now) {
                 self.counters.drops.count(reason);
             }
             self.frames.put(packet);
         }
+        drop(waiting);
         self.batch.packets = packets;
     }
 

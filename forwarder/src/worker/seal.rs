@@ -5,7 +5,7 @@ use std::{sync::atomic::Ordering::Relaxed, time::Instant};
 use openvpn::{data::SealError, ids::PeerId};
 
 use super::{
-    Way, Worker,
+    AHEAD, Way, Worker,
     counters::add,
     fragments::Identifications,
     outer::{self, OUTER_HEADER},
@@ -21,10 +21,15 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
     #[inline(never)]
     pub(super) fn seal_unicast(&mut self, now: Instant) {
         let mut to_peer = std::mem::take(&mut self.batch.to_peer);
-        for (peer_id, frame) in to_peer.drain(..) {
+        let mut waiting = to_peer.drain(..);
+        while let Some((peer_id, frame)) = waiting.next() {
+            if let Some((_, ahead)) = waiting.as_slice().get(AHEAD) {
+                self.frames.prefetch_all(ahead);
+            }
             self.seal_for(peer_id, &frame, now);
             self.frames.put(frame);
         }
+        drop(waiting);
         self.batch.to_peer = to_peer;
     }
 
