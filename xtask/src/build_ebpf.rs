@@ -1,5 +1,5 @@
-//! Builds `ebpf/` into the objects that are kept in the tree: `ebpf/trestle.bpf.o`, the gateway's, and `ebpf/bench.bpf.o`, the
-//! ruler's.
+//! Builds `ebpf/` into the objects that are kept in the tree: the gateway's `ebpf/trestle.bpf.o`, and
+//! `ebpf/bench.bpf.o` of the ruler.
 //!
 //! Two roads lead there. The pinned one, Debian's rustc-web with its prebuilt `core` for BPF, gives the same bytes on
 //! every machine: the kept objects are built by it, and `--check` compares. The other, nightly with rust-src, is aya's
@@ -34,8 +34,8 @@ enum Toolchain {
     Nightly,
 }
 
-/// Builds the objects with whichever toolchain there is, and keeps them. With `check`: builds them with the pinned one, and
-/// compares them with the kept ones, which stay.
+/// Builds the objects with whichever toolchain there is, and keeps them. With `check`: builds them with the pinned one,
+/// and compares them with the kept ones, which stay.
 ///
 /// # Errors
 ///

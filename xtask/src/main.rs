@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod build_ebpf;
 mod check;
 mod demo;
@@ -32,7 +33,9 @@ enum Task {
     Test(test::Options),
     /// The reference network on this machine, with real clients, and what crosses it.
     Demo(demo::Options),
-    /// Build the BPF object that is kept in the tree.
+    /// Measure Trestle side by side with OpenVPN and others, on this machine: about ten minutes, as root.
+    Bench(bench::Options),
+    /// Build the BPF objects that are kept in the tree.
     BuildEbpf {
         /// Build it with the pinned toolchain and compare it with the kept one, which stays.
         #[arg(long)]
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
         Task::Check => check::run(),
         Task::Test(options) => test::run(&options),
         Task::Demo(options) => demo::run(&options),
+        Task::Bench(options) => bench::run(&options),
         Task::BuildEbpf { check } => build_ebpf::run(check),
         Task::Fuzz { seconds, target } => fuzz::run(seconds, target.as_deref()),
         Task::Micro(options) => micro::run(&options),

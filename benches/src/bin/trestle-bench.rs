@@ -1,65 +1,95 @@
-//! The side-by-side runner.
+//! The side-by-side runner: Trestle and others in turn on the same work. Needs root and two processors.
 #![forbid(unsafe_code)]
 #![allow(clippy::disallowed_methods, reason = "a ruler reads the clock")]
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant, SystemTime};
 
 use clap::{Args, Parser, Subcommand};
-use trestle_bench::cells::capacity;
-use trestle_bench::peers::PEERS;
-use trestle_bench::results::{Cell, Direction, Measure, Report, Sample};
+use trestle_bench::cells::{capacity, run};
+use trestle_bench::report;
+use trestle_bench::results::{Cell, Direction, Measure, Report, SCHEMA_VERSION, Sample};
 use trestle_bench::rig::cpu::{self, LOAD_CORE};
+use trestle_bench::rig::machine;
 use trestle_bench::rig::site::Site;
 use trestle_bench::rig::system::Starter;
 use trestle_bench::rig::systems::BUILT_IN;
 use trestle_bench::rig::traffic::Traffic;
+use trestle_bench::{aead, peers};
 use trestle_tests::site::is_root;
 use trestle_tests::{Fault, Result, interrupt, netns};
 
-/// Trestle side by side with others.
+/// Trestle side by side with others, in network namespaces: gateway on processor 1, everything else on processor 0.
 #[derive(Debug, Parser)]
 #[command(name = "trestle-bench")]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
+    /// Prefer the measurement to everything else on a machine that others use too
+    #[arg(long, global = true)]
+    prefer: bool,
+    /// Folder of the programs under test, if not this program's own
+    #[arg(long, global = true, value_name = "DIR")]
+    binaries: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Every cell, with a report
+    All(Cells),
     /// Frames delivered under overload, and what they cost
-    Capacity(Capacity),
+    Capacity(Cells),
+    /// Keep one system under load, and say its process id, for a profiler
+    Hold(Cells),
 }
 
 #[derive(Args, Debug)]
-struct Capacity {
+struct Cells {
     /// Which systems, in turn
-    #[arg(long, value_delimiter = ',', default_value = "trestle-af-xdp,openvpn,null")]
+    #[arg(long, value_delimiter = ',', default_value = "openvpn,trestle-af-xdp,trestle-socket,null")]
     systems: Vec<String>,
     /// Which way
-    #[arg(long, value_delimiter = ',', default_value = "lan-to-peer", value_parser = direction)]
+    #[arg(long, value_delimiter = ',', default_value = "lan-to-peer,peer-to-lan,peer-to-peer", value_parser = direction)]
     direction: Vec<Direction>,
-    /// Lengths of inner frames in bytes
-    #[arg(long, value_delimiter = ',', default_value = "60,1414,1514")]
+    /// Lengths of inner frames in bytes [default: 60,1414,1514; 1414 from peer to peer]
+    #[arg(long, value_delimiter = ',')]
     size: Vec<u32>,
-    /// Seconds a measurement
+    /// Seconds a measurement, at most 60
     #[arg(long, default_value_t = 2.0)]
     seconds: f64,
     /// How often the systems take turns
     #[arg(long, default_value_t = 2)]
     rounds: u32,
-    /// Folder of the programs under test, if not this program's own
-    #[arg(long)]
-    binaries: Option<PathBuf>,
-    /// Frames a second to offer instead of as many as can be
+    /// Frames a second to offer instead of overload; 0 for overload
     #[arg(long, default_value_t = 0.0)]
     rate: f64,
+    /// Where to write report.json and report.html
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
 }
 
+/// What `all` measures besides capacity.
+const ALL: [Measure; 6] = [
+    Measure::Capacity,
+    Measure::LosslessRate,
+    Measure::TwiceCapacity,
+    Measure::Cpu,
+    Measure::RoundTrip,
+    Measure::Tcp,
+];
+/// Lengths of frames unless told otherwise, in bytes: the shortest, the longest that stays one packet, the longest.
+const SIZES: [u32; 3] = [60, 1414, 1514];
+/// Length of the frames that openvpn's capacity is halved for, and that peers send to each other.
+const USUAL_SIZE: u32 = 1414;
+/// How long one load of `hold` is: a recording has an end.
+const HOLD: Duration = Duration::from_secs(2);
+/// Longest measurement in seconds.
+const LONGEST: f64 = 60.0;
+
 fn main() -> ExitCode {
-    match run() {
+    match run(&Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
             eprintln!("error: {why}");
@@ -68,81 +98,125 @@ fn main() -> ExitCode {
     }
 }
 
-fn run() -> Result<()> {
-    let Command::Capacity(options) = Arguments::parse().command;
+fn run(arguments: &Arguments) -> Result<()> {
     if !is_root() || !cpu::enough() {
         return Err(Fault::other(
-            "the ruler makes network namespaces and pins to processors 0 and 1: it needs both, and root",
+            "the ruler makes network namespaces and keeps to processors 0 and 1: run it as root, allowed both",
         ));
+    }
+    if arguments.prefer {
+        cpu::prefer()?;
     }
     let interrupted = interrupt::watch()?;
     netns::sweep();
+    let machine = machine::machine();
     cpu::stay_on(LOAD_CORE)?;
-    let mut report = Report::default();
-    for round in 1..=options.rounds {
-        for name in &options.systems {
-            measure(&options, name, round, &mut report, &interrupted)?;
+    let exe = std::env::current_exe().map_err(Fault::io("finding this program"))?;
+    let binaries = arguments.binaries.clone().or_else(|| exe.parent().map(PathBuf::from)).unwrap_or_default();
+    let mut report = Report {
+        schema_version: SCHEMA_VERSION,
+        machine,
+        versions: machine::versions(&binaries),
+        started_unix_s: SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs()),
+        arguments: std::env::args().skip(1).collect(),
+        ..Report::default()
+    };
+    match &arguments.command {
+        Command::Hold(cells) => hold(cells, &binaries, &interrupted),
+        Command::All(cells) => measure(cells, &ALL, &binaries, &mut report, &interrupted),
+        Command::Capacity(cells) => {
+            measure(cells, &[Measure::Capacity], &binaries, &mut report, &interrupted)
         }
     }
-    for cell in &report.cells {
-        let figure = |figure: fn(&Sample) -> f64| cell.median(figure).unwrap_or(0.0);
-        println!(
-            "{:<16} {:<13} {:>5} B {:>9.0} frames/s  {:>7.3} us process  {:>7.3} us core",
-            cell.system,
-            cell.direction.name(),
-            cell.frame_bytes,
-            figure(Sample::delivered_per_second),
-            figure(Sample::gateway_cpu_us_per_frame),
-            figure(Sample::gateway_core_us_per_frame)
-        );
-    }
-    Ok(())
 }
 
-fn measure(options: &Capacity, name: &str, round: u32, report: &mut Report, stop: &AtomicBool) -> Result<()> {
-    let starter = starter(name)?;
-    let exe = std::env::current_exe().map_err(Fault::io("finding this program"))?;
-    let beside = exe.parent().ok_or_else(|| Fault::other("this program is nowhere"))?;
-    let binaries = options.binaries.as_deref().unwrap_or(beside);
-    let mut site = Site::open(starter, binaries, 2, stop)?;
-    for &direction in &options.direction {
-        for &frame_bytes in &options.size {
-            if stop.load(Ordering::Relaxed) {
-                return Err(Fault::other("interrupted"));
-            }
-            let traffic = Traffic { direction, frame_bytes };
-            let time = Duration::from_secs_f64(options.seconds);
-            let measured = match options.rate {
-                0.0 => capacity::overload(&mut site, traffic, time)?,
-                rate => capacity::at_rate(&mut site, traffic, rate, time)?,
-            };
-            let sample = Sample { round, ..measured };
-            println!(
-                "{round} {name} {} {frame_bytes} {:.0} of {:.0}",
-                direction.name(),
-                sample.delivered_per_second(),
-                sample.offered_frames as f64 / sample.seconds
-            );
-            let cell = Cell {
-                measure: Measure::Capacity,
-                system: name.to_owned(),
-                direction,
-                frame_bytes,
-                peers: 2,
-                offered_per_second: None,
-                load_share: None,
-                samples: Vec::new(),
-            };
-            report.add(cell, sample);
-        }
+fn measure(
+    cells: &Cells,
+    measures: &[Measure],
+    binaries: &std::path::Path,
+    report: &mut Report,
+    stop: &AtomicBool,
+) -> Result<()> {
+    let plan = run::Plan {
+        systems: cells
+            .systems
+            .iter()
+            .map(|name| Ok((name.clone(), starter(name)?)))
+            .collect::<Result<_>>()?,
+        traffic: cells.traffic(),
+        measures: measures.to_vec(),
+        rounds: cells.rounds,
+        time: Duration::from_secs_f64(cells.seconds.clamp(0.1, LONGEST)),
+        rate: cells.rate,
+    };
+    let began = Instant::now();
+    let done = run::run(&plan, binaries, report, stop, &mut tell);
+    for frame_bytes in SIZES {
+        report.add(aead::cell(frame_bytes), aead::measure(1, frame_bytes)?);
+    }
+    report.took_s = began.elapsed().as_secs_f64();
+    // What was measured before a failure is worth reading.
+    println!("\n{}", report::table::table(report));
+    if let Some(folder) = &cells.out {
+        report::write(report, folder)?;
+        println!("written: {}", folder.join(report::PAGE).display());
+    }
+    done
+}
+
+/// Keeps one system under load and says which process it is.
+fn hold(cells: &Cells, binaries: &std::path::Path, stop: &AtomicBool) -> Result<()> {
+    let name = cells.systems.first().map_or("trestle-af-xdp", String::as_str);
+    let traffic = cells.traffic().into_iter().next().ok_or_else(|| Fault::other("name one --direction"))?;
+    let mut site = Site::open(starter(name)?, binaries, 2, stop)?;
+    println!("{name} is process {:?}", site.system.pids());
+    let end = Instant::now() + Duration::from_secs_f64(cells.seconds.clamp(0.1, LONGEST));
+    while Instant::now() < end && !stop.load(std::sync::atomic::Ordering::Relaxed) {
+        let sample = match cells.rate {
+            0.0 => capacity::overload(&mut site, traffic, HOLD)?,
+            rate => capacity::at_rate(&mut site, traffic, rate, HOLD)?,
+        };
+        println!("{:.0} frames/s", sample.delivered_per_second());
     }
     site.close()
 }
 
+fn tell(cell: &Cell, sample: &Sample) {
+    let share = cell.load_share.map(|share| format!(" at {share}")).unwrap_or_default();
+    let round_trip = sample.round_trip.map(|trip| format!(", round trip {trip:?}")).unwrap_or_default();
+    let bits = sample.bits_per_second.map(|bits| format!(", {:.0} Mbit/s", bits / 1e6)).unwrap_or_default();
+    println!(
+        "{} {:<15} {:?}{share} {} {} B: {:.0} of {:.0} frames/s, {:.2} us of CPU a frame{round_trip}{bits}",
+        sample.round,
+        cell.system,
+        cell.measure,
+        cell.direction.name(),
+        cell.frame_bytes,
+        sample.delivered_per_second(),
+        if sample.seconds > 0.0 { sample.offered_frames as f64 / sample.seconds } else { 0.0 },
+        sample.gateway_cpu_us_per_frame(),
+    );
+}
+
+impl Cells {
+    /// The sizes of every direction; from peer to peer the usual one alone, unless sizes are named.
+    fn traffic(&self) -> Vec<Traffic> {
+        let sizes = |direction| match (self.size.as_slice(), direction) {
+            ([], Direction::PeerToPeer) => vec![USUAL_SIZE],
+            ([], _) => SIZES.to_vec(),
+            (named, _) => named.to_vec(),
+        };
+        let of = |&direction| {
+            sizes(direction).into_iter().map(move |frame_bytes| Traffic { direction, frame_bytes })
+        };
+        self.direction.iter().flat_map(of).collect()
+    }
+}
+
 fn starter(name: &str) -> Result<Starter> {
-    let known = BUILT_IN.iter().chain(PEERS).find(|(known, _)| *known == name);
-    known.map(|(_, starter)| *starter).ok_or_else(|| {
-        let names: Vec<_> = BUILT_IN.iter().chain(PEERS).map(|(name, _)| *name).collect();
+    let all = || BUILT_IN.iter().chain(peers::PEERS);
+    all().find(|(known, _)| *known == name).map(|(_, starter)| *starter).ok_or_else(|| {
+        let names: Vec<_> = all().map(|(name, _)| *name).collect();
         Fault::other(format!("there is no system `{name}`; there are {}", names.join(", ")))
     })
 }

@@ -142,11 +142,6 @@ impl Valve {
         self.write(Orders { sending: 1, gap_ns, ..self.orders })
     }
 
-    /// Nothing goes, but the program runs as if: to see how often it can.
-    pub fn rehearse(&self) -> Result<()> {
-        self.write(Orders { sending: 1, gap_ns: 1, limit: 0, ..self.orders })
-    }
-
     /// Nothing goes from now on.
     pub fn close(&self) -> Result<()> {
         self.write(Orders { sending: 0, ..self.orders })

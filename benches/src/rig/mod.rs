@@ -19,6 +19,8 @@ pub mod counter;
 pub mod cpu;
 /// Load from inside the kernel.
 pub mod generator;
+/// The machine, and the versions of what takes part.
+pub mod machine;
 /// Packets as clients send them.
 pub mod outer;
 /// A load that runs beside what is measured.

@@ -1,3 +1,4 @@
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
@@ -14,21 +15,22 @@ const OVERHANG: Duration = Duration::from_millis(300);
 /// How often the program is run to learn how fast that goes: some tens of milliseconds.
 const TRIAL_RUNS: u32 = 500_000;
 /// More runs are allowed than the trial made in the same time: what others take of the processor differs.
-const RESERVE: f64 = 1.5;
+const RESERVE: f64 = 2.0;
+/// How often the program of a paced load runs a second at most: mostly it does nothing. Too high, and a load outlives its
+/// measurement; too low, and it ends early, whereupon this is doubled.
+static PACED_RUNS_PER_SECOND: AtomicU32 = AtomicU32::new(12_000_000);
 
 /// A generator that sends from within its namespace, and from the load's processor.
 #[derive(Debug)]
 pub struct Pump<'a> {
     world: &'a Namespace,
     generator: Generator,
-    /// How often its program runs a second at most.
-    runs_per_second: f64,
 }
 
 impl<'a> Pump<'a> {
     /// Sends by `generator` from within `world`.
     pub fn new(world: &'a Namespace, generator: Generator) -> Self {
-        Self { world, generator, runs_per_second: 0.0 }
+        Self { world, generator }
     }
 
     /// Does `work` while frames are sent at `rate` a second (0: as fast as it goes). It begins after [`WARM_UP`] and is
@@ -50,24 +52,23 @@ impl<'a> Pump<'a> {
             let early = sender.is_finished();
             let closed = valve.close();
             let sent = sender.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            sent.and(closed).and(done).and_then(|done| if early { Err(ended_early()) } else { Ok(done) })
+            let done = sent.and(closed).and(done)?;
+            if early { Err(ended_early()) } else { Ok(done) }
         })
     }
 
-    /// How often the program may run in that time, and more.
+    /// How often the program may run in that time, and more. A load as fast as it goes is tried first: what its frames
+    /// set off slows the program down.
     fn runs_for(&mut self, valve: &Valve, rate: f64, time: Duration) -> Result<u32> {
-        if self.runs_per_second == 0.0 {
-            // Frames slow the program down: a load as fast as it goes is tried, a paced one rehearsed.
-            if rate == 0.0 {
-                valve.open(rate)?
-            } else {
-                valve.rehearse()?
-            }
+        let runs_per_second = if rate > 0.0 {
+            f64::from(PACED_RUNS_PER_SECOND.load(Ordering::Relaxed))
+        } else {
+            valve.open(rate)?;
             let began = Instant::now();
             run_in(self.world, &mut self.generator, TRIAL_RUNS)?;
-            self.runs_per_second = f64::from(TRIAL_RUNS) / began.elapsed().as_secs_f64();
-        }
-        Ok((self.runs_per_second * RESERVE * time.as_secs_f64()) as u32)
+            RESERVE * f64::from(TRIAL_RUNS) / began.elapsed().as_secs_f64()
+        };
+        Ok((runs_per_second * time.as_secs_f64()) as u32)
     }
 }
 
@@ -76,5 +77,8 @@ fn run_in(world: &Namespace, generator: &mut Generator, runs: u32) -> Result<()>
 }
 
 fn ended_early() -> Fault {
+    let most = 200_000_000;
+    let doubled = |runs: u32| Some(runs.saturating_mul(2).min(most));
+    let _ = PACED_RUNS_PER_SECOND.fetch_update(Ordering::Relaxed, Ordering::Relaxed, doubled);
     Fault::other("the load ended before the measurement did: the machine is too busy to measure anything")
 }

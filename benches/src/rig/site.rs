@@ -25,8 +25,10 @@ use crate::peers;
 pub const WIRE: &str = "wire";
 /// The station on the LAN that the load comes from or goes to: nobody's, so that no stack answers.
 pub const LAN_MAC: Mac = [0x02, 0x5e, 0xff, 0, 0, 1];
-/// EtherType of frames that make stations known; not the load's, so they are not counted.
-const ETHERTYPE_HELLO: u16 = 0x88b6;
+/// The station on the LAN that round trips begin and end at.
+pub const PROBE_MAC: Mac = [0x02, 0x5e, 0xff, 0, 0, 2];
+/// EtherType of frames that make stations known and measure round trips; not the load's, so they are not counted.
+pub const ETHERTYPE_PROBE: u16 = 0x88b6;
 /// How long a system may take to serve.
 const START: Duration = Duration::from_secs(20);
 /// How often both ends of a foreign tunnel say hello: the first ones may be lost while keys are agreed on.
@@ -52,7 +54,7 @@ pub struct Site {
 }
 
 impl Site {
-    /// Lays out a network, starts a system in it and connects `peers` clients.
+    /// Lays out a network, starts a system in it and connects `peers` clients, and another for round trips.
     pub fn open(starter: Starter, binaries: &Path, peers: u32, stop: &AtomicBool) -> Result<Self> {
         let folder = Folder::create()?;
         let pki = identities(&folder.0)?;
@@ -93,7 +95,7 @@ impl Site {
         let tls =
             openvpn::tls::client_config(pki.ca.as_bytes(), pki.certificate.as_bytes(), pki.key.as_bytes())
                 .map_err(|error| Fault::other(format!("the clients' certificate: {error}")))?;
-        let mut plan = Plan::new(SocketAddrV4::new(GATEWAY, SERVER_PORT), tls, peers as usize);
+        let mut plan = Plan::new(SocketAddrV4::new(GATEWAY, SERVER_PORT), tls, peers as usize + 1);
         plan.client.compression = false;
         plan.client.reneg = None;
         let connected = self.world.within(|| Fleet::connect(&plan, stop))?;
@@ -103,7 +105,7 @@ impl Site {
             let what = format!("client {} was not connected: {}", failure.number, failure.reason);
             return Err(failed(what, &*self.system));
         }
-        for session in fleet.sessions() {
+        for session in fleet.sessions().iter().take(peers as usize) {
             self.counter.add_port(session.local().port())?;
         }
         self.fleet = Some(fleet);
@@ -130,6 +132,7 @@ impl Site {
     fn introduce(&mut self) -> Result<()> {
         let lan = RawPort::open(&self.world, WIRE)?;
         lan.send(&hello(LAN_MAC))?;
+        lan.send(&hello(PROBE_MAC))?;
         let Some(fleet) = self.fleet.as_mut() else { return Ok(()) };
         for (number, session) in (0..).zip(fleet.sessions_mut()) {
             session
@@ -143,7 +146,7 @@ impl Site {
 }
 
 fn hello(source: Mac) -> Vec<u8> {
-    frame::padded(frame::frame(BROADCAST, source, ETHERTYPE_HELLO, &[]), 60)
+    frame::padded(frame::frame(BROADCAST, source, ETHERTYPE_PROBE, &[]), 60)
 }
 
 struct Credentials {

@@ -27,7 +27,7 @@ const LONGEST_WHOLE: u32 = 1500 - 20 - 8 - MAX_OVERHEAD as u32;
 const SPARE: Duration = Duration::from_millis(150);
 
 /// What is sent.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Traffic {
     /// Which way.
     pub direction: Direction,

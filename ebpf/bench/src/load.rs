@@ -22,8 +22,9 @@ static RECORDING: Array<[u64; 16], 1> = Array::new();
 static PACKET_ROOM: u32 = 120;
 
 /// How late a frame may be made up for: what is later is not sent at all, and not counted as offered. Longer, and a
-/// pause of the load's processor becomes a burst that no sender would have sent; shorter, and the rate sags.
-const MAKE_UP_NS: u64 = 100_000;
+/// pause of the load's processor becomes a burst that no sender would have sent; shorter than what 64 frames set off on
+/// it (a bridge takes 130 µs), and the rate sags.
+const MAKE_UP_NS: u64 = 1_000_000;
 
 /// The verdict on a frame of the generator; `None` while none is due.
 #[inline(always)]
