@@ -26,6 +26,7 @@ pub struct XskPort {
     fill_target: usize,
     /// The kernel has not sent all, and wants to be asked again soon.
     unsent: bool,
+    kicks: u64,
 }
 
 impl XskPort {
@@ -47,7 +48,7 @@ impl XskPort {
         let rings = Rings::open(frames, nic, queue, copy_only)?;
         // Never all of the memory: the worker could not send an answer then.
         let fill_target = (RING as usize).min(frames.free() / 2);
-        let mut port = Self { rings, drops, fill_target, unsent: false };
+        let mut port = Self { rings, drops, fill_target, unsent: false, kicks: 0 };
         port.rings.fill(frames, port.fill_target);
         Ok(port)
     }
@@ -60,6 +61,11 @@ impl XskPort {
     /// Whether zero-copy was got.
     pub fn mode(&self) -> XskMode {
         self.rings.mode()
+    }
+
+    /// System calls made so far to send and to receive: what else goes over the rings costs none.
+    pub fn kicks(&self) -> u64 {
+        self.kicks
     }
 
     /// Gives the frames to the ring, those of no use back to their memory.
@@ -81,6 +87,7 @@ impl XskPort {
         for _ in 0..MAX_KICKS {
             let before = self.rings.unsent();
             let kick = self.rings.kick();
+            self.kicks += 1;
             self.rings.complete(frames);
             let progress = self.rings.unsent() < before;
             match kick {
@@ -137,7 +144,7 @@ impl Port for XskPort {
         if self.rings.receiving() + FILL_BATCH <= self.fill_target {
             self.rings.fill(frames, self.fill_target);
         }
-        self.rings.kick_fill();
+        self.kicks += u64::from(self.rings.kick_fill());
     }
 
     fn readable(&self) -> Option<BorrowedFd<'_>> {

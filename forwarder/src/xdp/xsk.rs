@@ -282,12 +282,14 @@ impl Rings {
         }
     }
 
-    /// Tells the driver that there are chunks to receive into again, where it asks for that.
-    pub fn kick_fill(&mut self) {
-        if self.fill.needs_wakeup() {
+    /// Tells the driver that there are chunks to receive into again, where it asks for that: then true.
+    pub fn kick_fill(&mut self) -> bool {
+        let is_asked = self.fill.needs_wakeup();
+        if is_asked {
             // An error means that the NIC is gone; nothing arrives then, which the host's side of us notices.
             let _ = self.fill.wakeup(self.rx.fd_mut(), 0);
         }
+        is_asked
     }
 
     /// True for the memory the rings were opened on: another's chunks have other addresses.
