@@ -16,10 +16,12 @@ use nix::{
 
 use super::{Error, plan::Plan};
 use crate::{
+    host::huge_pages,
     ports::{Frames, host::HostPort, nic::NicPort, tunnel::TunnelPort, wire::WirePort, xsk::XskPort},
     worker::{Clock, Handovers, Mailbox, Notice, Ports, Post, Settings, Worker, WorkerCounters},
     xdp::{
         attach::XdpChoice,
+        frames::FramesError,
         maps::Sockets,
         xsk::{RING, XskMode},
     },
@@ -129,7 +131,7 @@ impl Recruit {
         let drops = || Arc::clone(&counters.drops);
         let (nic, frames) = match (&plan.nic, plan.xdp) {
             (Some(link), Some(choice)) => {
-                let mut frames = Frames::for_nic(FRAMES, plan.chunk_bytes(), false)?;
+                let mut frames = shared_memory(plan)?;
                 let queue = u32::try_from(index).unwrap_or(u32::MAX);
                 let port =
                     XskPort::open(&mut frames, &link.name, queue, choice == XdpChoice::Generic, drops())?;
@@ -145,6 +147,17 @@ impl Recruit {
         let host = (index == 0).then(|| HostPort::open(&plan.host_port, false, drops())).transpose()?;
         Ok(Self { ports: Ports { nic, tunnel, host }, frames, counters })
     }
+}
+
+/// Memory to share with the NIC, in huge pages where there are some.
+fn shared_memory(plan: &Plan) -> Result<Frames, FramesError> {
+    let chunk_bytes = plan.chunk_bytes();
+    if huge_pages::are_free_for(u64::from(FRAMES) * u64::from(chunk_bytes))
+        && let Ok(frames) = Frames::for_nic(FRAMES, chunk_bytes, true)
+    {
+        return Ok(frames);
+    }
+    Frames::for_nic(FRAMES, chunk_bytes, false)
 }
 
 fn plain_memory(plan: &Plan) -> Frames {

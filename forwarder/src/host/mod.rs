@@ -11,6 +11,8 @@
 
 use std::io;
 
+/// Huge pages: whether there are any to be had.
+pub mod huge_pages;
 /// Interfaces: what they are, and changing them.
 pub mod links;
 /// Messages to and from the kernel.
