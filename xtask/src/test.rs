@@ -34,9 +34,7 @@ pub fn run(options: &Options) -> Result<(), String> {
         check::stages(&mut ledger);
         end_to_end(&mut ledger, options);
         object(&mut ledger);
-        if options.release {
-            counts(&mut ledger);
-        }
+        counts(&mut ledger);
         fuzzing(&mut ledger);
     }
     ledger.close()
@@ -49,7 +47,7 @@ fn object(ledger: &mut Ledger) {
     }
 }
 
-/// Only with the release profile: building everything once more with it takes longer than all there is to count.
+/// Builds the benchmark with the release profile, which takes longer than all there is to count.
 fn counts(ledger: &mut Ledger) {
     match micro::check_tools() {
         Ok(()) => ledger.run_self("instructions a frame", &["micro"]),
