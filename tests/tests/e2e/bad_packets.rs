@@ -112,7 +112,9 @@ fn garbage_is_counted_and_not_answered_and_takes_no_memory(site: &mut Site) -> R
 }
 
 fn a_flood_of_first_packets_is_limited_and_keeps_no_state(site: &mut Site) -> Result<()> {
-    const FIRST_PACKETS: u32 = 500;
+    const FIRST_PACKETS: u32 = 800;
+    // As many as `max-clients`, which has no line in server.conf, and some more if a period ends meanwhile.
+    const ANSWERS: u32 = 400;
     let socket = outsider(site.agent(1))?;
     let before = (site.gateway()?.drops("control_rate_limited")?, resident_bytes(site)?);
     for number in 0..FIRST_PACKETS {
@@ -122,9 +124,10 @@ fn a_flood_of_first_packets_is_limited_and_keeps_no_state(site: &mut Site) -> Re
         std::thread::sleep(Duration::from_micros(200));
     }
     let answered = answers(&socket);
-    assert!((1..=200).contains(&answered), "{answered} of {FIRST_PACKETS} first packets are answered");
+    assert!(answered > 0, "no first packet is answered");
+    assert!(answered <= ANSWERS as usize, "{answered} of {FIRST_PACKETS} first packets are answered");
     let limited = site.gateway()?.drops("control_rate_limited")? - before.0;
-    assert!(limited >= u64::from(FIRST_PACKETS) - 200, "{limited} first packets are counted as too many");
+    assert!(limited >= u64::from(FIRST_PACKETS - ANSWERS), "{limited} first packets are counted as too many");
     assert_eq!(
         site.gateway()?.status()?["peers"].as_array().map(Vec::len),
         Some(2),
