@@ -24,7 +24,7 @@ fn frames_through_stock_openvpn_and_the_null_forwarder_are_counted_both_ways() {
         let (_, starter) = systems::BUILT_IN.iter().find(|(known, _)| *known == name).unwrap();
         let mut site = Site::open(*starter, binaries, 2, &AtomicBool::new(false)).unwrap();
         for direction in [Direction::LanToPeer, Direction::PeerToLan] {
-            let traffic = Traffic { direction, frame_bytes: 1514 };
+            let traffic = Traffic::new(direction, 1514);
             let sample = capacity::at_rate(&mut site, traffic, RATE, Duration::from_millis(300)).unwrap();
             assert!(sample.offered_frames > 0, "{name}: {sample:?}");
             assert!(sample.delivered_frames > 0, "{name}: {sample:?}");

@@ -12,9 +12,15 @@ pub struct Options {
     /// Also other people's tunnels and switches, which are installed if they are missing.
     #[arg(long)]
     peers: bool,
+    /// Also frames of 256 bytes and of mixed lengths, all lengths every way, and a distributed build's pattern.
+    #[arg(long)]
+    full: bool,
+    /// Only these measures, such as `capacity,round-trip`.
+    #[arg(long, value_name = "MEASURES")]
+    cells: Option<String>,
     /// Seconds a measurement.
-    #[arg(long, default_value_t = 2)]
-    seconds: u32,
+    #[arg(long, default_value_t = 2.0)]
+    seconds: f64,
     /// How often the systems take turns.
     #[arg(long, default_value_t = 2)]
     rounds: u32,
@@ -49,6 +55,12 @@ pub fn run(options: &Options) -> Result<(), String> {
     let systems = if options.peers { format!("{SYSTEMS},{PEERS}") } else { SYSTEMS.to_owned() };
     bench.args(["all", "--systems", &systems, "--seconds", &options.seconds.to_string()]);
     bench.args(["--rounds", &options.rounds.to_string(), "--out"]).arg(&options.out);
+    if options.full {
+        bench.arg("--full");
+    }
+    if let Some(cells) = &options.cells {
+        bench.args(["--cells", cells]);
+    }
     if options.prefer {
         bench.arg("--prefer");
     }

@@ -9,14 +9,14 @@ use std::time::{Duration, Instant, SystemTime};
 
 use clap::{Args, Parser, Subcommand};
 use trestle_bench::cells::{capacity, run};
-use trestle_bench::report;
+use trestle_bench::report::{self, figure::Figure, grid::MEASURES, show};
 use trestle_bench::results::{Cell, Direction, Measure, Report, SCHEMA_VERSION, Sample};
 use trestle_bench::rig::cpu::{self, LOAD_CORE};
 use trestle_bench::rig::machine;
 use trestle_bench::rig::site::Site;
 use trestle_bench::rig::system::Starter;
 use trestle_bench::rig::systems::BUILT_IN;
-use trestle_bench::rig::traffic::Traffic;
+use trestle_bench::rig::traffic::{MIXED, Traffic};
 use trestle_bench::{aead, peers};
 use trestle_tests::site::is_root;
 use trestle_tests::{Fault, Result, interrupt, netns};
@@ -53,7 +53,7 @@ struct Cells {
     /// Which way
     #[arg(long, value_delimiter = ',', default_value = "lan-to-peer,peer-to-lan,peer-to-peer", value_parser = direction)]
     direction: Vec<Direction>,
-    /// Lengths of inner frames in bytes [default: 60,1414,1514; 1414 from peer to peer]
+    /// Lengths of inner frames in bytes, 0 for a mixture [default: 60,1414,1514; 1414 from peer to peer]
     #[arg(long, value_delimiter = ',')]
     size: Vec<u32>,
     /// Seconds a measurement, at most 60
@@ -65,22 +65,21 @@ struct Cells {
     /// Frames a second to offer instead of overload; 0 for overload
     #[arg(long, default_value_t = 0.0)]
     rate: f64,
+    /// Which measures; what they are shares of is measured as well [default: all, `build` with --full]
+    #[arg(long, value_delimiter = ',', value_parser = measure_named)]
+    cells: Vec<Measure>,
+    /// Also frames of 256 bytes and of mixed lengths, all lengths every way, and a distributed build's pattern
+    #[arg(long)]
+    full: bool,
     /// Where to write report.json and report.html
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 }
 
-/// What `all` measures besides capacity.
-const ALL: [Measure; 6] = [
-    Measure::Capacity,
-    Measure::LosslessRate,
-    Measure::TwiceCapacity,
-    Measure::Cpu,
-    Measure::RoundTrip,
-    Measure::Tcp,
-];
 /// Lengths of frames unless told otherwise, in bytes: the shortest, the longest that stays one packet, the longest.
 const SIZES: [u32; 3] = [60, 1414, 1514];
+/// The same with `--full`.
+const FULL_SIZES: [u32; 5] = [60, 256, 1414, 1514, MIXED];
 /// Length of the frames that openvpn's capacity is halved for, and that peers send to each other.
 const USUAL_SIZE: u32 = 1414;
 /// How long one load of `hold` is: a recording has an end.
@@ -123,7 +122,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     };
     match &arguments.command {
         Command::Hold(cells) => hold(cells, &binaries, &interrupted),
-        Command::All(cells) => measure(cells, &ALL, &binaries, &mut report, &interrupted),
+        Command::All(cells) => measure(cells, &cells.measures(), &binaries, &mut report, &interrupted),
         Command::Capacity(cells) => {
             measure(cells, &[Measure::Capacity], &binaries, &mut report, &interrupted)
         }
@@ -151,7 +150,7 @@ fn measure(
     };
     let began = Instant::now();
     let done = run::run(&plan, binaries, report, stop, &mut tell);
-    for frame_bytes in SIZES {
+    for frame_bytes in cells.lengths() {
         report.add(aead::cell(frame_bytes), aead::measure(1, frame_bytes)?);
     }
     report.took_s = began.elapsed().as_secs_f64();
@@ -181,33 +180,44 @@ fn hold(cells: &Cells, binaries: &std::path::Path, stop: &AtomicBool) -> Result<
     site.close()
 }
 
+/// A sample's figures in one line.
 fn tell(cell: &Cell, sample: &Sample) {
-    let share = cell.load_share.map(|share| format!(" at {share}")).unwrap_or_default();
-    let round_trip = sample.round_trip.map(|trip| format!(", round trip {trip:?}")).unwrap_or_default();
-    let bits = sample.bits_per_second.map(|bits| format!(", {:.0} Mbit/s", bits / 1e6)).unwrap_or_default();
-    println!(
-        "{} {:<15} {:?}{share} {} {} B: {:.0} of {:.0} frames/s, {:.2} us of CPU a frame{round_trip}{bits}",
-        sample.round,
-        cell.system,
-        cell.measure,
-        cell.direction.name(),
-        cell.frame_bytes,
-        sample.delivered_per_second(),
-        if sample.seconds > 0.0 { sample.offered_frames as f64 / sample.seconds } else { 0.0 },
-        sample.gateway_cpu_us_per_frame(),
-    );
+    let figure = |figure: &Figure| {
+        let value = show::number(figure.read(sample)?, *figure);
+        Some(format!("{} {value} {}", figure.name(), figure.unit()))
+    };
+    let figures: Vec<_> = Figure::of(cell.measure).iter().filter_map(figure).collect();
+    let Sample { round, .. } = sample;
+    let (measure, work) = (show::measure(cell.measure), show::work(cell));
+    println!("{round} {:<15} {measure}, {work}: {}", cell.system, figures.join(", "));
 }
 
 impl Cells {
-    /// The sizes of every direction; from peer to peer the usual one alone, unless sizes are named.
+    /// What is named, else all but the pattern of `--full`.
+    fn measures(&self) -> Vec<Measure> {
+        let all = MEASURES.into_iter().filter(|&measure| self.full || measure != Measure::Build);
+        if self.cells.is_empty() { all.collect() } else { self.cells.clone() }
+    }
+
+    /// Lengths of all frames that are of one length.
+    fn lengths(&self) -> Vec<u32> {
+        let mut lengths: Vec<u32> = self.traffic().iter().map(|traffic| traffic.frame_bytes).collect();
+        lengths.sort_unstable();
+        lengths.dedup();
+        lengths.retain(|&length| length != MIXED);
+        lengths
+    }
+
+    /// The sizes of every direction; from peer to peer the usual one alone, unless sizes are named or all is wanted.
     fn traffic(&self) -> Vec<Traffic> {
         let sizes = |direction| match (self.size.as_slice(), direction) {
+            ([], _) if self.full => FULL_SIZES.to_vec(),
             ([], Direction::PeerToPeer) => vec![USUAL_SIZE],
             ([], _) => SIZES.to_vec(),
             (named, _) => named.to_vec(),
         };
         let of = |&direction| {
-            sizes(direction).into_iter().map(move |frame_bytes| Traffic { direction, frame_bytes })
+            sizes(direction).into_iter().map(move |frame_bytes| Traffic::new(direction, frame_bytes))
         };
         self.direction.iter().flat_map(of).collect()
     }
@@ -225,6 +235,16 @@ fn direction(name: &str) -> Result<Direction, String> {
     let all = [Direction::LanToPeer, Direction::PeerToLan, Direction::PeerToPeer];
     all.into_iter().find(|direction| direction.name() == name).ok_or_else(|| {
         let names: Vec<_> = all.iter().map(|direction| direction.name()).collect();
+        format!("one of {}", names.join(", "))
+    })
+}
+
+fn measure_named(name: &str) -> Result<Measure, String> {
+    let named = |measure: &Measure| serde_json::to_value(measure).is_ok_and(|known| known == name);
+    MEASURES.into_iter().find(named).ok_or_else(|| {
+        let names: Vec<_> =
+            MEASURES.iter().filter_map(|measure| serde_json::to_value(measure).ok()).collect();
+        let names: Vec<_> = names.iter().filter_map(|name| name.as_str()).collect();
         format!("one of {}", names.join(", "))
     })
 }

@@ -46,13 +46,13 @@ pub fn at_rate(site: &mut Site, traffic: Traffic, rate: f64, time: Duration) -> 
 fn try_rate(site: &mut Site, traffic: Traffic, rate: f64, time: Duration) -> Result<Sample> {
     let time = if traffic.is_recorded(site) { time.min(traffic.longest(rate)) } else { time };
     let source = traffic.source(site, rate, time)?;
-    let packets_per_frame = u64::from(source.packets_per_frame);
+    let packets_per_frame = source.packets_per_frame;
     let pids = site.system.pids();
     // Such a client shares its processor with the load: it may be slower than the gateway.
     let remark = "at least this: the system's own client seals, on the load's processor";
     let notes = traffic.is_sealed_live(site).then(|| remark.to_owned()).into_iter().collect();
     let mut pump = Pump::new(&site.world, source.generator);
-    pump.during(rate * packets_per_frame as f64, time, |valve| {
+    pump.during(rate * packets_per_frame, time, |valve| {
         let begin = Reading::take(&site.counter, valve, &pids)?;
         sleep(time);
         let end = Reading::take(&site.counter, valve, &pids)?;
@@ -81,11 +81,11 @@ impl Reading {
         })
     }
 
-    fn since(&self, before: &Self, packets_per_frame: u64) -> Sample {
+    fn since(&self, before: &Self, packets_per_frame: f64) -> Sample {
         let spent = self.spent.since(before.spent);
         Sample {
             seconds: (self.at - before.at).as_secs_f64(),
-            offered_frames: (self.sent - before.sent) / packets_per_frame,
+            offered_frames: ((self.sent - before.sent) as f64 / packets_per_frame) as u64,
             delivered_frames: self.delivered - before.delivered,
             gateway_cpu_ns: spent.processes_ns,
             gateway_core_ns: spent.gateway_core_ns,

@@ -38,11 +38,11 @@ pub fn search(site: &mut Site, traffic: Traffic, capacity: f64) -> Result<Sample
 /// Offers `rate` frames a second, and waits for the last of them: what is lost is exact.
 fn offer(site: &mut Site, traffic: Traffic, rate: f64) -> Result<Sample> {
     let source = traffic.source(site, rate, STEP)?;
-    let packets_per_frame = u64::from(source.packets_per_frame);
+    let packets_per_frame = source.packets_per_frame;
     let before = site.counter.read()?.frames();
     let mut pump = Pump::new(&site.world, source.generator);
     let began = Instant::now();
-    let (sent, time) = pump.during(rate * packets_per_frame as f64, STEP, |valve| {
+    let (sent, time) = pump.during(rate * packets_per_frame, STEP, |valve| {
         sleep(STEP);
         valve.close()?;
         Ok((valve.progress()?.sent, began.elapsed()))
@@ -53,7 +53,7 @@ fn offer(site: &mut Site, traffic: Traffic, rate: f64) -> Result<Sample> {
     sleep(DRAIN);
     Ok(Sample {
         seconds: time.as_secs_f64(),
-        offered_frames: sent / packets_per_frame,
+        offered_frames: (sent as f64 / packets_per_frame) as u64,
         delivered_frames: site.counter.read()?.frames() - before,
         ..Sample::default()
     })

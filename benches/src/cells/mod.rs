@@ -1,7 +1,11 @@
 //! What is measured, one file a kind.
 
+/// Flow completion of a distributed build's pattern.
+pub mod build;
 /// Frames delivered under overload, and what they cost.
 pub mod capacity;
+/// What a thousand clients cost.
+pub mod crowd;
 /// The highest rate without losses.
 pub mod lossless;
 /// Round trips beside a load.

@@ -42,7 +42,7 @@ fn try_beside(site: &mut Site, traffic: Traffic, rate: f64, time: Duration) -> R
     let sessions = site.fleet.as_mut().ok_or_else(nobody)?.sessions_mut();
     let number = sessions.len().saturating_sub(1) as u32;
     let session = sessions.last_mut().ok_or_else(nobody)?;
-    let rate = rate * f64::from(source.packets_per_frame);
+    let rate = rate * source.packets_per_frame;
     let round_trip = pump.during(rate, time, |_| measure(world, session, Site::peer_mac(number), time))?;
     Ok(Sample { seconds: time.as_secs_f64(), round_trip: Some(round_trip), ..Sample::default() })
 }
@@ -130,7 +130,7 @@ impl<'a> Prober<'a> {
 }
 
 /// Runs ahead of everything else on its processor.
-fn prefer_this_thread() -> Result<()> {
+pub(super) fn prefer_this_thread() -> Result<()> {
     let thread = nix::unistd::gettid().to_string();
     run(Command::new("chrt").args(["--fifo", "--pid", "1", &thread]), 5).map(drop)
 }

@@ -4,14 +4,15 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use trestle_tests::pki::Keys;
 use trestle_tests::{Fault, Result};
 
-use super::{capacity, lossless, round_trip, tcp};
+use super::{build, capacity, crowd, lossless, round_trip, tcp};
 use crate::results::{Cell, Direction, Measure, Report, Sample};
 use crate::rig::site::Site;
 use crate::rig::system::{Clients, Starter};
 use crate::rig::systems::OPENVPN;
-use crate::rig::traffic::Traffic;
+use crate::rig::traffic::{MIXED, Traffic};
 
 /// What is measured, and how.
 #[derive(Clone, Debug)]
@@ -33,11 +34,16 @@ pub struct Plan {
 /// Shares of openvpn's capacity that CPU and round trips are measured at.
 const SHARES: [f64; 3] = [0.01, 0.5, 0.9];
 /// The traffic that shares are of.
-const SHARED: Traffic = Traffic { direction: Direction::LanToPeer, frame_bytes: 1414 };
+const SHARED: Traffic = Traffic::new(Direction::LanToPeer, 1414);
 /// A low rate, at which waking up is what counts, in frames a second.
 const LOW_RATE: f64 = 2000.0;
 /// Connected peers; one more is there for round trips.
 const PEERS: u32 = 2;
+/// What only a thousand clients show.
+const CROWDED: [Measure; 3] = [Measure::Broadcast, Measure::Memory, Measure::Handshake];
+/// What is measured with the few clients of [`PEERS`], shares of capacity included.
+const BY_FEW: [Measure; 5] =
+    [Measure::Capacity, Measure::LosslessRate, Measure::TwiceCapacity, Measure::Cpu, Measure::RoundTrip];
 
 /// Measures all of `plan` into `report`; `told` hears of every sample.
 ///
@@ -55,7 +61,12 @@ pub fn run(
         for (name, starter) in &plan.systems {
             let mut turn = Turn { plan, name, round, report: &mut *report, stop, told: &mut *told };
             turn.check()?;
-            let done = [turn.by_clients(*starter, binaries), turn.by_streams(binaries)];
+            let done = [
+                turn.by_clients(*starter, binaries),
+                turn.by_streams(binaries),
+                turn.by_flows(*starter, binaries),
+                turn.by_crowd(*starter, binaries),
+            ];
             faults.extend(done.into_iter().filter_map(|done| Some(format!("{name}: {}", done.err()?))));
         }
     }
@@ -74,6 +85,9 @@ struct Turn<'a> {
 
 impl Turn<'_> {
     fn by_clients(&mut self, starter: Starter, binaries: &Path) -> Result<()> {
+        if !BY_FEW.into_iter().any(|measure| self.wants(measure)) {
+            return Ok(());
+        }
         let mut site = Site::open(starter, binaries, PEERS, self.stop)?;
         let done = self.frames(&mut site).and_then(|()| self.shares(&mut site));
         done.map_err(|fault| Fault::other(format!("{fault}\n{}", site.system.log_tail())))?;
@@ -90,9 +104,64 @@ impl Turn<'_> {
         Ok(())
     }
 
+    fn by_flows(&mut self, starter: Starter, binaries: &Path) -> Result<()> {
+        if !self.wants(Measure::Build) || !crowd::is_possible(self.name) {
+            return Ok(());
+        }
+        self.check()?;
+        let mut site = Site::start(starter, binaries, Keys::Ecdsa)?;
+        site.connect(build::WORKERS, 0, self.stop)?;
+        site.introduce()?;
+        let sample = build::measure(&mut site, self.plan.time)?;
+        let work = self.cell(Measure::Build, Traffic::new(Direction::BothWays, MIXED));
+        self.add(Cell { peers: build::WORKERS, ..work }, sample);
+        site.close()
+    }
+
+    fn by_crowd(&mut self, starter: Starter, binaries: &Path) -> Result<()> {
+        let wanted = CROWDED.into_iter().any(|measure| self.wants(measure));
+        if !wanted || !crowd::is_possible(self.name) {
+            return Ok(());
+        }
+        self.check()?;
+        let mut site = crowd::start(starter, binaries)?;
+        let done = self.crowd(&mut site);
+        done.map_err(|fault| Fault::other(format!("{fault}\n{}", site.system.log_tail())))?;
+        site.close()
+    }
+
+    /// All that a thousand clients show; what they cost a frame where capacity is wanted.
+    fn crowd(&mut self, site: &mut Site) -> Result<()> {
+        let of = |measure, peers, turn: &Self| Cell { peers, ..turn.cell(measure, crowd::IN_TURN) };
+        let count = |measure, peers, turn: &Self| Cell { frame_bytes: MIXED, ..of(measure, peers, turn) };
+        let empty = crowd::memory(site)?;
+        let connected = crowd::connect(site, self.stop)?;
+        let full = crowd::memory(site)?;
+        if self.wants(Measure::Memory) {
+            self.add(count(Measure::Memory, 0, self), empty);
+            self.add(count(Measure::Memory, crowd::CROWD, self), full);
+        }
+        if self.wants(Measure::Handshake) {
+            self.add(count(Measure::Handshake, crowd::CROWD, self), connected);
+        }
+        if self.wants(Measure::Capacity) {
+            self.check()?;
+            let sample = capacity::overload(site, crowd::IN_TURN, self.plan.time)?;
+            self.add(of(Measure::Capacity, crowd::CROWD, self), sample);
+        }
+        if self.wants(Measure::Broadcast) {
+            self.check()?;
+            let sample = crowd::broadcast(site, self.plan.time)?;
+            let work = self.cell(Measure::Broadcast, crowd::TO_ALL);
+            self.add(Cell { peers: crowd::CROWD, ..work }, sample);
+        }
+        Ok(())
+    }
+
     /// Capacity and what follows from it.
     fn frames(&mut self, site: &mut Site) -> Result<()> {
-        for &traffic in &self.plan.traffic {
+        let all = self.wants(Measure::Capacity) || self.wants(Measure::LosslessRate);
+        for &traffic in self.plan.traffic.iter().filter(|traffic| all || **traffic == SHARED) {
             self.check()?;
             let sample = match self.plan.rate {
                 0.0 => capacity::overload(site, traffic, self.plan.time)?,

@@ -71,15 +71,27 @@ pub fn length(seconds: f64) -> String {
 
 /// What a work is, without its measure: direction, length, peers, load.
 pub fn work(cell: &Cell) -> String {
-    let mut words = vec![direction(cell.direction).to_owned()];
-    if cell.frame_bytes > 0 {
-        words.push(format!("{} B", cell.frame_bytes));
+    // Connecting and staying connected have no direction.
+    let is_static = matches!(cell.measure, Measure::Memory | Measure::Handshake);
+    let mut words = Vec::new();
+    if !is_static {
+        words.push(direction(cell.direction).to_owned());
+        words.extend(length_of(cell));
     }
-    if cell.peers > 2 {
+    if cell.peers > 2 || is_static {
         words.push(format!("{} peers", cell.peers));
     }
     words.extend(load(cell));
     words.join(" · ")
+}
+
+/// The length of frames, where they have one.
+fn length_of(cell: &Cell) -> Option<String> {
+    match (cell.frame_bytes, cell.measure) {
+        (0, Measure::Tcp | Measure::Build) => None,
+        (0, _) => Some("IMIX".to_owned()),
+        (length, _) => Some(format!("{length} B")),
+    }
 }
 
 fn load(cell: &Cell) -> Option<String> {

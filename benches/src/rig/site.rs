@@ -35,6 +35,12 @@ const START: Duration = Duration::from_secs(20);
 const HELLOS: usize = 5;
 /// How long stations may take to be known everywhere.
 const SETTLE: Duration = Duration::from_millis(200);
+/// First frames in a row: fewer than any socket holds.
+const HELLOS_AT_ONCE: usize = 32;
+/// Time for those to be heard.
+const HELLO_PAUSE: Duration = Duration::from_millis(5);
+/// How long all clients may take to be connected: a thousand need some seconds of the server, more on a busy machine.
+const CONNECT: Duration = Duration::from_secs(60);
 
 /// A system that runs, its network, and its connected clients.
 pub struct Site {
@@ -50,27 +56,37 @@ pub struct Site {
     pub world: Namespace,
     /// Where the system is.
     pub gateway: Namespace,
+    identity: Credentials,
     folder: Folder,
 }
 
 impl Site {
     /// Lays out a network, starts a system in it and connects `peers` clients, and another for round trips.
     pub fn open(starter: Starter, binaries: &Path, peers: u32, stop: &AtomicBool) -> Result<Self> {
+        let mut site = Self::start(starter, binaries, Keys::Ecdsa)?;
+        match site.system.clients() {
+            Clients::OpenVpn => {
+                site.connect(peers + 1, peers, stop)?;
+                site.introduce()?;
+            }
+            Clients::Own(connect) => site.connect_own(connect, binaries)?,
+            Clients::None => {}
+        }
+        Ok(site)
+    }
+
+    /// Lays out a network and starts a system in it, which identifies itself with `keys`; nobody is connected yet.
+    pub fn start(starter: Starter, binaries: &Path, keys: Keys) -> Result<Self> {
         let folder = Folder::create()?;
-        let pki = identities(&folder.0)?;
+        let identity = identities(&folder.0, keys)?;
         let (gateway, world) = (Namespace::create("gateway")?, Namespace::create("world")?);
         lay_out(&gateway, &world)?;
         let counter = world.within(|| Counter::attach(WIRE))??;
         let place = Place { gateway: &gateway, world: &world, folder: &folder.0, binaries };
         // Not on the gateway's core: what waits for the system must not slow it down.
         let system = on_core(GATEWAY_CORE, || starter(&place))?;
-        let mut site = Self { fleet: None, own: None, system, counter, world, gateway, folder };
+        let mut site = Self { fleet: None, own: None, system, counter, world, gateway, identity, folder };
         site.system.wait_ready(START)?;
-        match site.system.clients() {
-            Clients::OpenVpn => site.connect(&pki, peers, stop)?,
-            Clients::Own(connect) => site.connect_own(connect, binaries)?,
-            Clients::None => {}
-        }
         Ok(site)
     }
 
@@ -91,11 +107,14 @@ impl Site {
         self.system.stop()
     }
 
-    fn connect(&mut self, pki: &Credentials, peers: u32, stop: &AtomicBool) -> Result<()> {
-        let tls =
-            openvpn::tls::client_config(pki.ca.as_bytes(), pki.certificate.as_bytes(), pki.key.as_bytes())
-                .map_err(|error| Fault::other(format!("the clients' certificate: {error}")))?;
-        let mut plan = Plan::new(SocketAddrV4::new(GATEWAY, SERVER_PORT), tls, peers as usize + 1);
+    /// Connects `sessions` OpenVPN clients; data packets to the first `counted` of them are counted and dropped at the
+    /// first hop, the others receive them.
+    pub fn connect(&mut self, sessions: u32, counted: u32, stop: &AtomicBool) -> Result<()> {
+        let Credentials { ca, certificate, key } = &self.identity;
+        let tls = openvpn::tls::client_config(ca.as_bytes(), certificate.as_bytes(), key.as_bytes())
+            .map_err(|error| Fault::other(format!("the clients' certificate: {error}")))?;
+        let mut plan = Plan::new(SocketAddrV4::new(GATEWAY, SERVER_PORT), tls, sessions as usize);
+        plan.time_out = CONNECT;
         plan.client.compression = false;
         plan.client.reneg = None;
         let connected = self.world.within(|| Fleet::connect(&plan, stop))?;
@@ -105,11 +124,11 @@ impl Site {
             let what = format!("client {} was not connected: {}", failure.number, failure.reason);
             return Err(failed(what, &*self.system));
         }
-        for session in fleet.sessions().iter().take(peers as usize) {
+        for session in fleet.sessions().iter().take(counted as usize) {
             self.counter.add_port(session.local().port())?;
         }
         self.fleet = Some(fleet);
-        self.introduce()
+        Ok(())
     }
 
     /// Connects the system's own client, and lets both ends hear one another: some agree on keys only then.
@@ -119,8 +138,8 @@ impl Site {
         let client = client.map_err(|error| Fault::other(format!("{error}\n{}", self.system.log_tail())))?;
         let (lan, tap) = (RawPort::open(&self.world, WIRE)?, RawPort::open(&self.world, &client.device)?);
         for _ in 0..HELLOS {
-            lan.send(&hello(LAN_MAC))?;
-            tap.send(&hello(Self::peer_mac(0)))?;
+            lan.send(&hello(BROADCAST, LAN_MAC))?;
+            tap.send(&hello(BROADCAST, Self::peer_mac(0)))?;
             sleep(SETTLE);
         }
         self.counter.add_foreign_port(peers::CLIENT_PORT)?;
@@ -129,24 +148,35 @@ impl Site {
     }
 
     /// Lets the gateway hear every station once, and waits until it has: what it does not know it floods.
-    fn introduce(&mut self) -> Result<()> {
+    ///
+    /// Clients speak to the LAN's station alone: a thousand broadcasts to a thousand clients are a million copies.
+    pub fn introduce(&mut self) -> Result<()> {
         let lan = RawPort::open(&self.world, WIRE)?;
-        lan.send(&hello(LAN_MAC))?;
-        lan.send(&hello(PROBE_MAC))?;
+        lan.send(&hello(BROADCAST, PROBE_MAC))?;
+        lan.send(&hello(BROADCAST, LAN_MAC))?;
         let Some(fleet) = self.fleet.as_mut() else { return Ok(()) };
-        for (number, session) in (0..).zip(fleet.sessions_mut()) {
+        pause(fleet, HELLO_PAUSE);
+        for number in 0..fleet.sessions().len() {
+            let Some(session) = fleet.sessions_mut().get_mut(number) else { break };
             session
-                .send(Instant::now(), &hello(Self::peer_mac(number)))
+                .send(Instant::now(), &hello(LAN_MAC, Self::peer_mac(number as u32)))
                 .map_err(|error| Fault::other(format!("a first frame of client {number}: {error}")))?;
+            if number % HELLOS_AT_ONCE == HELLOS_AT_ONCE - 1 {
+                pause(fleet, HELLO_PAUSE);
+            }
         }
-        let until = Instant::now() + SETTLE;
-        fleet.hold(until, &AtomicBool::new(false));
+        pause(fleet, SETTLE);
         Ok(())
     }
 }
 
-fn hello(source: Mac) -> Vec<u8> {
-    frame::padded(frame::frame(BROADCAST, source, ETHERTYPE_PROBE, &[]), 60)
+fn hello(destination: Mac, source: Mac) -> Vec<u8> {
+    frame::padded(frame::frame(destination, source, ETHERTYPE_PROBE, &[]), 60)
+}
+
+/// Lets `time` pass while the clients stay alive.
+fn pause(fleet: &mut Fleet, time: Duration) {
+    fleet.hold(Instant::now() + time, &AtomicBool::new(false));
 }
 
 struct Credentials {
@@ -156,8 +186,8 @@ struct Credentials {
 }
 
 /// What a server and its clients identify themselves with, in `folder` and at hand.
-fn identities(folder: &Path) -> Result<Credentials> {
-    let pki = Pki::new(Keys::Ecdsa)?;
+fn identities(folder: &Path, keys: Keys) -> Result<Credentials> {
+    let pki = Pki::new(keys)?;
     pki.write_server(folder)?;
     let client = pki.issue("client", Purpose::Client)?;
     client.write(folder, "client")?;

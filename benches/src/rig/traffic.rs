@@ -4,7 +4,8 @@ use std::net::SocketAddrV4;
 use std::time::Duration;
 
 use openvpn::data::MAX_OVERHEAD;
-use trestle_tests::frame::{self, Mac};
+use trestle_tests::frame::{self, BROADCAST, Mac};
+use trestle_tests::netns::Namespace;
 use trestle_tests::network::NIC;
 use trestle_tests::{Fault, Result};
 
@@ -25,14 +26,31 @@ const OUTER_BYTES: u32 = 42 + MAX_OVERHEAD as u32 + 8;
 const LONGEST_WHOLE: u32 = 1500 - 20 - 8 - MAX_OVERHEAD as u32;
 /// How much longer a load lasts than its warm-up and its measurement, for a machine that is late.
 const SPARE: Duration = Duration::from_millis(150);
+/// [`Traffic::frame_bytes`] of a mixture, [`MIXTURE`].
+pub const MIXED: u32 = 0;
+/// Lengths in turn: 7 short frames, 4 of middle length, 1 of full length, as far from their like as they go (IMIX).
+const MIXTURE: [u32; 12] = [60, 590, 60, 60, 590, 60, 1514, 60, 590, 60, 590, 60];
 
 /// What is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Traffic {
     /// Which way.
     pub direction: Direction,
-    /// Length of each inner frame in bytes.
+    /// Length of each inner frame in bytes, or [`MIXED`].
     pub frame_bytes: u32,
+    /// Whom frames from the LAN go to.
+    pub audience: Audience,
+}
+
+/// Whom frames from the LAN go to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Audience {
+    /// The first peer.
+    First,
+    /// The first so many peers, each in its turn.
+    InTurn(u32),
+    /// Everybody: they are broadcasts.
+    Everybody,
 }
 
 /// Sends some traffic.
@@ -40,17 +58,21 @@ pub struct Traffic {
 pub struct Source {
     /// Sends its packets.
     pub generator: Generator,
-    /// Packets on the wire for one inner frame: 2 where a fragmented packet is sent.
-    pub packets_per_frame: u32,
+    /// Packets on the wire for one inner frame: 2 where all are fragmented, somewhat more than 1 where few are.
+    pub packets_per_frame: f64,
     /// Packets recorded; `None`: without end.
     pub recorded: Option<u64>,
 }
 
 impl Traffic {
-    /// Whether a system gets it from a recording of sealed packets, which ends.
+    /// From or to the first peer.
+    pub const fn new(direction: Direction, frame_bytes: u32) -> Self {
+        Self { direction, frame_bytes, audience: Audience::First }
+    }
+
+    /// Whether a system gets it from a recording, which ends: sealed packets, and frames of mixed lengths.
     pub fn is_recorded(self, site: &Site) -> bool {
-        let sealed = matches!(self.direction, Direction::PeerToLan | Direction::PeerToPeer);
-        sealed && matches!(site.system.clients(), Clients::OpenVpn)
+        self.is_sealed_ahead(site) || self.frame_bytes == MIXED
     }
 
     /// Whether a system's own client seals it as it goes: it enters by the client's TAP device.
@@ -58,54 +80,91 @@ impl Traffic {
         self.direction == Direction::PeerToLan && site.own_device().is_some()
     }
 
+    fn is_sealed_ahead(self, site: &Site) -> bool {
+        let sealed = matches!(self.direction, Direction::PeerToLan | Direction::PeerToPeer);
+        sealed && matches!(site.system.clients(), Clients::OpenVpn)
+    }
+
     /// How long frames can be offered at that rate, after warming up, before the longest recording ends.
     pub fn longest(self, rate: f64) -> Duration {
-        let slots = if self.frame_bytes > LONGEST_WHOLE { 2.0 } else { 1.0 };
-        let frames = RECORDING_BYTES / (f64::from(self.frame_bytes + OUTER_BYTES) * slots);
+        let lengths = self.lengths();
+        let slots: f64 = lengths.iter().map(|&length| if length > LONGEST_WHOLE { 2.0 } else { 1.0 }).sum();
+        let longest = lengths.iter().copied().max().unwrap_or(0);
+        let frames = RECORDING_BYTES * lengths.len() as f64 / (f64::from(longest + OUTER_BYTES) * slots);
         Duration::from_secs_f64((frames / rate.max(1.0)).min(3600.0)).saturating_sub(WARM_UP + SPARE)
     }
 
     /// Makes its source; a recorded one for `rate` frames a second and for `time`, beside warming up.
     pub fn source(self, site: &mut Site, rate: f64, time: Duration) -> Result<Source> {
-        if self.is_recorded(site) {
-            let frames = rate * (WARM_UP + SPARE + time).as_secs_f64();
-            return self.record(site, frames as u32);
+        let frames = (rate * (WARM_UP + SPARE + time).as_secs_f64()) as u32;
+        if self.is_sealed_ahead(site) {
+            return self.record_sealed(site, frames);
         }
-        let (device, frame) = match site.own_device() {
-            Some(device) if self.is_sealed_live(site) => (device, self.frame(LAN_MAC, Site::peer_mac(0))),
-            _ => (WIRE, self.frame(Site::peer_mac(0), LAN_MAC)),
+        let (device, destination, source) = match site.own_device() {
+            Some(device) if self.is_sealed_live(site) => (device, LAN_MAC, Site::peer_mac(0)),
+            _ => (WIRE, self.destination(), LAN_MAC),
         };
-        let generator = site.world.within(|| Generator::repeating(device, &frame, 1))??;
-        Ok(Source { generator, packets_per_frame: 1, recorded: None })
+        let frame = |length| plain(destination, source, length);
+        if self.frame_bytes == MIXED {
+            return self.record(&site.world, device, frames, |length| Ok(vec![frame(length)]));
+        }
+        let destinations = if let Audience::InTurn(peers) = self.audience { peers } else { 1 };
+        let repeating = || Generator::repeating(device, &frame(self.frame_bytes), destinations);
+        Ok(Source { generator: site.world.within(repeating)??, packets_per_frame: 1.0, recorded: None })
     }
 
-    fn record(self, site: &mut Site, frames: u32) -> Result<Source> {
+    fn record_sealed(self, site: &mut Site, frames: u32) -> Result<Source> {
         let destination = match self.direction {
             Direction::PeerToPeer => Site::peer_mac(1),
             _ => LAN_MAC,
         };
-        let frame = self.frame(destination, Site::peer_mac(0));
         let macs = (site.world.mac(WIRE)?, site.gateway.mac(NIC)?);
         let fleet = site.fleet.as_mut().ok_or_else(|| Fault::other("nobody is connected"))?;
         let session = fleet.sessions_mut().first_mut().ok_or_else(|| Fault::other("nobody is connected"))?;
         let addresses = (session.local(), SocketAddrV4::new(*session.remote().ip(), SERVER_PORT));
         let mut recorder =
             Recorder { session, outer: Outer { macs, addresses }, number: 0, sealed: [0; 2048] };
-        let first = recorder.packets(&frame)?;
-        let packets_per_frame = first.len() as u32;
-        let room = first.iter().map(Vec::len).max().unwrap_or(0) as u32;
-        let packets = frames * packets_per_frame;
-        let mut generator = site.world.within(|| Generator::replaying(WIRE, packets, room))??;
-        for number in 0..frames {
-            let made = if number == 0 { first.clone() } else { recorder.packets(&frame)? };
-            made.iter().try_for_each(|packet| generator.record(packet))?;
-        }
-        Ok(Source { generator, packets_per_frame, recorded: Some(packets.into()) })
+        let packets = |length| recorder.packets(&plain(destination, Site::peer_mac(0), length));
+        self.record(&site.world, WIRE, frames, packets)
     }
 
-    fn frame(self, destination: Mac, source: Mac) -> Vec<u8> {
-        frame::padded(frame::frame(destination, source, ETHERTYPE_LOAD, &[]), self.frame_bytes as usize)
+    /// Records `frames` frames, at least one of each length; `packets` makes those that carry one of a length.
+    fn record(
+        self,
+        world: &Namespace,
+        device: &str,
+        frames: u32,
+        mut packets: impl FnMut(u32) -> Result<Vec<Vec<u8>>>,
+    ) -> Result<Source> {
+        let lengths = self.lengths();
+        let first: Vec<Vec<u8>> =
+            lengths.iter().map(|&length| packets(length)).collect::<Result<Vec<_>>>()?.concat();
+        let room = first.iter().map(Vec::len).max().unwrap_or(0) as u32;
+        let rounds = (frames as usize).div_ceil(lengths.len()).max(1);
+        let mut generator =
+            world.within(|| Generator::replaying(device, rounds as u32 * first.len() as u32, room))??;
+        first.iter().try_for_each(|packet| generator.record(packet))?;
+        for _ in 1..rounds {
+            for &length in lengths {
+                packets(length)?.iter().try_for_each(|packet| generator.record(packet))?;
+            }
+        }
+        let packets_per_frame = first.len() as f64 / lengths.len() as f64;
+        Ok(Source { generator, packets_per_frame, recorded: Some((rounds * first.len()) as u64) })
     }
+
+    fn destination(self) -> Mac {
+        if self.audience == Audience::Everybody { BROADCAST } else { Site::peer_mac(0) }
+    }
+
+    /// Lengths of frames, in turn.
+    fn lengths(&self) -> &[u32] {
+        if self.frame_bytes == MIXED { &MIXTURE } else { std::slice::from_ref(&self.frame_bytes) }
+    }
+}
+
+fn plain(destination: Mac, source: Mac, length: u32) -> Vec<u8> {
+    frame::padded(frame::frame(destination, source, ETHERTYPE_LOAD, &[]), length as usize)
 }
 
 /// Seals packets as a client does, without sending them.
@@ -122,5 +181,23 @@ impl Recorder<'_> {
         let length = sealed.map_err(|error| Fault::other(format!("sealing a frame: {error}")))?;
         self.number = self.number.wrapping_add(1);
         Ok(self.outer.frames(&self.sealed[..length], self.number))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mixture_is_seven_short_four_middling_and_one_long() {
+        let count = |length| MIXTURE.iter().filter(|&&other| other == length).count();
+        assert_eq!([60, 590, 1514].map(count), [7, 4, 1]);
+    }
+
+    #[test]
+    fn a_recording_of_fragments_ends_sooner() {
+        let longest = |bytes| Traffic::new(Direction::PeerToLan, bytes).longest(1e6);
+        assert!(longest(1514) < longest(1414) && longest(1514) < longest(MIXED));
+        assert!(longest(60) > longest(1414));
     }
 }
