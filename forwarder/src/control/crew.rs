@@ -16,6 +16,7 @@ use nix::{
 
 use super::{Error, plan::Plan};
 use crate::{
+    drops::DropCounters,
     host::huge_pages,
     ports::{Frames, host::HostPort, nic::NicPort, tunnel::TunnelPort, wire::WirePort, xsk::XskPort},
     worker::{Clock, Handovers, Mailbox, Notice, Ports, Post, Settings, Worker, WorkerCounters},
@@ -26,6 +27,11 @@ use crate::{
         xsk::{RING, XskMode},
     },
 };
+
+/// A queue that another socket holds is asked for so often, and so far apart: two seconds, longer than the kernel was seen
+/// to take on a busy machine, and short enough to say soon that somebody does hold it.
+const BUSY_ATTEMPTS: u32 = 40;
+const BUSY_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Chunks of a worker's memory: what is lent to receive into, what waits to be sent, and as much in hand.
 const FRAMES: u32 = 3 * RING;
@@ -131,10 +137,9 @@ impl Recruit {
         let drops = || Arc::clone(&counters.drops);
         let (nic, frames) = match (&plan.nic, plan.xdp) {
             (Some(link), Some(choice)) => {
-                let mut frames = shared_memory(plan)?;
                 let queue = u32::try_from(index).unwrap_or(u32::MAX);
-                let port =
-                    XskPort::open(&mut frames, &link.name, queue, choice == XdpChoice::Generic, drops())?;
+                let copy_only = choice == XdpChoice::Generic;
+                let (port, frames) = patiently(|| open_queue(plan, &link.name, queue, copy_only, drops()))?;
                 (NicPort::Xsk(Box::new(port)), frames)
             }
             (Some(link), None) if plan.bridge => {
@@ -147,6 +152,30 @@ impl Recruit {
         let host = (index == 0).then(|| HostPort::open(&plan.host_port, false, drops())).transpose()?;
         Ok(Self { ports: Ports { nic, tunnel, host }, frames, counters })
     }
+}
+
+/// Tries again while another socket holds the queue: of a gateway that was killed a moment ago the kernel lets go in its
+/// own time.
+fn patiently<T>(mut open: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
+    for _ in 0..BUSY_ATTEMPTS {
+        match open() {
+            Err(Error::Xsk(error)) if error.is_busy() => thread::sleep(BUSY_INTERVAL),
+            outcome => return outcome,
+        }
+    }
+    open()
+}
+
+fn open_queue(
+    plan: &Plan,
+    nic: &str,
+    queue: u32,
+    copy_only: bool,
+    drops: Arc<DropCounters>,
+) -> Result<(XskPort, Frames), Error> {
+    let mut frames = shared_memory(plan)?;
+    let port = XskPort::open(&mut frames, nic, queue, copy_only, drops)?;
+    Ok((port, frames))
 }
 
 /// Memory to share with the NIC, in huge pages where there are some.

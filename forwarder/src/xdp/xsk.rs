@@ -20,6 +20,7 @@ use std::{
 
 use nix::{
     errno::Errno,
+    libc,
     sys::socket::{MsgFlags, send, setsockopt, sockopt},
 };
 use xsk_rs::{
@@ -94,6 +95,14 @@ pub enum XskError {
         /// What the kernel said.
         source: io::Error,
     },
+}
+
+impl XskError {
+    /// True when another socket holds the queue.
+    pub fn is_busy(&self) -> bool {
+        let Self::Refused { source, .. } = self else { return false };
+        source.raw_os_error() == Some(libc::EBUSY)
+    }
 }
 
 /// How a kick of the transmit ring went.
