@@ -19,7 +19,7 @@ pub struct Options {
     #[arg(long, value_name = "MEASURES")]
     cells: Option<String>,
     /// Seconds a measurement.
-    #[arg(long, default_value_t = 2.0)]
+    #[arg(long, default_value_t = 1.0)]
     seconds: f64,
     /// How often the systems take turns.
     #[arg(long, default_value_t = 2)]

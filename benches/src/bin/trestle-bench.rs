@@ -57,7 +57,7 @@ struct Cells {
     #[arg(long, value_delimiter = ',')]
     size: Vec<u32>,
     /// Seconds a measurement, at most 60
-    #[arg(long, default_value_t = 2.0)]
+    #[arg(long, default_value_t = 1.0)]
     seconds: f64,
     /// How often the systems take turns
     #[arg(long, default_value_t = 2)]

@@ -11,11 +11,11 @@ use crate::rig::traffic::Traffic;
 /// What may be lost of what is offered.
 const TOLERATED: f64 = 0.001;
 /// Rates tried: each halves what is not known yet, which begins as [`HIGHEST`] times the capacity.
-const STEPS: u32 = 6;
+const STEPS: u32 = 5;
 /// The highest rate tried, in capacities.
 const HIGHEST: f64 = 1.05;
 /// How long each rate is offered.
-const STEP: Duration = Duration::from_millis(400);
+const STEP: Duration = Duration::from_millis(300);
 /// How long the last frames may be under way.
 const DRAIN: Duration = Duration::from_millis(50);
 
