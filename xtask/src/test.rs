@@ -34,7 +34,9 @@ pub fn run(options: &Options) -> Result<(), String> {
         check::stages(&mut ledger);
         end_to_end(&mut ledger, options);
         object(&mut ledger);
-        counts(&mut ledger);
+        if options.release {
+            counts(&mut ledger);
+        }
         fuzzing(&mut ledger);
     }
     ledger.close()
@@ -47,7 +49,8 @@ fn object(ledger: &mut Ledger) {
     }
 }
 
-/// Builds the benchmark with the release profile, which takes longer than all there is to count.
+/// Only with the release profile: building everything once more with it takes longer than all there is to count. And
+/// where a step ends is the compiler's choice, which differs between two checkouts.
 fn counts(ledger: &mut Ledger) {
     match micro::check_tools() {
         Ok(()) => ledger.run_self("instructions a frame", &["micro"]),
