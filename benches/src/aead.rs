@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
-use openvpn::data::{Cipher, DataChannel, DataKeys, Framing, MAX_OVERHEAD, Role};
+use openvpn::data::{Cipher, DataChannel, DataKeys, Framing, MAX_OVERHEAD, Profile, Role};
 use openvpn::ids::{KeyId, PeerId};
 use trestle_tests::{Fault, Result};
 
@@ -58,8 +58,9 @@ pub fn measure(round: u32, frame_bytes: u32) -> Result<Sample> {
 
 fn channel(max_frame: usize) -> Result<DataChannel> {
     let peer_id = PeerId::new(1).ok_or_else(|| Fault::other("1 is no peer_id"))?;
-    let mut channel = DataChannel::new(peer_id, Framing::None, max_frame);
-    channel.install(KeyId::FIRST, DataKeys::new(Cipher::Aes256Gcm, Role::Server, &[7; 256]));
+    let profile = Profile::new(Cipher::Aes256Gcm, Framing::None);
+    let mut channel = DataChannel::new(peer_id, profile, max_frame);
+    channel.install(KeyId::FIRST, DataKeys::new(profile, Role::Server, &[7; 256]));
     channel.send_with(KeyId::FIRST);
     Ok(channel)
 }

@@ -128,7 +128,7 @@ impl Attempt {
         session::flush(&mut self.client, &self.socket);
         match self.client.poll_event() {
             Some(Event::Connected(connected)) => {
-                let channel = DataChannel::new(connected.peer_id, connected.framing, self.max_frame);
+                let channel = DataChannel::new(connected.peer_id, connected.profile, self.max_frame);
                 Progress::Up(self.into_session(connected, channel, now))
             }
             Some(Event::Closed(reason)) => Progress::Failed(Reason::Closed(reason)),

@@ -139,7 +139,7 @@ impl Switch {
         if packet.first().is_some_and(|first| first >> 3 == 9) {
             return self.switch(packet);
         }
-        let path = Path { remote, local: self.local.ip() };
+        let path = Path::udp(remote, self.local);
         let _ = self.server.handle_datagram(Instant::now(), path, packet);
     }
 
@@ -167,7 +167,7 @@ impl Switch {
     fn handle(&mut self, event: Event) {
         match event {
             Event::Connected(peer) => {
-                let channel = DataChannel::new(peer.peer_id, peer.framing, MAX_FRAME);
+                let channel = DataChannel::new(peer.peer_id, peer.profile, MAX_FRAME);
                 self.channels.insert(peer.peer_id, (peer.path.remote, channel));
             }
             Event::KeyInstalled { peer_id, key_id, keys } => {

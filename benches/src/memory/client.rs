@@ -2,12 +2,12 @@
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4},
+    net::{Ipv4Addr, SocketAddrV4},
 };
 
 use common::Mac;
 use openvpn::{
-    data::{Cipher, DataChannel, DataKeys, Framing, MAX_OVERHEAD, Role},
+    data::{Cipher, DataChannel, DataKeys, Framing, MAX_OVERHEAD, Profile, Role},
     ids::{KeyId, PeerId},
     server::Path,
 };
@@ -17,6 +17,8 @@ use super::gateway::{GATEWAY, MTU, NIC, ROUTER};
 
 /// Longest frame a client sends, in bytes.
 const MAX_FRAME: usize = 1518;
+/// What every peer in memory has agreed.
+pub(super) const PROFILE: Profile = Profile::new(Cipher::Aes256Gcm, Framing::V2);
 /// Bytes of an Ethernet header.
 const ETHERNET: usize = 14;
 /// Bytes of an IPv4 header without options.
@@ -39,7 +41,7 @@ pub struct Client {
 
 /// The keys of every session: what they are does not matter here.
 pub(super) fn keys(role: Role) -> DataKeys {
-    DataKeys::new(Cipher::Aes256Gcm, role, &[7; 256])
+    DataKeys::new(PROFILE, role, &[7; 256])
 }
 
 impl Client {
@@ -49,7 +51,7 @@ impl Client {
         let peer_id = u16::try_from(number).ok().and_then(|_| PeerId::new(number));
         let peer_id =
             peer_id.ok_or_else(|| io::Error::other(format!("{number} is no peer id for a benchmark")))?;
-        let mut channel = DataChannel::new(peer_id, Framing::V2, MAX_FRAME);
+        let mut channel = DataChannel::new(peer_id, PROFILE, MAX_FRAME);
         channel.install(KeyId::FIRST, keys(Role::Client));
         channel.send_with(KeyId::FIRST);
         // Whole at first: cut afterwards.
@@ -76,7 +78,7 @@ impl Client {
 
     /// From where to which address of the gateway.
     pub fn path(&self) -> Path {
-        Path { remote: SocketAddr::V4(self.remote()), local: IpAddr::V4(*GATEWAY.ip()) }
+        Path::udp(self.remote().into(), GATEWAY.into())
     }
 
     /// Seals `frame` and calls `arrive` with what of it comes to the gateway's NIC: a packet, or the fragments of one.

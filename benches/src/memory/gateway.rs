@@ -11,7 +11,7 @@ use common::{FdbKey, Mac};
 use crossbeam::channel::Receiver;
 use mio::{Poll, Token, Waker};
 use openvpn::{
-    data::{DataChannel, Framing, Role},
+    data::{DataChannel, Role},
     ids::{KeyId, PeerId},
 };
 use trestle::{
@@ -27,7 +27,7 @@ use trestle::{
     },
 };
 
-use super::client::{Client, keys};
+use super::client::{Client, PROFILE, keys};
 
 /// The NIC's address.
 pub const NIC: Mac = [2, 0, 0, 0, 0, 5];
@@ -106,7 +106,7 @@ impl Gateway {
         let peer_id = client.peer_id();
         let new = NewPeer {
             peer_id,
-            channel: DataChannel::new(peer_id, Framing::V2, MAX_FRAME),
+            channel: DataChannel::new(peer_id, PROFILE, MAX_FRAME),
             path: client.path(),
             counters: Arc::new(PeerCounters::default()),
             mac_limit: 4,

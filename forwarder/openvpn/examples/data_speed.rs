@@ -6,7 +6,7 @@
 use std::{hint::black_box, time::Instant};
 
 use trestle_openvpn::{
-    data::{Cipher, DataChannel, DataKeys, Framing, HEADER, Role},
+    data::{Cipher, DataChannel, DataKeys, Framing, HEADER, Profile, Role},
     ids::{KeyId, PeerId},
 };
 
@@ -54,8 +54,9 @@ fn round(cipher: Cipher, len: usize) -> (f64, f64) {
 
 fn channel(cipher: Cipher, role: Role) -> DataChannel {
     let peer_id = PeerId::new(1).expect("it fits 24 bits");
-    let mut channel = DataChannel::new(peer_id, Framing::V2, 1518);
-    channel.install(KeyId::FIRST, DataKeys::new(cipher, role, &[7; 256]));
+    let profile = Profile::new(cipher, Framing::V2);
+    let mut channel = DataChannel::new(peer_id, profile, 1518);
+    channel.install(KeyId::FIRST, DataKeys::new(profile, role, &[7; 256]));
     channel.send_with(KeyId::FIRST);
     channel
 }

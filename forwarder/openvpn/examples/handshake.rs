@@ -35,14 +35,14 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 /// Once round: what arrived, what time brought, what goes out.
 fn run(socket: &UdpSocket, mut server: Server) -> Result<(), Box<dyn Error>> {
-    let local = socket.local_addr()?.ip();
+    let local = socket.local_addr()?;
     let mut channels = HashMap::new();
     let mut buffer = [0; 65_536];
     loop {
         let wait = server.poll_timeout().map(|(at, _)| at.saturating_duration_since(Instant::now()));
         socket.set_read_timeout(wait.map(|wait| wait.max(Duration::from_millis(1))))?;
         if let Ok((len, remote)) = socket.recv_from(&mut buffer) {
-            let path = Path { remote, local };
+            let path = Path::udp(remote, local);
             match buffer[0] >> 3 {
                 9 => open(&mut server, &mut channels, &buffer[..len]),
                 _ => {
@@ -88,7 +88,7 @@ fn handle(
 ) -> Result<(), Box<dyn Error>> {
     match event {
         Event::Connected(peer) => {
-            let channel = DataChannel::new(peer.peer_id, peer.framing, MAX_FRAME);
+            let channel = DataChannel::new(peer.peer_id, peer.profile, MAX_FRAME);
             channels.insert(peer.peer_id, (peer.path, channel));
         }
         Event::KeyInstalled { peer_id, key_id, keys } => {

@@ -20,7 +20,7 @@ use trestle_openvpn::{
 const SECOND: Duration = Duration::from_secs(1);
 
 fn path(port: u16) -> Path {
-    Path { remote: SocketAddr::from(([203, 0, 113, 9], port)), local: GATEWAY }
+    Path::udp(SocketAddr::from(([203, 0, 113, 9], port)), GATEWAY)
 }
 
 fn server() -> (Server, Instant) {

@@ -44,7 +44,7 @@ fn packet(opcode: Opcode, id: Option<u32>, acks: &[u32], ours: Option<SessionId>
 
 /// Comes to the server from `port`, with nonsense for TLS.
 fn intrude(pair: &mut Pair, port: u16) -> Result<(), ControlError> {
-    let path = Path { remote: ([198, 51, 100, 9], port).into(), local: GATEWAY };
+    let path = Path::udp(([198, 51, 100, 9], port).into(), GATEWAY);
     let server: &mut Server = &mut pair.server;
     server.handle_datagram(pair.now, path, &packet(Opcode::HardResetClient, Some(0), &[], None, &[]))?;
     let answer = std::iter::from_fn(|| server.poll_transmit()).last().unwrap().payload;
@@ -181,7 +181,7 @@ fn nonsense_in_a_job_ends_the_attempt_with_a_sentence() {
 fn what_waits_for_a_job_is_bounded() {
     let mut pair = holding();
     intrude(&mut pair, 1).unwrap();
-    let path = Path { remote: ([198, 51, 100, 9], 1).into(), local: GATEWAY };
+    let path = Path::udp(([198, 51, 100, 9], 1).into(), GATEWAY);
     let now = pair.now;
     let mut say = |id| {
         let datagram = packet(Opcode::Control, Some(id), &[], None, &[0; 2048]);

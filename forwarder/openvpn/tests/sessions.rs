@@ -8,7 +8,7 @@ use pair::{FINE, PKI, Pair, STORM, Weather, server_config};
 use proptest::prelude::*;
 use trestle_openvpn::{
     client::{self, CloseReason},
-    data::{Cipher, Framing, OpenError},
+    data::{Cipher, Framing, OpenError, Profile},
     ids::PeerId,
     server::{Connected, Event, GoneReason, Path},
 };
@@ -45,7 +45,7 @@ fn a_client_connects_and_both_agree_on_the_terms() {
     let terms = pair.agents[at].terms();
     assert_eq!(terms.peer_id, PeerId::new(0).unwrap());
     assert_eq!(terms.address, Some((Ipv4Addr::new(10, 10, 21, 100), Ipv4Addr::new(255, 255, 255, 0))));
-    assert_eq!((terms.cipher, terms.framing), (Cipher::Aes256Gcm, Framing::V2));
+    assert_eq!(terms.profile, Profile::new(Cipher::Aes256Gcm, Framing::V2));
     assert_eq!(
         terms.options,
         [
@@ -61,7 +61,7 @@ fn a_client_connects_and_both_agree_on_the_terms() {
         ]
     );
     let [peer] = connected(&pair)[..] else { panic!("one peer") };
-    assert_eq!((peer.name.as_str(), peer.framing), ("agent one", Framing::V2));
+    assert_eq!((peer.name.as_str(), peer.profile.framing), ("agent one", Framing::V2));
     assert!(peer.software.starts_with("trestle_"), "{}", peer.software);
     assert_eq!(pair.server.len(), 1);
 }
@@ -375,7 +375,7 @@ fn a_floating_peer_keeps_its_session() {
     pair.run_for(SECOND);
     let peer_id = PeerId::new(0).unwrap();
     pair.agents[at].address.set_port(50_000);
-    let path = Path { remote: pair.agents[at].address, local: pair::GATEWAY };
+    let path = Path::udp(pair.agents[at].address, pair::GATEWAY);
     pair.server.handle_float(pair.now, peer_id, path);
     pair.drain_server();
     pair.server.handle_rekey_request(pair.now, peer_id);
@@ -391,7 +391,7 @@ fn a_peer_cannot_float_onto_another_clients_address() {
     pair.named("one");
     let other = pair.named("other");
     pair.run_for(SECOND);
-    let path = Path { remote: pair.agents[other].address, local: pair::GATEWAY };
+    let path = Path::udp(pair.agents[other].address, pair::GATEWAY);
     let one = connected(&pair).iter().find(|peer| peer.name == "one").unwrap().peer_id;
     pair.server.handle_float(pair.now, one, path);
     pair.drain_server();

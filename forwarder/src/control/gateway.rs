@@ -155,7 +155,7 @@ impl Gateway {
                 }
             };
             let datagram = buffer.get(..len).unwrap_or(&buffer);
-            if let Err(error) = self.server.handle_datagram(now, Path { remote, local }, datagram) {
+            if let Err(error) = self.server.handle_datagram(now, Path::udp(remote, local), datagram) {
                 self.datapath.drops().count(reason(error));
             }
         }
@@ -246,7 +246,8 @@ impl Gateway {
 
     /// Unless another peer is at the same address, as behind a translating router.
     fn forget_path(&mut self, path: Path) {
-        let same = |other: &Path| other.remote.ip() == path.remote.ip() && other.local == path.local;
+        let same =
+            |other: &Path| other.remote.ip() == path.remote.ip() && other.local.ip() == path.local.ip();
         if !self.sessions.peers.values().any(|peer| same(&peer.path)) {
             self.surroundings.forget(path);
         }
@@ -348,7 +349,8 @@ impl Gateway {
             self.fix_stations(now);
         }
         while let Some(transmit) = self.server.poll_transmit() {
-            if let Err(error) = self.socket.send(&transmit.payload, transmit.path.remote, transmit.path.local)
+            if let Err(error) =
+                self.socket.send(&transmit.payload, transmit.path.remote, transmit.path.local.ip())
             {
                 // It is sent again if it is not acknowledged.
                 tracing::debug!(%error, to = %transmit.path.remote, "a control packet was not sent");

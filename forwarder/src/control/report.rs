@@ -7,7 +7,7 @@ use std::{
 };
 
 use common::{FdbKey, Mac};
-use openvpn::{data::Cipher, ids::PeerId};
+use openvpn::ids::PeerId;
 
 use super::{gateway::Gateway, plan::Plan, sessions};
 use crate::{
@@ -186,7 +186,7 @@ impl Gateway {
             name: peer.name.clone(),
             address: peer.path.remote.to_string(),
             peer_id: peer_id.value(),
-            cipher: cipher_name(peer.cipher).into(),
+            cipher: peer.cipher.name().into(),
             rx_frames: counters.rx_frames.load(Relaxed),
             tx_frames: counters.tx_frames.load(Relaxed),
             rx_frames_xdp: counters.rx_frames_xdp.load(Relaxed),
@@ -317,13 +317,6 @@ impl From<XskMode> for Xsk {
             XskMode::ZeroCopy => Self::ZeroCopy,
             XskMode::Copy => Self::Copy,
         }
-    }
-}
-
-const fn cipher_name(cipher: Cipher) -> &'static str {
-    match cipher {
-        Cipher::Aes128Gcm => "AES-128-GCM",
-        Cipher::Aes256Gcm => "AES-256-GCM",
     }
 }
 

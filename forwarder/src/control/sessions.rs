@@ -110,12 +110,12 @@ impl Sessions {
     }
 
     fn connect(&mut self, posts: &[Post], connected: Connected, now: Instant, connected_at: SystemTime) {
-        let Connected { peer_id, name, path, address, cipher, framing, software } = connected;
-        tracing::info!(peer = %name, peer_id = peer_id.value(), from = %path.remote, ?address, ?cipher, ?framing, %software, "peer connected");
+        let Connected { peer_id, name, path, address, profile, software } = connected;
+        tracing::info!(peer = %name, peer_id = peer_id.value(), from = %path.remote, ?address, cipher = profile.cipher.name(), framing = ?profile.framing, %software, "peer connected");
         let counters = Arc::new(PeerCounters::default());
         let new = NewPeer {
             peer_id,
-            channel: DataChannel::new(peer_id, framing, self.max_frame),
+            channel: DataChannel::new(peer_id, profile, self.max_frame),
             path,
             counters: Arc::clone(&counters),
             mac_limit: self.mac_limit,
@@ -124,7 +124,7 @@ impl Sessions {
         let peer = Peer {
             name,
             address,
-            cipher,
+            cipher: profile.cipher,
             path,
             counters,
             software,

@@ -64,7 +64,7 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
     let address = SocketAddrV4::new(config.server.local.unwrap_or(Ipv4Addr::UNSPECIFIED), config.server.port);
     let (control, tunnels) = tunnel::open(address, plan.workers)?;
     size_buffers(&config.server, tunnels.iter().chain([&control]));
-    let socket = ControlSocket::new(control);
+    let socket = ControlSocket::new(control).map_err(|error| Error::os("use its UDP socket", error))?;
     let preparation = fitness::prepare(&plan)?;
     let crew = Crew::enlist(&plan, tunnels)?;
     let host_port = host_port::prepare(&plan, crew.host_port(), &mut requests)?;

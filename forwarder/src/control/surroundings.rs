@@ -2,7 +2,7 @@
 //! addressed to, and how packets to a peer leave.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     os::fd::{AsFd, BorrowedFd},
     time::{Duration, Instant},
 };
@@ -136,14 +136,13 @@ impl Surroundings {
 
     /// How packets leave for a peer at `path`; `None` where they cannot.
     pub fn outer(&mut self, path: Path, by_nic: bool) -> Option<Outer> {
-        let (SocketAddr::V4(remote), IpAddr::V4(local)) = (path.remote, path.local) else { return None };
-        let from = SocketAddrV4::new(local, self.port);
+        let (SocketAddr::V4(remote), SocketAddr::V4(local)) = (path.remote, path.local) else { return None };
         // Asked for even where packets go by the socket: it makes the next hop one of the protected.
-        let resolved = self.outside.resolve(*remote.ip(), local);
+        let resolved = self.outside.resolve(*remote.ip(), *local.ip());
         match resolved {
             Ok(OuterPath::Direct(hop)) if by_nic && Some(hop.nic) == self.nic => {
                 let mtu = u16::try_from(hop.mtu).unwrap_or(u16::MAX);
-                return Some(Outer::by_nic(from, remote, hop.source, hop.destination, mtu));
+                return Some(Outer::by_nic(local, remote, hop.source, hop.destination, mtu));
             }
             Ok(OuterPath::BySocket(detour)) => {
                 tracing::debug!(%remote, %detour, "packets to the peer go by the socket")
@@ -151,12 +150,12 @@ impl Surroundings {
             Ok(OuterPath::Direct(_)) => {}
             Err(error) => tracing::warn!(%remote, "{error}"),
         }
-        Some(Outer::by_socket(from, remote))
+        Some(Outer::by_socket(local, remote))
     }
 
     /// The peer at `path` is gone.
     pub fn forget(&mut self, path: Path) {
-        if let (IpAddr::V4(remote), IpAddr::V4(local)) = (path.remote.ip(), path.local) {
+        if let (IpAddr::V4(remote), IpAddr::V4(local)) = (path.remote.ip(), path.local.ip()) {
             self.outside.forget(remote, local);
         }
     }

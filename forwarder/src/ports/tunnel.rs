@@ -204,12 +204,18 @@ impl Refusals {
 #[derive(Debug)]
 pub struct ControlSocket {
     socket: UdpSocket,
+    /// The socket's own port.
+    port: u16,
 }
 
 impl ControlSocket {
     /// Over the control socket that [`open`] made.
-    pub fn new(socket: UdpSocket) -> Self {
-        Self { socket }
+    ///
+    /// # Errors
+    /// The socket has no address of its own.
+    pub fn new(socket: UdpSocket) -> io::Result<Self> {
+        let port = socket.local_addr()?.port();
+        Ok(Self { socket, port })
     }
 
     /// Receives one datagram: its payload's length in `buffer`, the sender, and our address that it came to. A longer
@@ -217,7 +223,7 @@ impl ControlSocket {
     ///
     /// # Errors
     /// `WouldBlock` when there is nothing, else what the kernel says.
-    pub fn recv(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr, IpAddr)> {
+    pub fn recv(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr, SocketAddr)> {
         let mut datagram = [Datagram::EMPTY];
         let received =
             datagrams::receive(self.socket.as_fd(), &mut [IoSliceMut::new(buffer)], &mut datagram)?;
@@ -225,7 +231,8 @@ impl ControlSocket {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         let [datagram] = datagram;
-        Ok((datagram.len, datagram.remote.into(), datagram.local.into()))
+        let local = SocketAddrV4::new(datagram.local, self.port);
+        Ok((datagram.len, datagram.remote.into(), local.into()))
     }
 
     /// Sends `payload` to `remote` from our address `local` (unspecified: the kernel chooses). Never waits.

@@ -7,7 +7,7 @@
 //! Source: RFC 791, RFC 768. DF is 0 (DESIGN, decision 11), so the identification counts.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4},
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
     ops::Range,
 };
 
@@ -198,8 +198,8 @@ pub fn parse(frame: &[u8]) -> Option<Arrived> {
     let payload = udp + 8..udp + udp_bytes;
     (payload.start <= payload.end && payload.end <= packet.len()).then_some(())?;
     let remote = SocketAddrV4::new(address(packet, field::IP_SOURCE)?, be16(packet, udp..udp + 2)?);
-    let local = IpAddr::V4(address(packet, field::IP_DESTINATION)?);
-    Some(Arrived { path: Path { remote: SocketAddr::V4(remote), local }, payload })
+    let local = SocketAddrV4::new(address(packet, field::IP_DESTINATION)?, be16(packet, udp + 2..udp + 4)?);
+    Some(Arrived { path: Path::udp(remote.into(), local.into()), payload })
 }
 
 fn be16(bytes: &[u8], at: Range<usize>) -> Option<u16> {
@@ -232,7 +232,7 @@ mod tests {
         let arrived = parse(&packet).unwrap();
         assert_eq!(&packet[arrived.payload], b"hello");
         assert_eq!(arrived.path.remote, SocketAddr::V4(LOCAL));
-        assert_eq!(arrived.path.local, IpAddr::V4(*REMOTE.ip()));
+        assert_eq!(arrived.path.local, SocketAddr::V4(REMOTE));
     }
 
     #[test]

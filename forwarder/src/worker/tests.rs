@@ -1,7 +1,7 @@
 //! The whole data path over plain memory: what goes in at one port comes out at the right others.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4},
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
     sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
@@ -10,7 +10,7 @@ use common::{FdbKey, Mac};
 use crossbeam::channel::Receiver;
 use mio::{Poll, Token, Waker};
 use openvpn::{
-    data::{Cipher, DataChannel, DataKeys, Framing, Opened, Role},
+    data::{Cipher, DataChannel, DataKeys, Framing, Opened, Profile, Role},
     ids::{KeyId, PeerId},
     server::Path,
 };
@@ -32,6 +32,7 @@ const BROADCAST: Mac = [0xff; 6];
 const GATEWAY: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 10, 21, 5), 443);
 const FRAMES: usize = 1024;
 const CAPACITY: usize = 1792;
+const PROFILE: Profile = Profile::new(Cipher::Aes256Gcm, Framing::V2);
 
 type TestWorker = Worker<MemoryPort, MemoryPort, MemoryPort>;
 
@@ -89,12 +90,12 @@ impl Gateway {
     /// Connects a client whose packets leave by the NIC.
     fn connect(&mut self, peer_id: u32) -> Client {
         let peer_id = PeerId::new(peer_id).unwrap();
-        let keys = |role| DataKeys::new(Cipher::Aes256Gcm, role, &[7; 256]);
+        let keys = |role| DataKeys::new(PROFILE, role, &[7; 256]);
         let counters = Arc::new(PeerCounters::default());
         let path = path(peer_id);
         let new = NewPeer {
             peer_id,
-            channel: DataChannel::new(peer_id, Framing::V2, CAPACITY),
+            channel: DataChannel::new(peer_id, PROFILE, CAPACITY),
             path,
             counters: Arc::clone(&counters),
             mac_limit: 4,
@@ -110,7 +111,7 @@ impl Gateway {
         ] {
             self.rigs[owner].post.send(command);
         }
-        let mut channel = DataChannel::new(peer_id, Framing::V2, CAPACITY);
+        let mut channel = DataChannel::new(peer_id, PROFILE, CAPACITY);
         channel.install(KeyId::FIRST, keys(Role::Client));
         channel.send_with(KeyId::FIRST);
         Client { peer_id, channel, counters, mac: [2, 0, 0, 0, 1, peer_id.value() as u8] }
@@ -189,7 +190,7 @@ impl Client {
 
     fn open(&mut self, packet: &[u8]) -> Option<Vec<u8>> {
         let arrived = outer::parse(packet)?;
-        (arrived.path.local == path(self.peer_id).remote.ip()).then_some(())?;
+        (arrived.path.local == path(self.peer_id).remote).then_some(())?;
         let mut plain = vec![0; CAPACITY];
         match self.channel.open(&packet[arrived.payload], &mut plain) {
             Ok(Opened::Frame { len }) => Some(plain[..len].to_vec()),
@@ -201,7 +202,7 @@ impl Client {
 fn path(peer_id: PeerId) -> Path {
     let host = u8::try_from(peer_id.value() + 1).unwrap();
     let remote = SocketAddr::from((Ipv4Addr::new(198, 51, 100, host), 40_000));
-    Path { remote, local: IpAddr::V4(*GATEWAY.ip()) }
+    Path::udp(remote, GATEWAY.into())
 }
 
 #[test]
@@ -508,17 +509,17 @@ fn late_worker(
 #[test]
 fn a_packet_under_a_key_that_came_during_the_turn_is_opened() {
     let peer_id = PeerId::new(0).unwrap();
-    let keys = |role| DataKeys::new(Cipher::Aes256Gcm, role, &[7; 256]);
+    let keys = |role| DataKeys::new(PROFILE, role, &[7; 256]);
     let new = NewPeer {
         peer_id,
-        channel: DataChannel::new(peer_id, Framing::V2, CAPACITY),
+        channel: DataChannel::new(peer_id, PROFILE, CAPACITY),
         path: path(peer_id),
         counters: Arc::default(),
         mac_limit: 4,
     };
     let install = Command::InstallKey(peer_id, KeyId::FIRST, Box::new(keys(Role::Server)));
     let (mut worker, far, _notices, _poll) = late_worker(vec![Command::AddPeer(Box::new(new)), install]);
-    let mut channel = DataChannel::new(peer_id, Framing::V2, CAPACITY);
+    let mut channel = DataChannel::new(peer_id, PROFILE, CAPACITY);
     channel.install(KeyId::FIRST, keys(Role::Client));
     channel.send_with(KeyId::FIRST);
     let mut client = Client { peer_id, channel, counters: Arc::default(), mac: [2, 0, 0, 0, 1, 0] };

@@ -60,10 +60,10 @@ impl Gateway {
     /// A datagram comes in: from one of four addresses, after some time, as it is or answering the server's last.
     fn receive(&mut self, kind: u8, datagram: &[u8]) {
         let port = 40_000 + u16::from(kind & 0b11);
-        let path = Path {
-            remote: SocketAddr::from((Ipv4Addr::new(198, 51, 100, 1), port)),
-            local: IpAddr::V4(Ipv4Addr::new(10, 10, 21, 5)),
-        };
+        let path = Path::udp(
+            SocketAddr::from((Ipv4Addr::new(198, 51, 100, 1), port)),
+            SocketAddr::from((Ipv4Addr::new(10, 10, 21, 5), 443)),
+        );
         self.now += Duration::from_millis(u64::from(kind >> 3) * 100);
         let answer = self.session_id.filter(|_| kind & 0b100 != 0).and_then(|id| answering(datagram, id));
         let datagram = answer.as_deref().unwrap_or(datagram);

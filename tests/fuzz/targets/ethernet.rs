@@ -12,7 +12,7 @@ use crossbeam::channel;
 use libfuzzer_sys::fuzz_target;
 use mio::{Poll, Token, Waker};
 use openvpn::{
-    data::{Cipher, DataChannel, DataKeys, Framing, MAX_OVERHEAD, Role},
+    data::{Cipher, DataChannel, DataKeys, Framing, MAX_OVERHEAD, Profile, Role},
     ids::{KeyId, PeerId},
     server::Path,
 };
@@ -149,9 +149,10 @@ static WAKER: LazyLock<(Poll, Arc<Waker>)> = LazyLock::new(|| {
 /// Connects a client and returns its end of the data channel.
 fn connect(post: &Post) -> DataChannel {
     let peer_id = PeerId::new(0).expect("it fits 24 bits");
-    let keys = |role| DataKeys::new(Cipher::Aes256Gcm, role, &[7; 256]);
-    let channel = || DataChannel::new(peer_id, Framing::V2, MAX_FRAME);
-    let path = Path { remote: CLIENT.into(), local: (*GATEWAY.ip()).into() };
+    let profile = Profile::new(Cipher::Aes256Gcm, Framing::V2);
+    let keys = |role| DataKeys::new(profile, role, &[7; 256]);
+    let channel = || DataChannel::new(peer_id, profile, MAX_FRAME);
+    let path = Path::udp(CLIENT.into(), GATEWAY.into());
     let counters = Arc::new(PeerCounters::default());
     let peer = NewPeer { peer_id, channel: channel(), path, counters, mac_limit: 4 };
     let outer = Outer::by_nic(GATEWAY, CLIENT, NIC, ROUTER, 1500);

@@ -3,7 +3,7 @@
 use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
 use crate::{
-    data::{Cipher, DataKeys, Framing},
+    data::{Cipher, DataKeys, Profile},
     ids::{KeyId, PeerId},
 };
 
@@ -76,10 +76,8 @@ pub struct Connected {
     pub peer_id: PeerId,
     /// The leased address and its netmask.
     pub address: Option<(Ipv4Addr, Ipv4Addr)>,
-    /// The data cipher.
-    pub cipher: Cipher,
-    /// The framing.
-    pub framing: Framing,
+    /// What data packets look like.
+    pub profile: Profile,
     /// All that was pushed, in order.
     pub options: Vec<String>,
 }

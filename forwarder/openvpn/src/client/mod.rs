@@ -246,7 +246,7 @@ impl Client {
                 ask_at.get_or_insert(now + PUSH_REQUEST[0]);
             }
             Stage::Connected(pushed) => {
-                let keys = Box::new(DataKeys::new(pushed.connected.cipher, Role::Client, block.bytes()));
+                let keys = Box::new(DataKeys::new(pushed.connected.profile, Role::Client, block.bytes()));
                 self.events.push_back(Event::KeyInstalled { key_id, keys });
             }
             Stage::Closing(_) | Stage::Closed => {}

@@ -4,9 +4,9 @@ use std::{net::Ipv4Addr, time::Duration};
 
 use super::{CloseReason, Config, Connected};
 use crate::{
-    data::{Cipher, Framing},
+    data::{Cipher, Framing, Profile},
     ids::PeerId,
-    wire::peer_info::{cipher_from_name, cipher_name, proto},
+    wire::peer_info::proto,
 };
 
 /// A push reply, understood.
@@ -32,8 +32,10 @@ impl Pushed {
         let connected = Connected {
             peer_id: draft.peer_id.ok_or_else(|| incompatible("no valid `peer-id`"))?,
             address: draft.address,
-            cipher: cipher.ok_or_else(|| incompatible("no `cipher` that was offered"))?,
-            framing: if draft.compression { Framing::V2 } else { Framing::None },
+            profile: Profile::new(
+                cipher.ok_or_else(|| incompatible("no `cipher` that was offered"))?,
+                if draft.compression { Framing::V2 } else { Framing::None },
+            ),
             options,
         };
         let Draft { ping, ping_restart, exit_notify, .. } = draft;
@@ -59,7 +61,7 @@ impl Draft {
         let words: Vec<&str> = option.split_ascii_whitespace().collect();
         match words.as_slice() {
             ["peer-id", number] => self.peer_id = number.parse().ok().and_then(PeerId::new),
-            ["cipher", name] => self.cipher = cipher_from_name(name),
+            ["cipher", name] => self.cipher = Cipher::from_name(name),
             ["ifconfig", address, netmask] => self.address = parse_address(address, netmask),
             ["ping", seconds] => self.ping = parse_seconds(seconds),
             ["ping-restart", seconds] => self.ping_restart = parse_seconds(seconds),
@@ -84,7 +86,7 @@ impl Draft {
 
 /// What the client says about itself.
 pub(super) fn peer_info(config: &Config) -> String {
-    let ciphers: Vec<&str> = config.data_ciphers.iter().map(|cipher| cipher_name(*cipher)).collect();
+    let ciphers: Vec<&str> = config.data_ciphers.iter().map(|cipher| cipher.name()).collect();
     let proto = proto::DATA_V2 | proto::REQUEST_PUSH | proto::TLS_KEY_EXPORT | proto::CC_EXIT_NOTIFY;
     let compression = if config.compression { "IV_LZ4v2=1\nIV_COMP_STUBv2=1\n" } else { "" };
     format!(
@@ -127,7 +129,7 @@ mod tests {
     fn the_least_a_server_must_push_is_enough() {
         let pushed = parse(&LEAST).unwrap();
         assert_eq!(pushed.connected.peer_id.value(), 7);
-        assert_eq!((pushed.connected.cipher, pushed.connected.framing), (Cipher::Aes128Gcm, Framing::None));
+        assert_eq!(pushed.connected.profile, Profile::new(Cipher::Aes128Gcm, Framing::None));
         assert_eq!((pushed.ping, pushed.ping_restart, pushed.exit_notify), (None, None, false));
     }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{
-    DataKeys, Framing, HEADER, OpenError, Opened, SealError,
+    DataKeys, HEADER, OpenError, Opened, Profile, SealError,
     framing::{self, Unframer},
     keys::DirectionKey,
     message,
@@ -32,11 +32,11 @@ pub struct DataChannel {
 impl DataChannel {
     /// A channel without keys, for the peer named `peer_id` in packets. Frames longer than `max_frame` bytes are not
     /// opened, and nothing is decompressed beyond that.
-    pub fn new(peer_id: PeerId, framing: Framing, max_frame: usize) -> Self {
+    pub fn new(peer_id: PeerId, profile: Profile, max_frame: usize) -> Self {
         Self {
             peer_id,
             max_frame,
-            unframer: Unframer::new(framing, max_frame),
+            unframer: Unframer::new(profile.framing, max_frame),
             keys: [const { None }; KEY_IDS],
             sending: None,
             newest: None,
@@ -78,7 +78,7 @@ impl DataChannel {
     }
 
     /// Seals `frame` into `out` and returns the packet's length, `frame.len() + HEADER`, 2 more for a frame that
-    /// begins with 0x50 under [`Framing::V2`].
+    /// begins with 0x50 under [`super::Framing::V2`].
     ///
     /// # Errors
     /// See [`SealError`].

@@ -1,9 +1,11 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::data::{Cipher, MAX_OVERHEAD, OCC_EXIT, OCC_MAGIC, PING, Role};
+use crate::data::{Cipher, Framing, MAX_OVERHEAD, OCC_EXIT, OCC_MAGIC, PING, Role};
 
 const MAX_FRAME: usize = 1518;
+/// For keys, which no framing concerns.
+const PLAIN: Profile = Profile::new(Cipher::Aes256Gcm, Framing::None);
 const FIRST: KeyId = KeyId::FIRST;
 const SECOND: KeyId = FIRST.next();
 
@@ -23,7 +25,7 @@ struct Pair {
 
 impl Pair {
     fn without_keys(framing: Framing) -> Self {
-        let channel = || DataChannel::new(peer_id(), framing, MAX_FRAME);
+        let channel = || DataChannel::new(peer_id(), Profile::new(Cipher::Aes256Gcm, framing), MAX_FRAME);
         Self { server: channel(), client: channel() }
     }
 
@@ -35,8 +37,8 @@ impl Pair {
     }
 
     fn install(&mut self, key_id: KeyId, seed: u8) {
-        self.server.install(key_id, DataKeys::new(Cipher::Aes256Gcm, Role::Server, &key2(seed)));
-        self.client.install(key_id, DataKeys::new(Cipher::Aes256Gcm, Role::Client, &key2(seed)));
+        self.server.install(key_id, DataKeys::new(PLAIN, Role::Server, &key2(seed)));
+        self.client.install(key_id, DataKeys::new(PLAIN, Role::Client, &key2(seed)));
     }
 
     fn send_with(&mut self, key_id: KeyId) {
@@ -293,7 +295,7 @@ fn openvpn_s_known_packet_is_reproduced() {
     let text = b"abcdefgh01234567ABCDEFGHjkuchenl";
     let key2: [u8; 256] = std::array::from_fn(|at| text[at % 32] ^ (at % 128) as u8);
     // Both halves alike: the vector gives one.
-    let keys = DataKeys::new(Cipher::Aes256Gcm, Role::Server, &key2);
+    let keys = DataKeys::new(PLAIN, Role::Server, &key2);
     let text = *b"The quick little fox jumps over the bureaucratic hurdles";
     let (aad, id) = ([0x07, 0x00, 0x00, 0x17, 0, 0, 0, 1], std::num::NonZeroU32::MIN);
     let (mut bytes, mut tag) = ([0; 56], [0; 16]);
@@ -358,8 +360,8 @@ proptest! {
         id in 1u32..=u32::MAX,
     ) {
         let key2: [u8; 256] = key2.try_into().unwrap();
-        let mut server = DataChannel::new(peer_id(), Framing::None, MAX_FRAME);
-        server.install(SECOND, DataKeys::new(cipher, Role::Server, &key2));
+        let mut server = DataChannel::new(peer_id(), Profile::new(cipher, Framing::None), MAX_FRAME);
+        server.install(SECOND, DataKeys::new(Profile::new(cipher, Framing::None), Role::Server, &key2));
         server.send_with(SECOND);
         allowance(&mut server, SECOND).skip_to(id);
         let aad: [u8; 8] = [&[0x49, 1, 2, 3][..], &id.to_be_bytes()].concat().try_into().unwrap();

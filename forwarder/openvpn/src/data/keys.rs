@@ -14,7 +14,7 @@ use aws_lc_rs::{
     error::Unspecified,
 };
 
-use super::{Cipher, Role, packet::Packet};
+use super::{Cipher, Profile, Role, packet::Packet};
 
 /// Length of one direction's part of the key block.
 const HALF: usize = 128;
@@ -35,12 +35,13 @@ pub struct DataKeys {
 
 impl DataKeys {
     /// From the exporter's or the PRF's 256 bytes, which remain the caller's to wipe.
-    pub fn new(cipher: Cipher, role: Role, key2: &[u8; 2 * HALF]) -> Self {
+    pub fn new(profile: Profile, role: Role, key2: &[u8; 2 * HALF]) -> Self {
         let (first, second) = key2.split_at(HALF);
         let (open, seal) = match role {
             Role::Server => (first, second),
             Role::Client => (second, first),
         };
+        let cipher = profile.cipher;
         Self { open: DirectionKey::new(cipher, open), seal: DirectionKey::new(cipher, seal) }
     }
 }
@@ -127,10 +128,11 @@ fn aead_key(algorithm: &'static Algorithm, bytes: &[u8]) -> LessSafeKey {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::Framing;
 
     #[test]
     fn keys_are_never_printed() {
-        let keys = DataKeys::new(Cipher::Aes256Gcm, Role::Server, &[0x5a; 256]);
+        let keys = DataKeys::new(Profile::new(Cipher::Aes256Gcm, Framing::None), Role::Server, &[0x5a; 256]);
         assert_eq!(format!("{keys:?}"), "DataKeys(hidden)");
     }
 

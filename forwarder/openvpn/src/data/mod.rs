@@ -11,32 +11,27 @@
 //! for a packet, reads a clock or believes a byte before it is authentic.
 
 mod channel;
+mod cipher;
 mod framing;
 mod keys;
 mod message;
 mod packet;
+mod profile;
 mod replay;
 mod usage;
 
 pub use channel::DataChannel;
+pub use cipher::Cipher;
 pub use keys::DataKeys;
 pub use message::{OCC_EXIT, OCC_MAGIC, PING};
 pub use packet::{HEADER, peer_id_of};
+pub use profile::{Layout, Profile};
 pub use replay::WINDOW as REPLAY_WINDOW;
 
 /// Most bytes that sealing adds to a frame: the header and the 0x50 escape of v2 compression framing.
 pub const MAX_OVERHEAD: usize = HEADER + framing::ESCAPE;
 /// Shortest Ethernet frame in bytes: its header alone. Source: brief B, "Frames".
 pub const MIN_FRAME: usize = 14;
-
-/// The AEAD of a data channel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cipher {
-    /// AES-128-GCM.
-    Aes128Gcm,
-    /// AES-256-GCM.
-    Aes256Gcm,
-}
 
 /// How frames are framed for compression. Source: brief A.11.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

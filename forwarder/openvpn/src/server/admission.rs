@@ -5,11 +5,11 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::{Compress, Config};
 use crate::{
-    data::{Cipher, Framing},
+    data::{Cipher, Framing, Profile},
     wire::{
         key_method::KeyMethod,
         occ,
-        peer_info::{PeerInfo, cipher_name, proto},
+        peer_info::{PeerInfo, proto},
     },
 };
 
@@ -21,8 +21,7 @@ const MAX_NAME: usize = 64;
 pub(super) struct Terms {
     pub(super) name: String,
     pub(super) info: PeerInfo,
-    pub(super) cipher: Cipher,
-    pub(super) framing: Framing,
+    pub(super) profile: Profile,
 }
 
 /// Why a client may not in.
@@ -47,7 +46,7 @@ pub(super) fn judge(config: &Config, name: &str, message: &KeyMethod) -> Result<
     require(&info, proto::TLS_KEY_EXPORT, "data keys from the TLS exporter")?;
     let cipher = choose_cipher(config, &info, message)?;
     let framing = compression(config.compress, &info).map_or(Framing::None, |_| Framing::V2);
-    Ok(Terms { name: name.to_owned(), info, cipher, framing })
+    Ok(Terms { name: name.to_owned(), info, profile: Profile::new(cipher, framing) })
 }
 
 fn require(info: &PeerInfo, bit: u32, what: &str) -> Result<(), Refusal> {
@@ -63,7 +62,7 @@ fn choose_cipher(config: &Config, info: &PeerInfo, message: &KeyMethod) -> Resul
     let fallback = occ::cipher(&message.options).filter(|_| info.ciphers.is_empty());
     let has = |cipher: &Cipher| info.ciphers.contains(cipher) || fallback == Some(*cipher);
     config.data_ciphers.iter().copied().find(has).ok_or_else(|| {
-        let ours: Vec<&str> = config.data_ciphers.iter().map(|cipher| cipher_name(*cipher)).collect();
+        let ours: Vec<&str> = config.data_ciphers.iter().map(|cipher| cipher.name()).collect();
         let ours = ours.join(":");
         let reason =
             format!("it has none of the server's ciphers {ours}: add one to `data-ciphers` in its profile");
@@ -106,7 +105,7 @@ pub(super) fn push_options(
         options.push(format!("ifconfig {address} {}", pool.netmask));
     }
     options.push(format!("peer-id {peer_id}"));
-    options.push(format!("cipher {}", cipher_name(terms.cipher)));
+    options.push(format!("cipher {}", terms.profile.cipher.name()));
     let derivation = match terms.info.supports(proto::CC_EXIT_NOTIFY) {
         true => "protocol-flags cc-exit tls-ekm",
         false => "key-derivation tls-ekm",
@@ -203,7 +202,7 @@ mod tests {
     fn the_servers_order_of_ciphers_decides_and_occ_serves_clients_without_a_list() {
         let choice = |options: &str, ciphers: &str| {
             let peer_info = format!("IV_PROTO=990\n{ciphers}");
-            judge(&config(), "agent", &message(options, &peer_info)).map(|terms| terms.cipher).ok()
+            judge(&config(), "agent", &message(options, &peer_info)).map(|terms| terms.profile.cipher).ok()
         };
         assert_eq!(choice("", "IV_CIPHERS=AES-128-GCM:AES-256-GCM\n"), Some(Cipher::Aes256Gcm));
         assert_eq!(choice("", "IV_CIPHERS=AES-128-GCM\n"), Some(Cipher::Aes128Gcm));

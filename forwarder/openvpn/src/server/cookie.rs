@@ -5,13 +5,13 @@
 
 use std::{
     collections::HashSet,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     time::{Duration, Instant},
 };
 
 use aws_lc_rs::hmac;
 
-use super::Path;
+use super::{Path, Transport};
 use crate::{random::Random, wire::SessionId};
 
 /// A cookie is accepted in the slot it was made in and the two after it.
@@ -53,8 +53,8 @@ impl Cookie {
     fn in_slot(&self, slot: u64, path: &Path, client: SessionId) -> Option<SessionId> {
         let mut hash = hmac::Context::with_key(&self.key);
         hash.update(&slot.to_be_bytes());
-        update_address(&mut hash, path.remote.ip());
-        hash.update(&path.remote.port().to_be_bytes());
+        hash.update(&[u8::from(path.transport == Transport::Tcp)]);
+        update_address(&mut hash, path.remote);
         update_address(&mut hash, path.local);
         hash.update(&client.bytes());
         let tag = hash.sign();
@@ -63,11 +63,12 @@ impl Cookie {
     }
 }
 
-fn update_address(hash: &mut hmac::Context, address: IpAddr) {
-    match address {
+fn update_address(hash: &mut hmac::Context, address: SocketAddr) {
+    match address.ip() {
         IpAddr::V4(v4) => hash.update(&v4.to_ipv6_mapped().octets()),
         IpAddr::V6(v6) => hash.update(&v6.octets()),
     }
+    hash.update(&address.port().to_be_bytes());
 }
 
 /// At most so many in a period. `connect-freq-initial`.

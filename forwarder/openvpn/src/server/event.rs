@@ -1,19 +1,37 @@
 //! What comes out of the server, and what goes wrong with what goes in.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 
 use crate::{
-    data::{Cipher, DataKeys, Framing},
+    data::{DataKeys, Profile},
     ids::{KeyId, PeerId},
 };
+
+/// What carries packets outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Transport {
+    /// One datagram, one packet.
+    Udp,
+    /// A stream, each packet behind its length.
+    Tcp,
+}
 
 /// Where a client is: its address, and the one of ours that it used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Path {
-    /// The client's address and port as they arrive here.
+    /// What carries its packets.
+    pub transport: Transport,
+    /// The client's address and port as they arrive here. An IPv4 address is never written as an IPv6 one.
     pub remote: SocketAddr,
-    /// Our address that it sent to; answers leave from it.
-    pub local: IpAddr,
+    /// Our address and port that it sent to; answers leave from there.
+    pub local: SocketAddr,
+}
+
+impl Path {
+    /// Over UDP.
+    pub const fn udp(remote: SocketAddr, local: SocketAddr) -> Self {
+        Self { transport: Transport::Udp, remote, local }
+    }
 }
 
 /// A control packet to send.
@@ -94,10 +112,8 @@ pub struct Connected {
     pub path: Path,
     /// The leased address.
     pub address: Option<Ipv4Addr>,
-    /// The data cipher agreed.
-    pub cipher: Cipher,
-    /// The framing agreed.
-    pub framing: Framing,
+    /// What its data packets look like.
+    pub profile: Profile,
     /// `IV_VER` and `IV_PLAT`, for the log; attacker-controlled, printable characters only, bounded.
     pub software: String,
 }

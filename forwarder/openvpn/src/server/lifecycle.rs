@@ -41,10 +41,10 @@ impl Server {
     /// Keys concern the data path only while the client is a peer.
     fn pass_on(&mut self, instance: &Instance, event: session::Event) {
         let Some(peer) = instance.peer() else { return };
-        let (peer_id, cipher) = (peer.id, peer.terms.cipher);
+        let (peer_id, profile) = (peer.id, peer.terms.profile);
         self.events.extend(match event {
             session::Event::Keys(key_id, block) => {
-                let keys = Box::new(DataKeys::new(cipher, Role::Server, block.bytes()));
+                let keys = Box::new(DataKeys::new(profile, Role::Server, block.bytes()));
                 Some(Event::KeyInstalled { peer_id, key_id, keys })
             }
             session::Event::SendWith(key_id) => Some(Event::SendWith { peer_id, key_id }),
@@ -145,8 +145,7 @@ impl Server {
             name: terms.name.clone(),
             path: instance.path,
             address,
-            cipher: terms.cipher,
-            framing: terms.framing,
+            profile: terms.profile,
             software: terms.info.software.clone(),
         }));
         let greeting = self.greeting(&terms, message);
@@ -186,8 +185,12 @@ impl Server {
     fn greeting(&self, terms: &Terms, message: &KeyMethod) -> Greeting {
         // Named only where the client names it too: a difference would make it log a warning.
         let framing = if occ::has_compression(&message.options) { Framing::V2 } else { Framing::None };
-        let options =
-            occ::Options { tun_mtu: self.config.tun_mtu, cipher: terms.cipher, framing, server: true };
+        let options = occ::Options {
+            tun_mtu: self.config.tun_mtu,
+            cipher: terms.profile.cipher,
+            framing,
+            server: true,
+        };
         Greeting { options: options.to_text(), peer_info: String::new() }
     }
 

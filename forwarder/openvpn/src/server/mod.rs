@@ -24,7 +24,7 @@ use std::{
 };
 
 pub use config::{Compress, Config, ExitNotify, Pool};
-pub use event::{Connected, ControlError, Event, GoneReason, Path, Transmit};
+pub use event::{Connected, ControlError, Event, GoneReason, Path, Transmit, Transport};
 pub use jobs::{Job, JobDone};
 
 use self::{

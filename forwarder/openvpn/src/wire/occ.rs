@@ -1,6 +1,5 @@
 //! The options consistency string. Peers compare it and log differences; nobody rejects on it. Source: brief A.6.
 
-use super::peer_info::cipher_name;
 use crate::data::{Cipher, Framing};
 
 /// What the string tells of our side.
@@ -29,7 +28,7 @@ impl Options {
         format!(
             "V4,dev-type tap,link-mtu {link_mtu},tun-mtu {tun_mtu},proto UDPv4{compression},cipher {},auth [null-digest],\
              keysize {bits},key-method 2,{role}",
-            cipher_name(cipher)
+            cipher.name()
         )
     }
 }
@@ -37,7 +36,7 @@ impl Options {
 /// The data cipher that a peer's string names, if we have it.
 pub fn cipher(text: &[u8]) -> Option<Cipher> {
     let text = std::str::from_utf8(text).ok()?;
-    text.split(',').find_map(|item| item.strip_prefix("cipher ")).and_then(super::peer_info::cipher_from_name)
+    text.split(',').find_map(|item| item.strip_prefix("cipher ")).and_then(Cipher::from_name)
 }
 
 /// The device type that a peer's string names: `tap` or `tun`.

@@ -46,7 +46,7 @@ impl PeerInfo {
             };
             match key {
                 "IV_PROTO" => info.proto = value.parse().unwrap_or(0),
-                "IV_CIPHERS" => info.ciphers = value.split(':').filter_map(cipher_from_name).collect(),
+                "IV_CIPHERS" => info.ciphers = value.split(':').filter_map(Cipher::from_name).collect(),
                 "IV_NCP" => ncp = value.parse::<u32>().is_ok_and(|level| level >= 2),
                 "IV_MTU" => info.has_mtu = true,
                 "IV_LZ4v2" => info.lz4_v2 = value == "1",
@@ -68,21 +68,6 @@ impl PeerInfo {
     /// True if every bit of `bits` is set in `IV_PROTO`.
     pub fn supports(&self, bits: u32) -> bool {
         self.proto & bits == bits
-    }
-}
-
-/// The cipher of that name, in any case; `None` for ciphers we do not have.
-pub fn cipher_from_name(name: &str) -> Option<Cipher> {
-    [Cipher::Aes256Gcm, Cipher::Aes128Gcm]
-        .into_iter()
-        .find(|cipher| cipher_name(*cipher).eq_ignore_ascii_case(name))
-}
-
-/// The name that goes into `cipher` and `IV_CIPHERS`.
-pub const fn cipher_name(cipher: Cipher) -> &'static str {
-    match cipher {
-        Cipher::Aes128Gcm => "AES-128-GCM",
-        Cipher::Aes256Gcm => "AES-256-GCM",
     }
 }
 

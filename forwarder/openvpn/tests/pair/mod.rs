@@ -22,7 +22,7 @@ use trestle_openvpn::{
 };
 
 pub const MAX_FRAME: usize = 1518;
-pub const GATEWAY: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+pub const GATEWAY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 443);
 
 /// How the network behaves. Rates are in parts per hundred.
 #[derive(Clone, Copy)]
@@ -369,7 +369,7 @@ impl Pair {
     }
 
     pub fn deliver_to_server(&mut self, remote: SocketAddr, payload: &[u8]) {
-        let path = Path { remote, local: GATEWAY };
+        let path = Path::udp(remote, GATEWAY);
         if payload.first().is_some_and(|first| first >> 3 == 9) {
             let peer = self.peers.iter_mut().find(|(_, (there, _))| *there == path);
             if let Some((peer_id, (_, tunnel))) = peer
@@ -428,7 +428,7 @@ impl Pair {
     fn handle_event(&mut self, event: Event) {
         match &event {
             Event::Connected(peer) => {
-                let channel = DataChannel::new(peer.peer_id, peer.framing, MAX_FRAME);
+                let channel = DataChannel::new(peer.peer_id, peer.profile, MAX_FRAME);
                 self.peers.insert(peer.peer_id, (peer.path, Tunnel::new(channel)));
             }
             Event::SendWith { peer_id, key_id } => {
@@ -472,7 +472,7 @@ impl Pair {
         let mut ping = None;
         match &event {
             client::Event::Connected(terms) => {
-                let channel = DataChannel::new(terms.peer_id, terms.framing, MAX_FRAME);
+                let channel = DataChannel::new(terms.peer_id, terms.profile, MAX_FRAME);
                 agent.tunnel = Some(Tunnel::new(channel));
             }
             client::Event::SendWith { key_id } => agent.tunnel.as_mut().unwrap().channel.send_with(*key_id),

@@ -21,7 +21,7 @@ fn one_worker() -> (TunnelPort, Frames, Arc<DropCounters>, ControlSocket) {
     let drops = Arc::new(DropCounters::default());
     let (control, mut workers) = open(ANY_PORT, 1).unwrap();
     let port = TunnelPort::new(workers.remove(0), Arc::clone(&drops)).unwrap();
-    (port, Frames::in_memory(256, 1792), drops, ControlSocket::new(control))
+    (port, Frames::in_memory(256, 1792), drops, ControlSocket::new(control).unwrap())
 }
 
 /// The frame that answers `frame` with the same payload.
@@ -112,10 +112,10 @@ fn the_control_socket_answers_from_the_address_the_client_used() {
     let (len, remote, local) = control.recv(&mut buffer).unwrap();
     assert_eq!(
         (&buffer[..len], remote, local),
-        (&b"\x38hello"[..], client.local_addr().unwrap(), "127.0.0.3".parse().unwrap())
+        (&b"\x38hello"[..], client.local_addr().unwrap(), (Ipv4Addr::new(127, 0, 0, 3), listens).into())
     );
     assert_eq!(control.recv(&mut buffer).unwrap_err().kind(), io::ErrorKind::WouldBlock);
-    control.send(b"welcome", remote, local).unwrap();
+    control.send(b"welcome", remote, local.ip()).unwrap();
     let (len, from) = client.recv_from(&mut buffer).unwrap();
     assert_eq!((&buffer[..len], from.to_string()), (&b"welcome"[..], format!("127.0.0.3:{listens}")));
 }

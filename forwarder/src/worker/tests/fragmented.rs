@@ -174,7 +174,7 @@ fn two_workers_never_give_packets_to_one_address_the_same_identification() {
         // Both behind one router.
         let remote =
             SocketAddrV4::new(Ipv4Addr::new(198, 51, 100, 1), 40_000 + client.peer_id.value() as u16);
-        let path = Path { remote: remote.into(), local: IpAddr::V4(*GATEWAY.ip()) };
+        let path = Path::udp(remote.into(), GATEWAY.into());
         let outer = Outer::by_nic(GATEWAY, remote, NIC, ROUTER, 1500);
         rig.post.send(Command::SetOuter(client.peer_id, path, Some(Box::new(outer))));
     }
