@@ -24,6 +24,7 @@ pub struct Agent {
 
 impl Agent {
     /// Starts the client `name` in `namespace` with the reference profile and `arguments` added; waits for nothing.
+    /// `--remote` among them replaces the profile's own.
     pub fn launch(
         namespace: &Namespace,
         folder: &Path,
@@ -36,7 +37,11 @@ impl Agent {
             std::fs::create_dir_all(&folder).map_err(Fault::io(format!("creating {}", folder.display())))?;
             pki.issue(name, Purpose::Client)?.write(&folder, "client")?;
         }
-        write_file(&folder.join("client.conf"), profile(pki))?;
+        let mut profile = profile(pki);
+        if arguments.contains(&"--remote") {
+            profile = profile.replace(&format!("remote {PUBLIC} 443\n"), "");
+        }
+        write_file(&folder.join("client.conf"), profile)?;
         let mut command = namespace.command("openvpn");
         command.args(["--config", "client.conf"]).args(arguments).current_dir(&folder);
         let process = Process::spawn(name, &mut command, &folder.join("client.log"))?;

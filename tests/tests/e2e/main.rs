@@ -19,6 +19,7 @@ mod sessions;
 mod stations;
 mod switching;
 mod underlay;
+mod weather;
 
 fn main() -> ExitCode {
     ExitCode::from(trestle_tests::runner::main(&[
@@ -45,5 +46,6 @@ fn main() -> ExitCode {
         load::SUITE,
         load::ONE_CERTIFICATE,
         bad_start::SUITE,
+        weather::SUITE,
     ]))
 }
