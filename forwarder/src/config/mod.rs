@@ -16,6 +16,7 @@ mod apply;
 pub mod error;
 /// The file's text into directives.
 pub mod lexer;
+mod nearest;
 mod negotiate;
 /// What of the configuration the OpenVPN protocol needs.
 pub mod protocol;
@@ -179,7 +180,7 @@ fn unknown(directive: Directive<'_>, name: &str) -> Result<(), Error> {
         directive.draft.note(Level::Info, line.number, text);
         return Ok(());
     }
-    let cure = match table::nearest(&line.name) {
+    let cure = match table::suggested(&line.name) {
         Some(known) => format!("perhaps `{known}` is meant"),
         None => "correct it or take the line out".to_owned(),
     };

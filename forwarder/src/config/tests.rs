@@ -338,3 +338,25 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn no_directive_is_silently_ignored() {
+    for (name, class) in table::DIRECTIVES {
+        let named = format!("`{name}`");
+        match class {
+            Class::Accepted(because) => {
+                let said = notes(&parsed(name)).into_iter().filter(|note| note.contains(&named));
+                let said: Vec<String> = said.collect();
+                assert!(
+                    said.len() == 1 && said[0].contains(because) && !because.is_empty(),
+                    "{name}: {said:?}"
+                );
+            }
+            Class::NotYet(_) | Class::Refused(..) => {
+                let error = refused(name);
+                assert!(error.starts_with("s.conf:1: ") && error.contains(&named), "{name}: {error}");
+            }
+            Class::Done(..) => {}
+        }
+    }
+}
