@@ -9,6 +9,7 @@ use super::{
     server::{Bridge, LogFile, StatusFile},
     words::{Directive, shown},
 };
+use crate::management::status_file::Version;
 
 /// What applying a directive gives.
 pub(super) type Done = Result<(), Error>;
@@ -356,18 +357,17 @@ pub(super) fn writepid(d: Directive<'_>) -> Done {
 
 pub(super) fn status(d: Directive<'_>) -> Done {
     let interval = Duration::from_secs(d.number_or(1, 1..=86_400_u32, 60)?.into());
-    d.draft.server.status = Some(StatusFile { path: d.path()?, interval });
+    d.draft.server.status = Some(StatusFile { path: d.path()?, interval, version: Version::One });
     Ok(())
 }
 
 pub(super) fn status_version(d: Directive<'_>) -> Done {
-    match d.number_or(0, 1..=3_u8, 1)? {
-        1 => Ok(()),
-        _ => Err(d.error(
-            "status versions 2 and 3 come later",
-            "write `status-version 1`, or ask `trestle status -j`",
-        )),
-    }
+    d.draft.status_version = match d.number_or(0, 1..=3_u8, 1)? {
+        1 => Version::One,
+        2 => Version::Two,
+        _ => Version::Three,
+    };
+    Ok(())
 }
 
 pub(super) fn log(d: Directive<'_>) -> Done {

@@ -13,6 +13,7 @@ use openvpn::{
 };
 
 use super::error::{Error, Level, Note, Place};
+use crate::management::status_file::Version;
 
 /// A server's configuration as its file has it, with upstream's defaults for what it leaves out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -131,6 +132,8 @@ pub struct StatusFile {
     pub path: PathBuf,
     /// How often it is written.
     pub interval: Duration,
+    /// In which form.
+    pub version: Version,
 }
 
 /// `log FILE` or `log-append FILE`.
@@ -149,6 +152,7 @@ pub(super) struct Draft {
     pub(super) ca: Option<Source>,
     pub(super) cert: Option<Source>,
     pub(super) key: Option<Source>,
+    pub(super) status_version: Version,
     pub(super) keepalive: Option<(u32, u32)>,
     /// `ping` and `ping-restart` stood on this line.
     pub(super) own_ping: Option<u32>,
@@ -178,6 +182,7 @@ impl Draft {
             ca: None,
             cert: None,
             key: None,
+            status_version: Version::One,
             keepalive: None,
             own_ping: None,
             dev: None,
@@ -198,6 +203,9 @@ impl Draft {
         self.apply_device()?;
         self.apply_bridge()?;
         self.apply_keepalive()?;
+        if let Some(status) = &mut self.server.status {
+            status.version = self.status_version;
+        }
         let file = self.server.file.clone();
         let missing = |name: &str, what: &str| {
             Error::at(Place::file(&file), format!("`{name}` is missing"), format!("name {what}"))
