@@ -132,7 +132,7 @@ pub(super) fn server_bridge(d: Directive<'_>) -> Done {
 }
 
 /// Largest pool upstream takes (`IFCONFIG_POOL_MAX`).
-const POOL_MAX: u32 = 65_536;
+pub(super) const POOL_MAX: u32 = 65_536;
 
 fn pool(d: &Directive<'_>) -> Result<Pool, Error> {
     let pool =

@@ -20,6 +20,7 @@ mod nearest;
 mod negotiate;
 /// What of the configuration the OpenVPN protocol needs.
 pub mod protocol;
+mod routed;
 /// What `server.conf` says, typed.
 pub mod server;
 mod table;
@@ -28,7 +29,7 @@ pub mod tls;
 mod words;
 
 pub use error::{Error, Level, Note, Place};
-pub use server::{LogFile, Server, Source, StatusFile};
+pub use server::{HostAddress, LogFile, Server, Source, StatusFile};
 
 use server::Draft;
 use table::Class;

@@ -6,7 +6,7 @@
 use super::{
     apply::{self, Done},
     nearest::nearest,
-    negotiate,
+    negotiate, routed,
     words::Directive,
 };
 
@@ -86,15 +86,15 @@ pub(super) const DIRECTIVES: &[(&str, Class)] = &[
     ("mtu-test", CLIENTS),
     ("mode", Does(1, 1, apply::mode)),
     ("server-bridge", Does(0, 4, apply::server_bridge)),
-    ("server", NotYet("write `server-bridge GATEWAY NETMASK FIRST LAST` for now")),
+    ("server", Does(2, 3, routed::server)),
     ("server-ipv6", NotYet("take the line out: IPv6 crosses like any frame, with the LAN's own router")),
     ("topology", Accepted("it concerns `dev tun`")),
     ("client-to-client", Does(0, 0, apply::client_to_client)),
-    ("ifconfig", NO_ROUTING),
+    ("ifconfig", Does(2, 2, routed::ifconfig)),
     ("ifconfig-ipv6", NO_ROUTING),
     ("ifconfig-noexec", Accepted("no address is set on the host's interface")),
     ("ifconfig-nowarn", Accepted("no such warning is made")),
-    ("ifconfig-pool", NotYet("write `server-bridge GATEWAY NETMASK FIRST LAST` for now")),
+    ("ifconfig-pool", Does(2, 3, routed::ifconfig_pool)),
     ("ifconfig-pool-persist", NotYet("take the line out for now: a client may get another address after a restart of the gateway")),
     ("ifconfig-ipv6-pool", NO_ROUTING),
     ("route", NO_ROUTING),

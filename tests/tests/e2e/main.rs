@@ -38,6 +38,7 @@ fn main() -> ExitCode {
         sessions::KEEPALIVE,
         underlay::SUITE,
         underlay::CLOUD,
+        underlay::ROUTED,
         endurance::SUITE,
         endurance::CROWD,
         hostility::SUITE,
