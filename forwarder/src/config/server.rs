@@ -10,9 +10,13 @@ use std::{
 use openvpn::{
     data::Cipher,
     server::{Compress, ExitNotify, Pool},
+    tls::Versions,
 };
 
-use super::error::{Error, Level, Note, Place};
+use super::{
+    error::{Error, Level, Note, Place},
+    tls_version::Bounds,
+};
 
 /// A server's configuration as its file has it, with upstream's defaults for what it leaves out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,8 +41,10 @@ pub struct Server {
     pub key: Source,
     /// `crl-verify`.
     pub crl: Option<Source>,
-    /// `dh`: only looked for, since TLS 1.3 agrees keys without it.
+    /// `dh`: only looked for, since keys are agreed over elliptic curves.
     pub dh: Option<Source>,
+    /// `tls-version-min` and `tls-version-max`.
+    pub tls_versions: Versions,
     /// `remote-cert-tls client`: a client's certificate must say that it is for clients.
     pub require_client_usage: bool,
     /// Addresses to lease, from `server-bridge`.
@@ -155,6 +161,7 @@ pub(super) struct Draft {
     pub(super) dev: Option<(String, u32)>,
     pub(super) dev_type_tap: bool,
     pub(super) mode_server: bool,
+    pub(super) tls_bounds: Bounds,
     pub(super) bridge: Option<Bridge>,
     /// `ignore-unknown-option`.
     pub(super) may_be_unknown: Vec<String>,
@@ -183,6 +190,7 @@ impl Draft {
             dev: None,
             dev_type_tap: false,
             mode_server: false,
+            tls_bounds: Bounds::default(),
             bridge: None,
             may_be_unknown: Vec::new(),
         }
@@ -309,6 +317,7 @@ fn defaults(file: &Path) -> Server {
         key: nothing,
         crl: None,
         dh: None,
+        tls_versions: Versions::All,
         require_client_usage: false,
         pool: None,
         client_to_client: false,
