@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::{
     DataKeys, HEADER, OpenError, Opened, Profile, SealError,
-    framing::{self, Unframer},
+    framing::{Plaintext, Unframer},
     keys::DirectionKey,
     message,
     packet::{self, AAD, Packet},
@@ -77,16 +77,15 @@ impl DataChannel {
         message::classify(out.get(..len).ok_or(OpenError::TooLong)?, self.max_frame)
     }
 
-    /// Seals `frame` into `out` and returns the packet's length, `frame.len() + HEADER`, 2 more for a frame that
-    /// begins with 0x50 under [`super::Framing::V2`].
+    /// Seals `frame` into `out` and returns the packet's length: [`super::HEADER`] and framing more than the frame's.
     ///
     /// # Errors
     /// See [`SealError`].
     pub fn seal(&mut self, frame: &[u8], out: &mut [u8]) -> Result<usize, SealError> {
         let key_id = self.sending.ok_or(SealError::NoKey)?;
         let key = self.keys[slot(key_id)].as_mut().ok_or(SealError::NoKey)?;
-        let prefix = framing::prefix(self.unframer.framing(), frame);
-        key.seal(key_id, self.peer_id, [prefix, frame], out)
+        let plaintext = Plaintext::plain(self.unframer.framing(), frame);
+        key.seal(key_id, self.peer_id, plaintext, out)
     }
 
     /// Seals a keepalive into `out`.
@@ -154,25 +153,23 @@ impl InstalledKey {
         Ok(())
     }
 
-    /// Seals the two parts of a plaintext as one.
     fn seal(
         &mut self,
         key_id: KeyId,
         peer_id: PeerId,
-        [prefix, frame]: [&[u8]; 2],
+        plaintext: Plaintext<'_>,
         out: &mut [u8],
     ) -> Result<usize, SealError> {
-        let len = prefix.len() + frame.len();
+        let len = plaintext.len();
         let (header, rest) = out.split_first_chunk_mut::<HEADER>().ok_or(SealError::TooLong)?;
         let ciphertext = rest.get_mut(..len).ok_or(SealError::TooLong)?;
         let packet_id = self.allowance.take(len)?;
         let (aad, tag) = header.split_at_mut(AAD);
         aad.copy_from_slice(&packet::aad(key_id, peer_id, packet_id));
-        let sealed = if prefix.is_empty() {
-            self.seal.seal(packet_id, aad, frame, ciphertext, tag)
+        let sealed = if let Some(whole) = plaintext.whole() {
+            self.seal.seal(packet_id, aad, whole, ciphertext, tag)
         } else {
-            ciphertext[..prefix.len()].copy_from_slice(prefix);
-            ciphertext[prefix.len()..].copy_from_slice(frame);
+            plaintext.write(ciphertext).ok_or(SealError::TooLong)?;
             self.seal.seal_in_place(packet_id, aad, ciphertext, tag)
         };
         // The one thing AES-GCM refuses is a plaintext of more than 64 GiB.

@@ -22,26 +22,19 @@ mod usage;
 
 pub use channel::DataChannel;
 pub use cipher::Cipher;
+pub use framing::Framing;
 pub use keys::DataKeys;
 pub use message::{OCC_EXIT, OCC_MAGIC, PING};
 pub use packet::{HEADER, peer_id_of};
 pub use profile::{Layout, Profile};
 pub use replay::WINDOW as REPLAY_WINDOW;
 
-/// Most bytes that sealing adds to a frame: the header and the 0x50 escape of v2 compression framing.
-pub const MAX_OVERHEAD: usize = HEADER + framing::ESCAPE;
+/// Most bytes that sealing adds to a frame: header, fragment header, and the 0x50 escape of v2 compression framing.
+pub const MAX_OVERHEAD: usize = HEADER + FRAGMENT_HEADER + framing::ESCAPE;
+/// Bytes that `fragment` adds to every packet. Source: brief A.13.
+pub const FRAGMENT_HEADER: usize = 4;
 /// Shortest Ethernet frame in bytes: its header alone. Source: brief B, "Frames".
 pub const MIN_FRAME: usize = 14;
-
-/// How frames are framed for compression. Source: brief A.11.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Framing {
-    /// No compression framing.
-    None,
-    /// `compress lz4-v2` or `stub-v2`: a frame stands as it is unless it begins with 0x50. We never compress;
-    /// lz4 blocks from the other side are decompressed.
-    V2,
-}
 
 /// Which end of the tunnel we are: decides who uses which half of the key block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +59,8 @@ pub enum Opened {
     Exit,
     /// Another OCC message: nothing to do.
     Occ,
+    /// Part of a frame, by `fragment`: the rest has not come yet.
+    Fragment,
 }
 
 /// Why a packet was not opened; each maps to one drop reason.
