@@ -17,6 +17,7 @@ use aws_lc_rs::{
 
 use super::{
     Cipher, OpenError, SealError,
+    framing::Plaintext,
     keys::{self, Halves},
     packet::{PACKET_ID, Packet, Prefix, TAG, aad_of},
     replay::ReplayWindow,
@@ -68,17 +69,17 @@ impl<const PREFIX: usize> AeadKeys<PREFIX> {
     pub(super) fn seal(
         &mut self,
         prefix: &Prefix,
-        parts: [&[u8]; 2],
+        plaintext: &Plaintext<'_>,
         out: &mut [u8],
     ) -> Result<usize, SealError> {
-        let len = parts[0].len() + parts[1].len();
+        let len = plaintext.len();
         let (header, rest) = out.split_at_mut_checked(PREFIX + PACKET_ID + TAG).ok_or(SealError::TooLong)?;
         let ciphertext = rest.get_mut(..len).ok_or(SealError::TooLong)?;
         let packet_id = self.allowance.take(len)?;
         let (head, tag) = header.split_at_mut(PREFIX + PACKET_ID);
         head[..PREFIX].copy_from_slice(&prefix[..PREFIX]);
         head[PREFIX..].copy_from_slice(&packet_id.get().to_be_bytes());
-        let sealed = self.seal.seal(packet_id, &head[aad_of::<PREFIX>()], parts, ciphertext, tag);
+        let sealed = self.seal.seal(packet_id, &head[aad_of::<PREFIX>()], plaintext, ciphertext, tag);
         // The one thing an AEAD refuses is a plaintext of 64 GiB and more.
         sealed.map(|()| PREFIX + PACKET_ID + TAG + len).map_err(|_| SealError::TooLong)
     }
@@ -113,17 +114,17 @@ impl DirectionKey {
         self.key.open_separate_gather(nonce, Aad::from(packet.aad), packet.ciphertext, packet.tag, plaintext)
     }
 
-    /// Encrypts the parts of a plaintext as one into `ciphertext`, which is as long, and writes `TAG` bytes of tag. The
+    /// Encrypts `plaintext` into `ciphertext`, which is as long, and writes `TAG` bytes of tag. The
     /// caller never passes the same `packet_id` twice.
     pub(super) fn seal(
         &self,
         packet_id: NonZeroU32,
         aad: &[u8],
-        parts: [&[u8]; 2],
+        plaintext: &Plaintext<'_>,
         ciphertext: &mut [u8],
         tag: &mut [u8],
     ) -> Result<(), Unspecified> {
-        seal(&self.key, self.nonce(packet_id), aad, parts, ciphertext, tag)
+        seal(&self.key, self.nonce(packet_id), aad, plaintext, ciphertext, tag)
     }
 
     fn nonce(&self, packet_id: NonZeroU32) -> Nonce {
@@ -135,22 +136,20 @@ impl DirectionKey {
     }
 }
 
-/// Encrypts the parts of a plaintext as one into `ciphertext`, which is as long. Mostly the first is empty: then nothing
-/// is copied.
+/// Encrypts `plaintext` into `ciphertext`, which is as long. What stands in one piece is not copied.
 pub(super) fn seal(
     key: &LessSafeKey,
     nonce: Nonce,
     aad: &[u8],
-    [first, second]: [&[u8]; 2],
+    plaintext: &Plaintext<'_>,
     ciphertext: &mut [u8],
     tag: &mut [u8],
 ) -> Result<(), Unspecified> {
     let aad = Aad::from(aad);
-    if first.is_empty() {
-        return key.seal_out_of_place_scatter(nonce, aad, second, ciphertext, &[], tag);
+    if let Some(whole) = plaintext.whole() {
+        return key.seal_out_of_place_scatter(nonce, aad, whole, ciphertext, &[], tag);
     }
-    ciphertext[..first.len()].copy_from_slice(first);
-    ciphertext[first.len()..].copy_from_slice(second);
+    plaintext.write(ciphertext).ok_or(Unspecified)?;
     key.seal_in_place_scatter(nonce, aad, ciphertext, &[], tag)
 }
 

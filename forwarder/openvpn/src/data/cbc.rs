@@ -28,6 +28,7 @@ use aws_lc_rs::{
 
 use super::{
     Cipher, Layout, OpenError, Profile, SealError,
+    framing::Plaintext,
     keys::{self, Halves},
     packet::{PACKET_ID, Prefix, V1_PREFIX, V2_PREFIX},
     replay::ReplayWindow,
@@ -36,15 +37,20 @@ use super::{
 
 /// AES's block in bytes; an IV is as long.
 pub(super) const BLOCK: usize = 16;
-/// Most bytes that IV, packet id and padding add to a plaintext.
-pub(super) const MAX_OVERHEAD: usize = BLOCK + PACKET_ID + BLOCK;
+/// Most bytes that packet id and padding add to a plaintext.
+pub(super) const MOST_PADDED: usize = PACKET_ID + BLOCK;
 
 /// What the key of the IVs is derived for.
 const IV_LABEL: &[u8] = b"trestle cbc iv";
 
-/// Length of IV and ciphertext of a plaintext.
-pub(super) const fn sealed_len(plaintext_len: usize) -> usize {
-    BLOCK + ((PACKET_ID + plaintext_len) / BLOCK + 1) * BLOCK
+/// Length of the ciphertext of a plaintext: with packet id and at least one byte of padding, whole blocks.
+pub(super) const fn padded_len(plaintext_len: usize) -> usize {
+    ((PACKET_ID + plaintext_len) / BLOCK + 1) * BLOCK
+}
+
+/// The longest plaintext whose ciphertext has at most `room` bytes.
+pub(super) const fn longest_plaintext(room: usize) -> usize {
+    (room / BLOCK * BLOCK).saturating_sub(PACKET_ID + 1)
 }
 
 /// Both directions' keys and what has been done with them.
@@ -72,7 +78,7 @@ impl CbcKeys {
     pub(super) fn new(profile: Profile, halves: Halves<'_>) -> Self {
         let Profile { cipher, digest, .. } = profile;
         let hmac_key = |half: &[u8; keys::HALF]| {
-            hmac::Key::new(digest.hmac(), &half[keys::CIPHER_PART..][..digest.len()])
+            hmac::Key::new(digest.hmac(), &half[keys::CIPHER_PART..][..digest.hmac_len()])
         };
         Self {
             prefix_len: if profile.layout == Layout::V1 { V1_PREFIX } else { V2_PREFIX },
@@ -133,19 +139,19 @@ impl CbcKeys {
     pub(super) fn seal(
         &mut self,
         prefix: &Prefix,
-        parts: [&[u8]; 2],
+        plaintext: &Plaintext<'_>,
         out: &mut [u8],
     ) -> Result<usize, SealError> {
-        let plaintext_len = parts[0].len() + parts[1].len();
+        let plaintext_len = plaintext.len();
         let tag_len = self.seal.hmac.algorithm().tag_len();
         let head_len = self.prefix_len + tag_len;
-        let len = head_len + sealed_len(plaintext_len);
+        let len = head_len + BLOCK + padded_len(plaintext_len);
         let (head, body) = out
             .get_mut(..len)
             .and_then(|out| out.split_at_mut_checked(head_len))
             .ok_or(SealError::TooLong)?;
         let id = self.allowance.take(plaintext_len)?;
-        self.seal.encrypt(id, parts, body)?;
+        self.seal.encrypt(id, plaintext, body)?;
         head[..self.prefix_len].copy_from_slice(&prefix[..self.prefix_len]);
         head[self.prefix_len..].copy_from_slice(hmac::sign(&self.seal.hmac, body).as_ref());
         Ok(len)
@@ -158,18 +164,16 @@ impl CbcKeys {
 
 impl SealingKey {
     /// Fills `body` with IV and ciphertext; it has the length they need.
-    fn encrypt(&self, id: NonZeroU32, [first, second]: [&[u8]; 2], body: &mut [u8]) -> Result<(), SealError> {
+    fn encrypt(&self, id: NonZeroU32, plaintext: &Plaintext<'_>, body: &mut [u8]) -> Result<(), SealError> {
         let id = id.get().to_be_bytes();
         let (iv, text) = body.split_first_chunk_mut::<BLOCK>().ok_or(SealError::TooLong)?;
         iv.copy_from_slice(&hmac::sign(&self.iv, &id).as_ref()[..BLOCK]);
-        let mut rest = &mut *text;
-        for part in [&id, first, second] {
-            let (place, behind) = rest.split_at_mut_checked(part.len()).ok_or(SealError::TooLong)?;
-            place.copy_from_slice(part);
-            rest = behind;
-        }
-        // 1..=BLOCK bytes are left, and each says how many.
-        rest.fill(u8::try_from(rest.len()).unwrap_or(0));
+        let (head, rest) = text.split_first_chunk_mut::<PACKET_ID>().ok_or(SealError::TooLong)?;
+        *head = id;
+        plaintext.write(rest).ok_or(SealError::TooLong)?;
+        let padding = &mut rest[plaintext.len()..];
+        // 1..=BLOCK bytes, and each says how many.
+        padding.fill(u8::try_from(padding.len()).unwrap_or(0));
         let context = EncryptionContext::Iv128(FixedLength::from(*iv));
         self.key.less_safe_encrypt(text, context).map(drop).map_err(|_| SealError::TooLong)
     }

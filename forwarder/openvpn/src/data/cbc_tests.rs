@@ -16,11 +16,15 @@ fn keys(profile: Profile) -> CbcKeys {
     CbcKeys::new(profile, Halves { open: half, seal: half })
 }
 
+fn plain(body: &[u8]) -> Plaintext<'_> {
+    Plaintext { head: &[], body, tail: &[] }
+}
+
 const PREFIX: Prefix = [0x48, 1, 2, 3];
 
 fn sealed(keys: &mut CbcKeys, plaintext: &[u8]) -> Vec<u8> {
     let mut packet = vec![0; plaintext.len() + 200];
-    let len = keys.seal(&PREFIX, [&[], plaintext], &mut packet).unwrap();
+    let len = keys.seal(&PREFIX, &plain(plaintext), &mut packet).unwrap();
     packet.truncate(len);
     packet
 }
@@ -123,7 +127,7 @@ fn a_packet_that_does_not_fit_takes_no_packet_id() {
     let whole = sealed(&mut keys, &[1; 40]).len();
     for room in [0, 4, 24, 40, whole - 1] {
         assert_eq!(
-            keys.seal(&PREFIX, [&[], &[1; 40]], &mut vec![0; room]),
+            keys.seal(&PREFIX, &plain(&[1; 40]), &mut vec![0; room]),
             Err(SealError::TooLong),
             "{room}"
         );
@@ -131,5 +135,5 @@ fn a_packet_that_does_not_fit_takes_no_packet_id() {
     keys.allowance.skip_to(u32::MAX);
     assert!(keys.is_near_limit());
     sealed(&mut keys, &[1; 40]);
-    assert_eq!(keys.seal(&PREFIX, [&[], &[1; 40]], &mut [0; 200]), Err(SealError::KeyExhausted));
+    assert_eq!(keys.seal(&PREFIX, &plain(&[1; 40]), &mut [0; 200]), Err(SealError::KeyExhausted));
 }

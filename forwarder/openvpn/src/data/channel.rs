@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::{
     DataKeys, Layout, OpenError, Opened, Profile, SealError,
-    framing::{self, Unframer},
+    framing::{Plaintext, Unframer},
     message,
 };
 use crate::ids::{KeyId, PeerId};
@@ -74,16 +74,15 @@ impl DataChannel {
         message::classify(out.get(..len).ok_or(OpenError::TooLong)?, self.max_frame)
     }
 
-    /// Seals `frame` into `out` and returns the packet's length: [`Profile::sealed_len`] of the frame, 2 bytes longer if
-    /// it begins with 0x50 under [`super::Framing::V2`].
+    /// Seals `frame` into `out` and returns the packet's length: [`Profile::sealed_len`] of the frame and its framing.
     ///
     /// # Errors
     /// See [`SealError`].
     pub fn seal(&mut self, frame: &[u8], out: &mut [u8]) -> Result<usize, SealError> {
         let key_id = self.sending.ok_or(SealError::NoKey)?;
         let key = self.keys[slot(key_id)].as_mut().ok_or(SealError::NoKey)?;
-        let prefix = framing::prefix(self.unframer.framing(), frame);
-        key.seal(&self.layout.prefix(key_id, self.peer_id), [prefix, frame], out)
+        let plaintext = Plaintext::plain(self.unframer.framing(), frame);
+        key.seal(&self.layout.prefix(key_id, self.peer_id), &plaintext, out)
     }
 
     /// Seals a keepalive into `out`.

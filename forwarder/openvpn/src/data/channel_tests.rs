@@ -313,9 +313,11 @@ fn openvpn_s_known_packet_is_reproduced() {
     let (aad, id) = ([0x07, 0x00, 0x00, 0x17, 0, 0, 0, 1], std::num::NonZeroU32::MIN);
     let expected =
         [0x1f, 0xdd, 0x90, 0x8f, 0x0e, 0x9d, 0xc2, 0x5e, 0x79, 0xd8, 0x32, 0x02, 0x0d, 0x58, 0xe7, 0x3f];
-    for parts in [[&[], &text[..]], [&text[..2], &text[2..]]] {
+    let whole = Plaintext { head: &[], body: &text, tail: &[] };
+    let parts = Plaintext { head: &text[..2], body: &text[2..55], tail: &text[55..] };
+    for plaintext in [whole, parts] {
         let (mut bytes, mut tag) = ([0; 56], [0; 16]);
-        key.seal(id, &aad, parts, &mut bytes, &mut tag).unwrap();
+        key.seal(id, &aad, &plaintext, &mut bytes, &mut tag).unwrap();
         assert_eq!(tag, expected);
         let wire = [&aad[4..], &tag, &bytes].concat();
         assert_eq!(wire[30..36], [0xa8, 0x2e, 0x6b, 0x17, 0x06, 0xd9]);

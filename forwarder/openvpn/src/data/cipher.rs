@@ -109,7 +109,7 @@ impl Digest {
     }
 
     /// Length of an HMAC, and of its key, in bytes.
-    pub const fn len(self) -> usize {
+    pub const fn hmac_len(self) -> usize {
         match self {
             Self::Sha1 => 20,
             Self::Sha224 => 28,
@@ -144,7 +144,7 @@ mod tests {
         assert_eq!(Cipher::from_name("BF-CBC"), None);
         for digest in Digest::ALL {
             assert_eq!(Digest::from_name(digest.name()), Some(digest));
-            assert_eq!(digest.hmac().tag_len(), digest.len());
+            assert_eq!(digest.hmac().tag_len(), digest.hmac_len());
         }
         assert_eq!(Digest::from_name("sha2-256"), Some(Digest::Sha256));
         assert_eq!(Digest::from_name("SHA-1"), Some(Digest::Sha1));

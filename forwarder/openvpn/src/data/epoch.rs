@@ -30,6 +30,7 @@ use aws_lc_rs::{
 
 use super::{
     Cipher, OpenError, SealError, aead,
+    framing::Plaintext,
     keys::{self, Halves},
     packet::{Prefix, TAG, V2_PREFIX},
     replay::ReplayWindow,
@@ -79,7 +80,7 @@ impl EpochKeys {
     pub(super) fn seal(
         &mut self,
         prefix: &Prefix,
-        parts: [&[u8]; 2],
+        plaintext: &Plaintext<'_>,
         out: &mut [u8],
     ) -> Result<usize, SealError> {
         // The other side goes on when we do: so it is told that it has used its key up.
@@ -87,7 +88,7 @@ impl EpochKeys {
         if self.seal.key.epoch == key.epoch && (opened.is_used_up() || opened.is_failing()) {
             self.seal.advance();
         }
-        self.seal.seal(prefix, parts, out)
+        self.seal.seal(prefix, plaintext, out)
     }
 
     pub(super) fn is_near_limit(&self) -> bool {
@@ -228,8 +229,13 @@ impl Sender {
         Self { secret, cipher, key, next: 1, sealed: Usage::new(cipher) }
     }
 
-    fn seal(&mut self, prefix: &Prefix, parts: [&[u8]; 2], out: &mut [u8]) -> Result<usize, SealError> {
-        let len = parts[0].len() + parts[1].len();
+    fn seal(
+        &mut self,
+        prefix: &Prefix,
+        plaintext: &Plaintext<'_>,
+        out: &mut [u8],
+    ) -> Result<usize, SealError> {
+        let len = plaintext.len();
         let out = out.get_mut(..HEADER + len + TAG).ok_or(SealError::TooLong)?;
         let (header, rest) = out.split_first_chunk_mut::<HEADER>().ok_or(SealError::TooLong)?;
         let (ciphertext, tag) = rest.split_at_mut(len);
@@ -237,7 +243,8 @@ impl Sender {
         header[..V2_PREFIX].copy_from_slice(prefix);
         header[V2_PREFIX..].copy_from_slice(&packet_id(self.key.epoch, counter));
         let nonce = self.key.nonce(header);
-        aead::seal(&self.key.key, nonce, header, parts, ciphertext, tag).map_err(|_| SealError::TooLong)?;
+        aead::seal(&self.key.key, nonce, header, plaintext, ciphertext, tag)
+            .map_err(|_| SealError::TooLong)?;
         Ok(HEADER + len + TAG)
     }
 

@@ -1,6 +1,10 @@
 use super::*;
 
 const CIPHER: Cipher = Cipher::Aes256Gcm;
+fn plain(body: &[u8]) -> Plaintext<'_> {
+    Plaintext { head: &[], body, tail: &[] }
+}
+
 const PREFIX: Prefix = [0x48, 1, 2, 3];
 const TEXT: [u8; 60] = [0x02; 60];
 
@@ -29,7 +33,7 @@ impl Pair {
 
 fn sealed(keys: &mut EpochKeys) -> Vec<u8> {
     let mut packet = vec![0; TEXT.len() + HEADER + TAG];
-    let len = keys.seal(&PREFIX, [&[], &TEXT], &mut packet).unwrap();
+    let len = keys.seal(&PREFIX, &plain(&TEXT), &mut packet).unwrap();
     assert_eq!(len, packet.len());
     packet
 }
@@ -54,7 +58,13 @@ fn openvpn_s_known_packet_is_reproduced() {
     sender.advance_to(4);
     let plaintext = b"The quick little fox jumps over the bureaucratic hurdles";
     let mut packet = [0; 12 + 56 + 16];
-    let len = sender.seal(&[0x07, 0, 0, 0x17], [&plaintext[..2], &plaintext[2..]], &mut packet).unwrap();
+    let len = sender
+        .seal(
+            &[0x07, 0, 0, 0x17],
+            &Plaintext { head: &plaintext[..2], body: &plaintext[2..55], tail: &plaintext[55..] },
+            &mut packet,
+        )
+        .unwrap();
     assert_eq!(len, packet.len());
     assert_eq!(packet[..12], [0x07, 0, 0, 0x17, 0, 4, 0, 0, 0, 0, 0, 1]);
     let tag =
@@ -196,7 +206,7 @@ fn new_keys_are_asked_for_long_before_the_last_epoch() {
     use_up(&mut pair.client.seal.sealed);
     let mut out = [0; 128];
     for _ in 0..2 {
-        assert_eq!(pair.client.seal(&PREFIX, [&[], &TEXT], &mut out), Err(SealError::KeyExhausted));
+        assert_eq!(pair.client.seal(&PREFIX, &plain(&TEXT), &mut out), Err(SealError::KeyExhausted));
     }
 }
 

@@ -12,6 +12,7 @@ use super::{
     aead::AeadKeys,
     cbc::CbcKeys,
     epoch::EpochKeys,
+    framing::Plaintext,
     packet::{Prefix, V1_PREFIX, V2_PREFIX},
 };
 
@@ -78,18 +79,18 @@ impl DataKeys {
         }
     }
 
-    /// Seals the two parts of a plaintext as one into `out`, behind `prefix`; the packet's length.
+    /// Seals `plaintext` into `out`, behind `prefix`; the packet's length.
     pub(super) fn seal(
         &mut self,
         prefix: &Prefix,
-        parts: [&[u8]; 2],
+        plaintext: &Plaintext<'_>,
         out: &mut [u8],
     ) -> Result<usize, SealError> {
         match &mut self.kind {
-            Kind::V2(keys) => keys.seal(prefix, parts, out),
-            Kind::V1(keys) => keys.seal(prefix, parts, out),
-            Kind::Epoch(keys) => keys.seal(prefix, parts, out),
-            Kind::Cbc(keys) => keys.seal(prefix, parts, out),
+            Kind::V2(keys) => keys.seal(prefix, plaintext, out),
+            Kind::V1(keys) => keys.seal(prefix, plaintext, out),
+            Kind::Epoch(keys) => keys.seal(prefix, plaintext, out),
+            Kind::Cbc(keys) => keys.seal(prefix, plaintext, out),
         }
     }
 

@@ -25,6 +25,7 @@ mod usage;
 
 pub use channel::DataChannel;
 pub use cipher::{Cipher, Digest};
+pub use framing::Framing;
 pub use keys::DataKeys;
 pub use message::{OCC_EXIT, OCC_MAGIC, PING};
 pub use packet::{HEADER, names_no_peer, peer_id_of};
@@ -32,20 +33,11 @@ pub use profile::{Layout, Profile};
 pub use replay::WINDOW as REPLAY_WINDOW;
 
 /// Most bytes that sealing adds to a frame under any profile: what a packet's memory has room for.
-pub const MAX_OVERHEAD: usize =
-    Profile { digest: Digest::Sha512, ..Profile::new(Cipher::Aes256Cbc, Framing::V2) }.max_overhead();
+pub const MAX_OVERHEAD: usize = profile::LONGEST.max_overhead();
+/// Bytes that `fragment` adds to every packet. Source: brief A.13.
+pub const FRAGMENT_HEADER: usize = 4;
 /// Shortest Ethernet frame in bytes: its header alone. Source: brief B, "Frames".
 pub const MIN_FRAME: usize = 14;
-
-/// How frames are framed for compression. Source: brief A.11.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Framing {
-    /// No compression framing.
-    None,
-    /// `compress lz4-v2` or `stub-v2`: a frame stands as it is unless it begins with 0x50. We never compress;
-    /// lz4 blocks from the other side are decompressed.
-    V2,
-}
 
 /// Which end of the tunnel we are: decides who uses which half of the key block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +62,8 @@ pub enum Opened {
     Exit,
     /// Another OCC message: nothing to do.
     Occ,
+    /// Part of a frame, by `fragment`: the rest has not come yet.
+    Fragment,
 }
 
 /// Why a packet was not opened; each maps to one drop reason.
