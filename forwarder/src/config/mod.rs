@@ -12,6 +12,7 @@ use std::{
 };
 
 mod apply;
+mod ciphers;
 /// What is wrong with a configuration, with file and line.
 pub mod error;
 /// The file's text into directives.
