@@ -16,6 +16,8 @@ mod apply;
 pub mod error;
 /// The file's text into directives.
 pub mod lexer;
+/// Where the gateway listens.
+pub mod listeners;
 mod negotiate;
 /// What of the configuration the OpenVPN protocol needs.
 pub mod protocol;
@@ -27,6 +29,7 @@ pub mod tls;
 mod words;
 
 pub use error::{Error, Level, Note, Place};
+pub use listeners::{Family, Listener};
 pub use server::{LogFile, Server, Source, StatusFile};
 
 use server::Draft;

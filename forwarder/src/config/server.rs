@@ -12,7 +12,10 @@ use openvpn::{
     server::{Compress, ExitNotify, Pool},
 };
 
-use super::error::{Error, Level, Note, Place};
+use super::{
+    error::{Error, Level, Note, Place},
+    listeners::{Listener, Listening},
+};
 
 /// A server's configuration as its file has it, with upstream's defaults for what it leaves out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,10 +24,10 @@ pub struct Server {
     pub file: PathBuf,
     /// `cd`: where relative paths begin; `None`: the current directory.
     pub directory: Option<PathBuf>,
-    /// `local`: the address listened on; `None`: every address of the host.
-    pub local: Option<Ipv4Addr>,
-    /// `port`.
-    pub port: u16,
+    /// Where clients reach the gateway: `local`, `port` and `proto`; at least one.
+    pub listeners: Vec<Listener>,
+    /// `tcp-queue-limit`: packets that may wait to be sent to one client over TCP.
+    pub tcp_queue_limit: usize,
     /// `dev`: the host port's name; `None` for bare `dev tap`, where the kernel chooses.
     pub device: Option<String>,
     /// `tun-mtu`: the segment's largest frame without its Ethernet header, in bytes.
@@ -146,6 +149,7 @@ pub struct LogFile {
 #[derive(Debug)]
 pub(super) struct Draft {
     pub(super) server: Server,
+    pub(super) listening: Listening,
     pub(super) ca: Option<Source>,
     pub(super) cert: Option<Source>,
     pub(super) key: Option<Source>,
@@ -175,6 +179,7 @@ impl Draft {
     pub(super) fn new(file: &Path) -> Self {
         Self {
             server: defaults(file),
+            listening: Listening::default(),
             ca: None,
             cert: None,
             key: None,
@@ -195,6 +200,7 @@ impl Draft {
 
     /// Checks what no directive can check alone, and adds what follows from several.
     pub(super) fn finish(mut self) -> Result<Server, Error> {
+        self.server.listeners = self.listening.finish(|line| Place::line(&self.server.file, line))?;
         self.apply_device()?;
         self.apply_bridge()?;
         self.apply_keepalive()?;
@@ -300,8 +306,8 @@ fn defaults(file: &Path) -> Server {
     Server {
         file: file.to_owned(),
         directory: None,
-        local: None,
-        port: 1194,
+        listeners: Vec::new(),
+        tcp_queue_limit: 64,
         device: None,
         tun_mtu: 1500,
         ca: nothing.clone(),
