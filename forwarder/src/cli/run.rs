@@ -78,6 +78,7 @@ pub fn configure(args: RunArgs) -> Result<(Config, Vec<Note>), Error> {
     let uplink = args.uplink.first().map(|word| parse_uplink(word)).transpose()?;
     let cpus = args.cpus.as_deref().map(parse_cpus).transpose()?.unwrap_or_default();
     let (server, loaded) = load(path)?;
+    refuse_an_address_on_the_wire(&server, uplink.as_ref())?;
     let ageing = args.ageing.map(|seconds| Duration::from_secs(seconds.into())).or(server.ageing);
     let notes = server.notes.iter().cloned().chain(loaded.notes).collect();
     let config = Config {
@@ -113,6 +114,26 @@ fn refuse_what_comes_later(args: &RunArgs) -> Result<(), Error> {
         return Ok(());
     };
     Err(Error::new(later))
+}
+
+/// A host that is on the wire by its NIC would be there twice.
+fn refuse_an_address_on_the_wire(
+    server: &config::Server,
+    uplink: Option<&Uplink>,
+) -> Result<(), config::Error> {
+    let bridged = uplink.filter(|uplink| uplink.mode == UplinkMode::Bridge);
+    let (Some(uplink), Some(own)) = (bridged, server.host_address) else { return Ok(()) };
+    Err(config::Error::at(
+        config::Place::line(&server.file, own.line),
+        format!(
+            "the host cannot have {} on the segment: it is there with the address of {}",
+            own.address, uplink.nic
+        ),
+        format!(
+            "write --uplink {}:underlay for a network of its own, or `server-bridge` for the wire's",
+            uplink.nic
+        ),
+    ))
 }
 
 fn parse_uplink(word: &str) -> Result<Uplink, Error> {

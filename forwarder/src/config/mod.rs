@@ -18,19 +18,22 @@ pub mod error;
 pub mod lexer;
 /// Where the gateway listens.
 pub mod listeners;
+mod nearest;
 mod negotiate;
 /// What of the configuration the OpenVPN protocol needs.
 pub mod protocol;
+mod routed;
 /// What `server.conf` says, typed.
 pub mod server;
 mod table;
 /// Certificates, keys and revocation lists.
 pub mod tls;
+mod tls_version;
 mod words;
 
 pub use error::{Error, Level, Note, Place};
 pub use listeners::{Family, Listener};
-pub use server::{LogFile, Server, Source, StatusFile};
+pub use server::{HostAddress, LogFile, Server, Source, StatusFile};
 
 use server::Draft;
 use table::Class;
@@ -182,7 +185,7 @@ fn unknown(directive: Directive<'_>, name: &str) -> Result<(), Error> {
         directive.draft.note(Level::Info, line.number, text);
         return Ok(());
     }
-    let cure = match table::nearest(&line.name) {
+    let cure = match table::suggested(&line.name) {
         Some(known) => format!("perhaps `{known}` is meant"),
         None => "correct it or take the line out".to_owned(),
     };

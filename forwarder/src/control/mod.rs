@@ -21,6 +21,7 @@ mod listeners;
 mod plan;
 mod pool;
 mod report;
+mod role;
 mod sessions;
 mod signals;
 mod start;

@@ -14,11 +14,13 @@ mod guards;
 mod host_safety;
 mod hostility;
 mod load;
+mod negotiation;
 mod observation;
 mod sessions;
 mod stations;
 mod switching;
 mod underlay;
+mod weather;
 
 fn main() -> ExitCode {
     ExitCode::from(trestle_tests::runner::main(&[
@@ -35,8 +37,11 @@ fn main() -> ExitCode {
         sessions::SUITE,
         sessions::LIFE,
         sessions::KEEPALIVE,
+        negotiation::SUITE,
+        negotiation::OLDER,
         underlay::SUITE,
         underlay::CLOUD,
+        underlay::ROUTED,
         endurance::SUITE,
         endurance::CROWD,
         hostility::SUITE,
@@ -45,5 +50,6 @@ fn main() -> ExitCode {
         load::SUITE,
         load::ONE_CERTIFICATE,
         bad_start::SUITE,
+        weather::SUITE,
     ]))
 }
