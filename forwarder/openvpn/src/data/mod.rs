@@ -12,12 +12,14 @@
 
 mod channel;
 mod cipher;
+mod fragment;
 mod framing;
 mod keys;
 mod message;
 mod packet;
 mod profile;
 mod replay;
+mod shaper;
 mod usage;
 
 pub use channel::DataChannel;
