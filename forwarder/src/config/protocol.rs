@@ -29,7 +29,7 @@ pub fn protocol(config: &Config) -> Protocol {
         exit_notify: server.exit_notify,
         tun_mtu: server.tun_mtu,
         sizes: server.sizes,
-        port: server.port,
+        port: server.listeners.first().map_or(0, |listener| listener.port),
     }
 }
 

@@ -3,15 +3,11 @@
 use std::fmt;
 
 use super::{
-    DataKeys, HEADER, OpenError, Opened, Profile, SealError,
+    DataKeys, Layout, OpenError, Opened, Profile, SealError,
     fragment::Joiner,
     framing::{self, Plaintext, Unframer},
-    keys::DirectionKey,
     message,
-    packet::{self, AAD, Packet},
-    replay::ReplayWindow,
     shaper::Shaper,
-    usage::{Allowance, Usage},
 };
 use crate::ids::{KeyId, PeerId};
 
@@ -21,6 +17,7 @@ const KEY_IDS: usize = 8;
 /// Sealing and opening for one peer, owned by one worker. No clock, no allocation per packet.
 pub struct DataChannel {
     peer_id: PeerId,
+    layout: Layout,
     max_frame: usize,
     unframer: Unframer,
     /// Only where frames are cut.
@@ -30,7 +27,7 @@ pub struct DataChannel {
     /// The largest TCP segment a SYN may ask for.
     mssfix: Option<u16>,
     /// By key id.
-    keys: [Option<Box<InstalledKey>>; KEY_IDS],
+    keys: [Option<Box<DataKeys>>; KEY_IDS],
     /// What packets are sealed under; if set, there is a key under it.
     sending: Option<KeyId>,
     /// Installed last; if set, there is a key under it.
@@ -43,6 +40,7 @@ impl DataChannel {
     pub fn new(peer_id: PeerId, profile: Profile, max_frame: usize) -> Self {
         Self {
             peer_id,
+            layout: profile.layout,
             max_frame,
             unframer: Unframer::new(profile.framing, max_frame),
             joiner: profile.fragment.map(|_| Box::new(Joiner::new(max_frame + framing::ESCAPE))),
@@ -56,7 +54,7 @@ impl DataChannel {
 
     /// Packets under `key_id` can be opened from now on; sending still uses the former key, if there is one.
     pub fn install(&mut self, key_id: KeyId, keys: DataKeys) {
-        self.keys[slot(key_id)] = Some(Box::new(InstalledKey::new(keys)));
+        self.keys[slot(key_id)] = Some(Box::new(keys));
         self.newest = Some(key_id);
     }
 
@@ -74,17 +72,15 @@ impl DataChannel {
         self.newest = self.newest.filter(|&newest| newest != key_id).or(self.sending);
     }
 
-    /// Opens `packet` (a whole UDP payload) into `out`, which needs room for `packet.len() - HEADER` bytes and for
-    /// the longest frame. On error `out` is unspecified, the window unchanged unless the packet was authentic.
+    /// Opens `packet` (a whole UDP payload) into `out`, which needs room for all of it behind its header and for the
+    /// longest frame. On error `out` is unspecified, the window unchanged unless the packet was authentic.
     ///
     /// # Errors
     /// See [`OpenError`].
     pub fn open(&mut self, packet: &[u8], out: &mut [u8]) -> Result<Opened, OpenError> {
-        let packet = Packet::parse(packet).ok_or(OpenError::Malformed)?;
-        let key = self.keys[slot(packet.key_id)].as_mut().ok_or(OpenError::KeyUnknown)?;
-        let plaintext = out.get_mut(..packet.ciphertext.len()).ok_or(OpenError::TooLong)?;
-        key.open(&packet, plaintext)?;
-        let mut len = packet.ciphertext.len();
+        let key_id = self.layout.key_id(packet).ok_or(OpenError::Malformed)?;
+        let key = self.keys[slot(key_id)].as_mut().ok_or(OpenError::KeyUnknown)?;
+        let mut len = key.open(packet, out)?;
         if let Some(joiner) = &mut self.joiner {
             match joiner.join(out, len)? {
                 Some(whole) => len = whole,
@@ -96,7 +92,7 @@ impl DataChannel {
     }
 
     /// Seals `frame` into `out`, or, with `fragment`, what of it one packet takes: [`Self::seal_rest`] has the others.
-    /// Returns the packet's length: [`super::HEADER`] and framing more than the frame's.
+    /// Returns the packet's length: [`Profile::sealed_len`] of what stands in it.
     ///
     /// # Errors
     /// See [`SealError`].
@@ -107,7 +103,7 @@ impl DataChannel {
             None => Plaintext::plain(self.unframer.framing(), frame),
             Some(shaper) => shaper.shape(frame)?,
         };
-        key.seal(key_id, self.peer_id, plaintext, out)
+        key.seal(&self.layout.prefix(key_id, self.peer_id), &plaintext, out)
     }
 
     /// True while there is more to seal of the frame that was handed to [`Self::seal`] last.
@@ -124,7 +120,7 @@ impl DataChannel {
         let plaintext = self.shaper.as_mut()?.rest()?;
         let key_id = self.sending?;
         let key = self.keys[slot(key_id)].as_mut()?;
-        Some(key.seal(key_id, self.peer_id, plaintext, out))
+        Some(key.seal(&self.layout.prefix(key_id, self.peer_id), &plaintext, out))
     }
 
     /// The largest TCP segment over IPv4 that a SYN from or to the peer may ask for, in bytes; `None` if any.
@@ -162,68 +158,6 @@ impl fmt::Debug for DataChannel {
 /// Where the key of `key_id` is: at most 7, which the compiler can see here.
 fn slot(key_id: KeyId) -> usize {
     usize::from(key_id.value()) % KEY_IDS
-}
-
-/// A key and what has been done with it.
-struct InstalledKey {
-    open: DirectionKey,
-    window: ReplayWindow,
-    opened: Usage,
-    seal: DirectionKey,
-    allowance: Allowance,
-    rekey_requested: bool,
-}
-
-impl InstalledKey {
-    fn new(keys: DataKeys) -> Self {
-        Self {
-            open: keys.open,
-            window: ReplayWindow::new(),
-            opened: Usage::default(),
-            seal: keys.seal,
-            allowance: Allowance::new(),
-            rekey_requested: false,
-        }
-    }
-
-    /// `plaintext` is as long as the ciphertext.
-    fn open(&mut self, packet: &Packet<'_>, plaintext: &mut [u8]) -> Result<(), OpenError> {
-        if !self.window.is_fresh(packet.packet_id) {
-            return Err(OpenError::Replayed);
-        }
-        self.open.open(packet, plaintext).map_err(|_| OpenError::AuthenticationFailed)?;
-        self.window.commit(packet.packet_id);
-        self.opened.add(plaintext.len());
-        Ok(())
-    }
-
-    fn seal(
-        &mut self,
-        key_id: KeyId,
-        peer_id: PeerId,
-        plaintext: Plaintext<'_>,
-        out: &mut [u8],
-    ) -> Result<usize, SealError> {
-        let len = plaintext.len();
-        let (header, rest) = out.split_first_chunk_mut::<HEADER>().ok_or(SealError::TooLong)?;
-        let ciphertext = rest.get_mut(..len).ok_or(SealError::TooLong)?;
-        let packet_id = self.allowance.take(len)?;
-        let (aad, tag) = header.split_at_mut(AAD);
-        aad.copy_from_slice(&packet::aad(key_id, peer_id, packet_id));
-        let sealed = if let Some(whole) = plaintext.whole() {
-            self.seal.seal(packet_id, aad, whole, ciphertext, tag)
-        } else {
-            plaintext.write(ciphertext).ok_or(SealError::TooLong)?;
-            self.seal.seal_in_place(packet_id, aad, ciphertext, tag)
-        };
-        // The one thing AES-GCM refuses is a plaintext of more than 64 GiB.
-        sealed.map(|()| HEADER + len).map_err(|_| SealError::TooLong)
-    }
-
-    fn take_rekey_request(&mut self) -> bool {
-        let near = self.allowance.is_near_limit() || self.opened.is_near_limit();
-        near && !std::mem::replace(&mut self.rekey_requested, near)
-    }
 }
 
 #[cfg(test)]
