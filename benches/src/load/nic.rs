@@ -298,7 +298,7 @@ fn arrived<'a>(ports: &HashMap<u16, usize>, frame: &'a [u8]) -> Option<(usize, &
 
 /// The way of `session`'s packets, if it leads out of an Ethernet NIC.
 fn next_hop(session: &Session, interface: Option<u32>) -> Result<NextHop, String> {
-    let (remote, local) = (*session.remote().ip(), *session.local().ip());
+    let (remote, local) = ((*session.remote().ip()).into(), (*session.local().ip()).into());
     let look = |uplinks: &[u32]| {
         Outside::open(uplinks)
             .and_then(|mut outside| outside.resolve(remote, local))

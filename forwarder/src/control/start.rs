@@ -7,7 +7,7 @@
 //! ```
 
 use std::{
-    net::{Ipv4Addr, SocketAddrV4, UdpSocket},
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket},
     sync::Arc,
     time::Instant,
 };
@@ -62,7 +62,7 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
     let status_file = StatusSchedule::open(&config.server, now);
     write_pid(&config.server)?;
     let address = SocketAddrV4::new(config.server.local.unwrap_or(Ipv4Addr::UNSPECIFIED), config.server.port);
-    let (control, tunnels) = tunnel::open(address, plan.workers)?;
+    let (control, tunnels) = tunnel::open(SocketAddr::from(address), plan.workers)?;
     size_buffers(&config.server, tunnels.iter().chain([&control]));
     let socket = ControlSocket::new(control).map_err(|error| Error::os("use its UDP socket", error))?;
     let preparation = fitness::prepare(&plan)?;

@@ -2,7 +2,7 @@
 //! addressed to, and how packets to a peer leave.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr},
     os::fd::{AsFd, BorrowedFd},
     time::{Duration, Instant},
 };
@@ -110,7 +110,12 @@ impl Surroundings {
     pub fn listeners(&self) -> Vec<ListenerKey> {
         let addresses: Vec<Ipv4Addr> = match self.local {
             Some(local) => vec![local],
-            None => self.outside.known().addresses().map(|address| address.address).collect(),
+            None => {
+                let every = self.outside.known().addresses().map(|address| address.address);
+                every
+                    .filter_map(|address| if let IpAddr::V4(v4) = address { Some(v4) } else { None })
+                    .collect()
+            }
         };
         let port = self.port.to_be_bytes();
         let mut keys: Vec<_> = addresses
@@ -136,9 +141,12 @@ impl Surroundings {
 
     /// How packets leave for a peer at `path`; `None` where they cannot.
     pub fn outer(&mut self, path: Path, by_nic: bool) -> Option<Outer> {
-        let (SocketAddr::V4(remote), SocketAddr::V4(local)) = (path.remote, path.local) else { return None };
+        let Path { remote, local, .. } = path;
+        if !is_routed(remote.ip()) {
+            return Some(Outer::by_socket(local, remote));
+        }
         // Asked for even where packets go by the socket: it makes the next hop one of the protected.
-        let resolved = self.outside.resolve(*remote.ip(), *local.ip());
+        let resolved = self.outside.resolve(remote.ip(), local.ip());
         match resolved {
             Ok(OuterPath::Direct(hop)) if by_nic && Some(hop.nic) == self.nic => {
                 let mtu = u16::try_from(hop.mtu).unwrap_or(u16::MAX);
@@ -155,8 +163,11 @@ impl Surroundings {
 
     /// The peer at `path` is gone.
     pub fn forget(&mut self, path: Path) {
-        if let (IpAddr::V4(remote), IpAddr::V4(local)) = (path.remote.ip(), path.local.ip()) {
-            self.outside.forget(remote, local);
-        }
+        self.outside.forget(path.remote.ip(), path.local.ip());
     }
+}
+
+/// Whether the way to an address does not depend on an interface that the address itself does not name.
+fn is_routed(address: IpAddr) -> bool {
+    !matches!(address, IpAddr::V6(address) if address.is_unicast_link_local())
 }

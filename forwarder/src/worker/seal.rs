@@ -4,13 +4,7 @@ use std::{sync::atomic::Ordering::Relaxed, time::Instant};
 
 use openvpn::{data::SealError, ids::PeerId};
 
-use super::{
-    AHEAD, Way, Worker,
-    counters::add,
-    fragments::Identifications,
-    outer::{self, OUTER_HEADER},
-    peers::Peer,
-};
+use super::{AHEAD, Outer, Way, Worker, counters::add, fragments::Identifications, outer, peers::Peer};
 use crate::{
     drops::Drop,
     ports::{BATCH, Frame, Port},
@@ -106,20 +100,20 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
         &mut self,
         peer_id: PeerId,
         mut packet: Frame,
-        sealed: Result<(usize, Way), Drop>,
+        sealed: Result<Sealed, Drop>,
         frames: usize,
         now: Instant,
     ) {
-        let (len, way) = match sealed {
+        let Sealed { header, payload, way } = match sealed {
             Ok(sealed) => sealed,
             Err(reason) => return self.drop_frame(packet, reason),
         };
-        self.frames.set_len(&mut packet, len);
+        self.frames.set_len(&mut packet, header + payload);
         if let Err(reason) = self.queue_packet(packet, way) {
             return self.counters.drops.count(reason);
         }
         if let Some(peer) = self.peers.get_mut(peer_id) {
-            peer.count_sent(frames, len - OUTER_HEADER, self.clock.millis(now));
+            peer.count_sent(frames, payload, self.clock.millis(now));
             peer.tell_rekey(peer_id, &mut self.mailbox);
         }
     }
@@ -136,34 +130,44 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
     }
 }
 
+/// A packet that is ready: `header` bytes, then `payload`.
+struct Sealed {
+    header: usize,
+    payload: usize,
+    way: Way,
+}
+
 impl Peer {
-    /// Seals `frame` into `packet` with its outer headers; the packet's length and way.
-    fn seal(
-        &mut self,
-        frame: &[u8],
-        packet: &mut [u8],
-        ids: &mut Identifications,
-    ) -> Result<(usize, Way), Drop> {
-        let room = packet.get_mut(OUTER_HEADER..).ok_or(Drop::FrameMalformed)?;
-        let sealed = self.channel.seal(frame, room).map_err(reason)?;
-        self.address(packet, sealed, ids)
+    /// Seals `frame` into `packet` with its outer headers.
+    fn seal(&mut self, frame: &[u8], packet: &mut [u8], ids: &mut Identifications) -> Result<Sealed, Drop> {
+        let header = self.header_len()?;
+        let room = packet.get_mut(header..).ok_or(Drop::FrameMalformed)?;
+        let payload = self.channel.seal(frame, room).map_err(reason)?;
+        self.address(packet, header, payload, ids)
     }
 
-    fn seal_ping(&mut self, packet: &mut [u8], ids: &mut Identifications) -> Result<(usize, Way), Drop> {
-        let room = packet.get_mut(OUTER_HEADER..).ok_or(Drop::FrameMalformed)?;
-        let sealed = self.channel.seal_ping(room).map_err(reason)?;
-        self.address(packet, sealed, ids)
+    fn seal_ping(&mut self, packet: &mut [u8], ids: &mut Identifications) -> Result<Sealed, Drop> {
+        let header = self.header_len()?;
+        let room = packet.get_mut(header..).ok_or(Drop::FrameMalformed)?;
+        let payload = self.channel.seal_ping(room).map_err(reason)?;
+        self.address(packet, header, payload, ids)
+    }
+
+    fn header_len(&self) -> Result<usize, Drop> {
+        self.outer.as_deref().map(Outer::header_len).ok_or(Drop::PeerNoPath)
     }
 
     fn address(
         &self,
         packet: &mut [u8],
-        sealed: usize,
+        header: usize,
+        payload: usize,
         ids: &mut Identifications,
-    ) -> Result<(usize, Way), Drop> {
+    ) -> Result<Sealed, Drop> {
         let outer = self.outer.as_deref().ok_or(Drop::PeerNoPath)?;
-        let len = OUTER_HEADER + sealed;
-        Ok((len, outer.write(&mut packet[..len], ids.next(outer.destination()))))
+        let identification = outer.destination_v4().map_or(0, |destination| ids.next(destination));
+        let way = outer.write(&mut packet[..header + payload], identification);
+        Ok(Sealed { header, payload, way })
     }
 
     fn count_sent(&self, frames: usize, bytes: usize, now_ms: u64) {
