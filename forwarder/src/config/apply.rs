@@ -219,28 +219,6 @@ pub(super) fn verify_client_cert(d: Directive<'_>) -> Done {
     }
 }
 
-pub(super) fn tls_version_min(d: Directive<'_>) -> Done {
-    if d.optional(1).is_some_and(|word| word != "or-highest") {
-        return Err(d.not_among(1, "`or-highest` or nothing behind the version"));
-    }
-    match d.word(0)? {
-        "1.3" => Ok(()),
-        "1.0" | "1.1" | "1.2" => {
-            d.draft.note(Level::Info, d.line.number, "only TLS 1.3 is spoken so far");
-            Ok(())
-        }
-        _ => Err(d.not_among(0, "`tls-version-min 1.3`")),
-    }
-}
-
-pub(super) fn tls_version_max(d: Directive<'_>) -> Done {
-    match d.word(0)? {
-        "1.3" => Ok(()),
-        "1.0" | "1.1" | "1.2" => Err(d.error("only TLS 1.3 is spoken so far", "take the line out for now")),
-        _ => Err(d.not_among(0, "`tls-version-max 1.3`")),
-    }
-}
-
 // Sessions.
 
 pub(super) fn keepalive(d: Directive<'_>) -> Done {

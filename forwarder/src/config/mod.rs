@@ -26,6 +26,7 @@ pub mod server;
 mod table;
 /// Certificates, keys and revocation lists.
 pub mod tls;
+mod tls_version;
 mod words;
 
 pub use error::{Error, Level, Note, Place};

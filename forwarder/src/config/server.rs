@@ -10,9 +10,13 @@ use std::{
 use openvpn::{
     data::Cipher,
     server::{Compress, ExitNotify, Pool},
+    tls::Versions,
 };
 
-use super::error::{Error, Level, Note, Place};
+use super::{
+    error::{Error, Level, Note, Place},
+    tls_version::Bounds,
+};
 use crate::management::status_file::Version;
 
 /// A server's configuration as its file has it, with upstream's defaults for what it leaves out.
@@ -38,8 +42,10 @@ pub struct Server {
     pub key: Source,
     /// `crl-verify`.
     pub crl: Option<Source>,
-    /// `dh`: only looked for, since TLS 1.3 agrees keys without it.
+    /// `dh`: only looked for, since keys are agreed over elliptic curves.
     pub dh: Option<Source>,
+    /// `tls-version-min` and `tls-version-max`.
+    pub tls_versions: Versions,
     /// `remote-cert-tls client`: a client's certificate must say that it is for clients.
     pub require_client_usage: bool,
     /// Addresses to lease, from `server-bridge`.
@@ -172,6 +178,7 @@ pub(super) struct Draft {
     pub(super) dev: Option<(String, u32)>,
     pub(super) dev_type_tap: bool,
     pub(super) mode_server: bool,
+    pub(super) tls_bounds: Bounds,
     pub(super) bridge: Option<Bridge>,
     /// `ifconfig-pool`: first and last address, mask, line.
     pub(super) ifconfig_pool: Option<(Ipv4Addr, Ipv4Addr, Option<Ipv4Addr>, u32)>,
@@ -205,6 +212,7 @@ impl Draft {
             dev: None,
             dev_type_tap: false,
             mode_server: false,
+            tls_bounds: Bounds::default(),
             bridge: None,
             ifconfig_pool: None,
             may_be_unknown: Vec::new(),
@@ -371,6 +379,7 @@ fn defaults(file: &Path) -> Server {
         key: nothing,
         crl: None,
         dh: None,
+        tls_versions: Versions::All,
         require_client_usage: false,
         pool: None,
         host_address: None,

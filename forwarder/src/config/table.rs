@@ -6,7 +6,7 @@
 use super::{
     apply::{self, Done},
     nearest::nearest,
-    negotiate, routed,
+    negotiate, routed, tls_version,
     words::Directive,
 };
 
@@ -138,8 +138,8 @@ pub(super) const DIRECTIVES: &[(&str, Class)] = &[
     ("x509-track", NO_SCRIPTS),
     ("tls-server", Accepted("a server is always the TLS server")),
     ("tls-client", CLIENTS),
-    ("tls-version-min", Does(1, 2, apply::tls_version_min)),
-    ("tls-version-max", Does(1, 1, apply::tls_version_max)),
+    ("tls-version-min", Does(1, 2, tls_version::min)),
+    ("tls-version-max", Does(1, 1, tls_version::max)),
     ("tls-cipher", STRONGER),
     ("tls-ciphersuites", STRONGER),
     ("tls-groups", STRONGER),

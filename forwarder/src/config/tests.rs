@@ -3,6 +3,7 @@ use std::{net::Ipv4Addr, path::Path, time::Duration};
 use openvpn::{
     data::Cipher,
     server::{Compress, ExitNotify, Pool},
+    tls::Versions,
 };
 use proptest::prelude::*;
 
@@ -224,6 +225,21 @@ fn data_ciphers_keep_their_order_and_what_is_not_there_yet_is_noted() {
         parsed("data-ciphers DEFAULT:AES-128-GCM\n").data_ciphers,
         [Cipher::Aes256Gcm, Cipher::Aes128Gcm]
     );
+}
+
+#[test]
+fn versions_of_tls_are_bounded_from_both_sides() {
+    let versions = |text: &str| parsed(text).tls_versions;
+    assert_eq!(versions(""), Versions::All);
+    assert_eq!(versions("tls-version-min 1.2\n"), Versions::All);
+    assert_eq!(versions("tls-version-min 1.3\n"), Versions::Only13);
+    assert_eq!(versions("tls-version-max 1.2\n"), Versions::Only12);
+    assert_eq!(versions("tls-version-min 1.2\ntls-version-max 1.2\n"), Versions::Only12);
+    assert_eq!(versions("tls-version-min 1.4 or-highest\n"), Versions::Only13);
+    assert_eq!(versions("tls-version-min 1.0\n"), Versions::All);
+    assert_eq!(notes(&parsed("tls-version-max 1.1\n")).len(), 1);
+    assert!(refused("tls-version-min 1.4").contains("1.2"));
+    assert!(refused("tls-version-min 1.3\ntls-version-max 1.2").contains("no version is left"));
 }
 
 #[test]

@@ -9,15 +9,15 @@ use crossbeam::channel::Receiver;
 use mio::{Events, Interest, Poll, Registry, Token, unix::SourceFd};
 use openvpn::{
     ids::PeerId,
-    server::{ControlError, Job, JobDone, Path, Server},
+    server::{ControlError, Path},
 };
 
 use super::{
     Error,
     datapath::Datapath,
     plan::Plan,
-    pool::Pool,
     report::{About, StatusSchedule},
+    role::Role,
     sessions::{Consequence, Sessions},
     signals::{Signals, Wish},
     stations::Stations,
@@ -57,8 +57,7 @@ pub(super) struct Gateway {
     pub poll: Poll,
     pub signals: Signals,
     pub socket: ControlSocket,
-    pub server: Server,
-    pub pool: Pool<Job, JobDone>,
+    pub role: Role,
     pub sessions: Sessions,
     pub stations: Stations,
     pub surroundings: Surroundings,
@@ -76,7 +75,7 @@ impl Gateway {
     #[expect(clippy::disallowed_methods, reason = "the control thread's clock is read here, once a turn")]
     pub fn run(mut self) -> Result<(), Error> {
         let mut events = Events::with_capacity(128);
-        while !self.server.is_stopped() {
+        while !self.role.is_stopped() {
             let timeout = self.next_deadline().saturating_duration_since(Instant::now());
             self.wait(&mut events, timeout)?;
             let now = Instant::now();
@@ -86,7 +85,7 @@ impl Gateway {
             self.handle_notices(now);
             self.handle_jobs(now);
             self.handle_time(now)?;
-            self.drain_server(now);
+            self.drain_role(now);
         }
         tracing::info!("stopped");
         Ok(())
@@ -127,8 +126,7 @@ impl Gateway {
     }
 
     fn next_deadline(&self) -> Instant {
-        let server = self.server.poll_timeout().map(|(at, _)| at);
-        server.map_or(self.next_chores, |at| at.min(self.next_chores))
+        self.role.poll_timeout().map_or(self.next_chores, |at| at.min(self.next_chores))
     }
 
     fn handle_ready(&mut self, token: Token, now: Instant) {
@@ -155,7 +153,7 @@ impl Gateway {
                 }
             };
             let datagram = buffer.get(..len).unwrap_or(&buffer);
-            if let Err(error) = self.server.handle_datagram(now, Path::udp(remote, local), datagram) {
+            if let Err(error) = self.role.handle_datagram(now, Path::udp(remote, local), datagram) {
                 self.datapath.drops().count(reason(error));
             }
         }
@@ -175,9 +173,9 @@ impl Gateway {
             let Ok(notice) = self.notices.try_recv() else { return };
             match notice {
                 Notice::Heard(key, port) => self.hear(key, port, now),
-                Notice::Floated(peer_id, path) => self.server.handle_float(now, peer_id, path),
-                Notice::Exit(peer_id) => self.server.handle_exit(now, peer_id),
-                Notice::RekeyDue(peer_id) => self.server.handle_rekey_request(now, peer_id),
+                Notice::Floated(peer_id, path) => self.role.handle_float(now, peer_id, path),
+                Notice::Exit(peer_id) => self.role.handle_exit(now, peer_id),
+                Notice::RekeyDue(peer_id) => self.role.handle_rekey_request(now, peer_id),
             }
         }
         self.next_chores = now;
@@ -185,12 +183,10 @@ impl Gateway {
 
     /// Handshakes that have come further.
     fn handle_jobs(&mut self, now: Instant) {
-        for _ in 0..BATCH {
-            let Some(done) = self.pool.take_done() else { return };
-            self.server.handle_job(now, done);
+        if !self.role.handle_jobs(now) {
+            // Nothing wakes us for what is left.
+            self.next_chores = now;
         }
-        // Nothing wakes us for what is left.
-        self.next_chores = now;
     }
 
     fn handle_sources(&mut self, now: Instant) {
@@ -273,7 +269,7 @@ impl Gateway {
         if !self.stopping {
             self.stopping = true;
             tracing::info!(peers = self.sessions.peers.len(), "stopping");
-            self.server.stop(now);
+            self.role.stop(now);
         }
     }
 
@@ -285,10 +281,7 @@ impl Gateway {
     }
 
     fn handle_time(&mut self, now: Instant) -> Result<(), Error> {
-        if self.server.poll_timeout().is_some_and(|(at, _)| at <= now) {
-            self.sessions.report_activity(&mut self.server, now);
-            self.server.handle_timeout(now);
-        }
+        self.role.handle_time(now, &self.sessions);
         if now >= self.next_chores {
             self.next_chores = now + CHORES;
             self.check_alive()?;
@@ -306,7 +299,7 @@ impl Gateway {
         {
             return Err(Error::InterfaceGone(name.to_owned()));
         }
-        let lost = self.datapath.has_lost_a_worker() || self.pool.has_lost_a_thread();
+        let lost = self.datapath.has_lost_a_worker() || self.role.has_lost_a_thread();
         if lost { Err(Error::WorkerDied) } else { Ok(()) }
     }
 
@@ -322,12 +315,10 @@ impl Gateway {
     }
 
     /// Events before packets: a client may use a key as soon as it hears our answer.
-    fn drain_server(&mut self, now: Instant) {
-        while let Some(job) = self.server.poll_job() {
-            self.pool.give(job);
-        }
+    fn drain_role(&mut self, now: Instant) {
+        self.role.give_jobs();
         let mut paths_changed = false;
-        while let Some(event) = self.server.poll_event() {
+        while let Some(event) = self.role.poll_event() {
             match self.sessions.handle(&self.datapath.posts, event, now) {
                 Some(Consequence::FindPath(peer_id)) => {
                     self.find_path(peer_id);
@@ -348,7 +339,7 @@ impl Gateway {
         if paths_changed {
             self.fix_stations(now);
         }
-        while let Some(transmit) = self.server.poll_transmit() {
+        while let Some(transmit) = self.role.poll_transmit() {
             if let Err(error) =
                 self.socket.send(&transmit.payload, transmit.path.remote, transmit.path.local.ip())
             {

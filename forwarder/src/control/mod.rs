@@ -20,6 +20,7 @@ mod host_port;
 mod plan;
 mod pool;
 mod report;
+mod role;
 mod sessions;
 mod signals;
 mod start;

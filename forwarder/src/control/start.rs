@@ -27,6 +27,7 @@ use super::{
     plan::{self, Plan},
     pool::Pool,
     report::{About, StatusSchedule},
+    role::Role,
     sessions::Sessions,
     signals::Signals,
     stations::Stations,
@@ -81,11 +82,9 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
     let waker = Arc::new(waker);
     let working = crew.begin(&plan, config.ageing, &notices_in, &waker, clock)?;
     let pool = Pool::start(plan::allowed_cpus().len(), Job::run, move || wake(&waker))?;
-    let mut server = Server::new(config::protocol::protocol(config), seed()?, now);
-    server.offload_handshakes();
+    let server = Server::new(config::protocol::protocol(config), seed()?, now);
     let mut gateway = Gateway {
-        server,
-        pool,
+        role: Role::server(server, pool),
         sessions: Sessions::new(clock, plan.max_frame, config.server.max_macs_per_peer),
         stations: Stations::new(config.ageing, config.server.max_macs_per_peer, now),
         datapath: Datapath::new(working, kernel, xsk, preparation),

@@ -14,6 +14,7 @@ mod guards;
 mod host_safety;
 mod hostility;
 mod load;
+mod negotiation;
 mod observation;
 mod sessions;
 mod stations;
@@ -36,6 +37,8 @@ fn main() -> ExitCode {
         sessions::SUITE,
         sessions::LIFE,
         sessions::KEEPALIVE,
+        negotiation::SUITE,
+        negotiation::OLDER,
         underlay::SUITE,
         underlay::CLOUD,
         underlay::ROUTED,

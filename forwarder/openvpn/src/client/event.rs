@@ -24,6 +24,8 @@ pub struct Config {
     pub tun_mtu: u16,
     /// Whether v2 compression framing is offered.
     pub compression: bool,
+    /// Whether data keys from the TLS exporter are offered; without it they come from the PRF, as in OpenVPN 2.5.
+    pub exporter: bool,
 }
 
 impl Config {
@@ -37,6 +39,7 @@ impl Config {
             tran_window: Duration::from_secs(3600),
             tun_mtu: 1500,
             compression: true,
+            exporter: true,
         }
     }
 }

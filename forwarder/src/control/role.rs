@@ -1,0 +1,145 @@
+//! What this gateway is to the other end of its tunnels. The loop does not care: both roles take the same input and say
+//! what they want in the same words.
+
+use std::time::Instant;
+
+use openvpn::{
+    ids::PeerId,
+    server::{ControlError, Event, Job, JobDone, Path, Server, Transmit},
+};
+
+use super::{pool::Pool, sessions::Sessions};
+
+/// Results taken in one go, so that none keeps the others waiting.
+const BATCH: usize = 256;
+
+/// Who we are.
+pub(super) enum Role {
+    /// The server that many clients call.
+    Server(Box<Listening>),
+}
+
+/// The server, and the threads that do its handshakes.
+pub(super) struct Listening {
+    server: Server,
+    pool: Pool<Job, JobDone>,
+}
+
+impl Role {
+    /// `server`, whose handshakes `pool` does.
+    pub fn server(mut server: Server, pool: Pool<Job, JobDone>) -> Self {
+        server.offload_handshakes();
+        Self::Server(Box::new(Listening { server, pool }))
+    }
+
+    /// Everyone has been told that we stop.
+    pub fn is_stopped(&self) -> bool {
+        match self {
+            Self::Server(listening) => listening.server.is_stopped(),
+        }
+    }
+
+    /// A thread has ended, which none does by itself.
+    pub fn has_lost_a_thread(&self) -> bool {
+        match self {
+            Self::Server(listening) => listening.pool.has_lost_a_thread(),
+        }
+    }
+}
+
+/// What comes in.
+impl Role {
+    pub fn handle_datagram(&mut self, now: Instant, path: Path, datagram: &[u8]) -> Result<(), ControlError> {
+        match self {
+            Self::Server(listening) => listening.server.handle_datagram(now, path, datagram),
+        }
+    }
+
+    pub fn handle_float(&mut self, now: Instant, peer_id: PeerId, path: Path) {
+        match self {
+            Self::Server(listening) => listening.server.handle_float(now, peer_id, path),
+        }
+    }
+
+    pub fn handle_exit(&mut self, now: Instant, peer_id: PeerId) {
+        match self {
+            Self::Server(listening) => listening.server.handle_exit(now, peer_id),
+        }
+    }
+
+    pub fn handle_rekey_request(&mut self, now: Instant, peer_id: PeerId) {
+        match self {
+            Self::Server(listening) => listening.server.handle_rekey_request(now, peer_id),
+        }
+    }
+
+    /// Takes what other threads have done for us; true when all is taken.
+    pub fn handle_jobs(&mut self, now: Instant) -> bool {
+        match self {
+            Self::Server(listening) => listening.handle_jobs(now),
+        }
+    }
+
+    pub fn handle_time(&mut self, now: Instant, sessions: &Sessions) {
+        if self.poll_timeout().is_none_or(|at| at > now) {
+            return;
+        }
+        match self {
+            Self::Server(listening) => {
+                sessions.report_activity(&mut listening.server, now);
+                listening.server.handle_timeout(now);
+            }
+        }
+    }
+
+    pub fn stop(&mut self, now: Instant) {
+        match self {
+            Self::Server(listening) => listening.server.stop(now),
+        }
+    }
+}
+
+/// What goes out.
+impl Role {
+    /// Has other threads do what takes long.
+    pub fn give_jobs(&mut self) {
+        match self {
+            Self::Server(listening) => {
+                while let Some(job) = listening.server.poll_job() {
+                    listening.pool.give(job);
+                }
+            }
+        }
+    }
+
+    #[must_use]
+    pub fn poll_event(&mut self) -> Option<Event> {
+        match self {
+            Self::Server(listening) => listening.server.poll_event(),
+        }
+    }
+
+    #[must_use]
+    pub fn poll_transmit(&mut self) -> Option<Transmit> {
+        match self {
+            Self::Server(listening) => listening.server.poll_transmit(),
+        }
+    }
+
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        match self {
+            Self::Server(listening) => listening.server.poll_timeout().map(|(at, _)| at),
+        }
+    }
+}
+
+impl Listening {
+    fn handle_jobs(&mut self, now: Instant) -> bool {
+        for _ in 0..BATCH {
+            let Some(done) = self.pool.take_done() else { return true };
+            self.server.handle_job(now, done);
+        }
+        false
+    }
+}
