@@ -4,11 +4,10 @@
 use std::{
     collections::HashMap,
     fmt,
-    net::SocketAddrV4,
     time::{Duration, Instant},
 };
 
-use common::{ListenerKey, Settings};
+use common::Settings;
 use nix::net::if_::if_indextoname;
 use trestle::{
     host::routes::{Detour, NextHop, OuterPath, Outside},
@@ -335,13 +334,9 @@ fn attach(
     programs.settings.set(settings).map_err(|error| error.to_string())?;
     programs.sockets.insert(QUEUE, rings.fd()).map_err(|error| error.to_string())?;
     for session in fleet.sessions().iter().take(common::LISTENERS as usize) {
-        programs.listeners.insert(listener(session.local())).map_err(|error| error.to_string())?;
+        programs.listeners.insert(session.local().into()).map_err(|error| error.to_string())?;
     }
     let uplink = Uplink { nic: name, xdp: Some(XdpChoice::Auto), host_port: None };
     let attachment = programs.attach(&uplink).map_err(|error| error.to_string())?;
     Ok((attachment, programs))
-}
-
-fn listener(local: SocketAddrV4) -> ListenerKey {
-    ListenerKey { address: local.ip().octets(), port: local.port().to_be_bytes(), reserved: [0; 2] }
 }

@@ -16,6 +16,8 @@ mod apply;
 pub mod error;
 /// The file's text into directives.
 pub mod lexer;
+/// Where the gateway listens.
+pub mod listeners;
 mod nearest;
 mod negotiate;
 /// What of the configuration the OpenVPN protocol needs.
@@ -30,6 +32,7 @@ mod tls_version;
 mod words;
 
 pub use error::{Error, Level, Note, Place};
+pub use listeners::{Family, Listener};
 pub use server::{HostAddress, LogFile, Server, Source, StatusFile};
 
 use server::Draft;

@@ -27,7 +27,7 @@ pub fn protocol(config: &Config) -> Protocol {
             .unwrap_or_else(|| first_packets(server.max_clients)),
         exit_notify: server.exit_notify,
         tun_mtu: server.tun_mtu,
-        port: server.port,
+        port: server.listeners.first().map_or(0, |listener| listener.port),
     }
 }
 

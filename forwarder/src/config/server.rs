@@ -15,6 +15,7 @@ use openvpn::{
 
 use super::{
     error::{Error, Level, Note, Place},
+    listeners::{Listener, Listening},
     tls_version::Bounds,
 };
 use crate::management::status_file::Version;
@@ -26,10 +27,10 @@ pub struct Server {
     pub file: PathBuf,
     /// `cd`: where relative paths begin; `None`: the current directory.
     pub directory: Option<PathBuf>,
-    /// `local`: the address listened on; `None`: every address of the host.
-    pub local: Option<Ipv4Addr>,
-    /// `port`.
-    pub port: u16,
+    /// Where clients reach the gateway: `local`, `port` and `proto`; at least one.
+    pub listeners: Vec<Listener>,
+    /// `tcp-queue-limit`: packets that may wait to be sent to one client over TCP.
+    pub tcp_queue_limit: usize,
     /// `dev`: the host port's name; `None` for bare `dev tap`, where the kernel chooses.
     pub device: Option<String>,
     /// `tun-mtu`: the segment's largest frame without its Ethernet header, in bytes.
@@ -168,6 +169,7 @@ pub struct LogFile {
 #[derive(Debug)]
 pub(super) struct Draft {
     pub(super) server: Server,
+    pub(super) listening: Listening,
     pub(super) ca: Option<Source>,
     pub(super) cert: Option<Source>,
     pub(super) key: Option<Source>,
@@ -203,6 +205,7 @@ impl Draft {
     pub(super) fn new(file: &Path) -> Self {
         Self {
             server: defaults(file),
+            listening: Listening::default(),
             ca: None,
             cert: None,
             key: None,
@@ -226,6 +229,7 @@ impl Draft {
 
     /// Checks what no directive can check alone, and adds what follows from several.
     pub(super) fn finish(mut self) -> Result<Server, Error> {
+        self.server.listeners = self.listening.finish(|line| Place::line(&self.server.file, line))?;
         self.apply_device()?;
         self.apply_bridge()?;
         self.apply_ifconfig_pool()?;
@@ -370,8 +374,8 @@ fn defaults(file: &Path) -> Server {
     Server {
         file: file.to_owned(),
         directory: None,
-        local: None,
-        port: 1194,
+        listeners: Vec::new(),
+        tcp_queue_limit: 64,
         device: None,
         tun_mtu: 1500,
         ca: nothing.clone(),

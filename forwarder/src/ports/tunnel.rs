@@ -72,6 +72,14 @@ impl TunnelPort {
         })
     }
 
+    /// The address the socket is bound to.
+    ///
+    /// # Errors
+    /// What `getsockname` says.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
     /// Receives into the payload's place of each of `rooms`.
     fn receive_batch(&self, frames: &Frames, rooms: &mut [Frame], datagrams: &mut [Datagram]) -> usize {
         let mut slices = [const { None }; BATCH];
@@ -105,7 +113,11 @@ impl TunnelPort {
         let mut payloads = [IoSlice::new(&[]); BATCH];
         let (mut count, mut run_count) = (0, 0);
         for frame in queue.iter().take(BATCH) {
-            let Some((datagram, payload)) = headers::read(frames.bytes(frame)) else { break };
+            let read = headers::read(frames.bytes(frame));
+            let Some((datagram, payload)) = read.filter(|(datagram, _)| self.family.reaches(datagram.remote))
+            else {
+                break;
+            };
             payloads[count] = IoSlice::new(payload);
             count += 1;
             match runs[..run_count].last_mut() {
@@ -189,6 +201,12 @@ impl Port for TunnelPort {
     }
 }
 
+impl AsFd for TunnelPort {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
 /// Logs each kind of refusal once in a row, not once a packet.
 #[derive(Debug, Default)]
 struct Refusals {
@@ -245,7 +263,7 @@ impl ControlSocket {
     /// `WouldBlock` when the socket's buffer is full, `Unsupported` for IPv6 by a socket of IPv4, else what the kernel
     /// says.
     pub fn send(&self, payload: &[u8], remote: SocketAddr, local: IpAddr) -> io::Result<()> {
-        if remote.is_ipv6() && self.family == Family::V4 {
+        if !self.family.reaches(remote) {
             return Err(io::ErrorKind::Unsupported.into());
         }
         let run = Run::of_one(Datagram { remote, local, ..Datagram::EMPTY });

@@ -56,6 +56,11 @@ impl Family {
     pub fn of(bound: SocketAddr) -> Self {
         if bound.is_ipv6() { Self::V6 } else { Self::V4 }
     }
+
+    /// Whether a socket can have such a peer.
+    pub const fn reaches(self, remote: SocketAddr) -> bool {
+        remote.is_ipv4() || matches!(self, Self::V6)
+    }
 }
 
 /// Payloads of one length, from and to the same addresses, that stand one behind the other. The kernel takes them as one

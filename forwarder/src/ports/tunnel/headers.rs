@@ -105,11 +105,7 @@ fn write_ipv6(packet: &mut [u8], from: Ipv6Addr, to: Ipv6Addr, udp: u16) {
 /// To whom a frame goes and from which of our addresses, and its payload. `None` for anything but a whole UDP packet
 /// over IPv4 without options, or over IPv6 without extension headers. Bytes behind the packet (padding) do not count.
 pub fn read(frame: &[u8]) -> Option<(Datagram, &[u8])> {
-    let (local, remote, udp) = match *frame.get(ETHER_TYPE)?.first_chunk()? {
-        IPV4 => read_ipv4(frame.get(ETHERNET..)?.first_chunk()?)?,
-        IPV6 => read_ipv6(frame.get(ETHERNET..)?.first_chunk()?)?,
-        _ => return None,
-    };
+    let (local, remote, udp) = ends(frame)?;
     let (&[_, _, p, q, l0, l1, _, _], behind) = frame.get(udp..)?.split_first_chunk::<UDP_LEN>()?;
     let len = usize::from(u16::from_be_bytes([l0, l1])).checked_sub(UDP_LEN)?;
     let port = u16::from_be_bytes([p, q]);
@@ -120,6 +116,13 @@ pub fn read(frame: &[u8]) -> Option<(Datagram, &[u8])> {
     Some((Datagram { remote, local, len, truncated: false }, behind.get(..len)?))
 }
 
+/// The address of ours that a frame to be sent leaves from.
+pub fn source(frame: &[u8]) -> Option<SocketAddr> {
+    let (local, _, udp) = ends(frame)?;
+    let port = frame.get(udp..)?.first_chunk().copied().map(u16::from_be_bytes)?;
+    Some(SocketAddr::new(local, port))
+}
+
 /// The scope of an address of a frame that [`write`] made, or that leaves by the socket.
 pub fn scope(address: Ipv6Addr, frame: &[u8]) -> u32 {
     let scope = frame.get(SCOPE).and_then(<[u8]>::first_chunk).filter(|_| address.is_unicast_link_local());
@@ -127,6 +130,15 @@ pub fn scope(address: Ipv6Addr, frame: &[u8]) -> u32 {
 }
 
 /// Source, destination, and where the UDP header begins.
+fn ends(frame: &[u8]) -> Option<(IpAddr, IpAddr, usize)> {
+    let packet = frame.get(ETHERNET..)?;
+    match *frame.get(ETHER_TYPE)?.first_chunk()? {
+        IPV4 => read_ipv4(packet.first_chunk()?),
+        IPV6 => read_ipv6(packet.first_chunk()?),
+        _ => None,
+    }
+}
+
 fn read_ipv4(header: &[u8; IPV4_LEN]) -> Option<(IpAddr, IpAddr, usize)> {
     let [0x45, _, _, _, _, _, _, _, _, PROTOCOL_UDP, _, _, addresses @ ..] = header else { return None };
     let ([a, b, c, d, e, f, g, h], _) = addresses.split_first_chunk()?;
