@@ -16,6 +16,7 @@ pub fn protocol(config: &Config) -> Protocol {
         ping_restart: server.ping_restart,
         push: server.push.clone(),
         compress: server.compress,
+        allow_compression: server.allow_compression,
         pool: server.pool,
         max_clients: server.max_clients,
         duplicate_cn: server.duplicate_cn,
@@ -27,6 +28,7 @@ pub fn protocol(config: &Config) -> Protocol {
             .unwrap_or_else(|| first_packets(server.max_clients)),
         exit_notify: server.exit_notify,
         tun_mtu: server.tun_mtu,
+        sizes: server.sizes,
         port: server.listeners.first().map_or(0, |listener| listener.port),
     }
 }

@@ -9,7 +9,7 @@ use std::{
 
 use openvpn::{
     data::Cipher,
-    server::{Compress, ExitNotify, Pool},
+    server::{AllowCompression, Compress, ExitNotify, Pool, Sizes},
     tls::Versions,
 };
 
@@ -35,6 +35,8 @@ pub struct Server {
     pub device: Option<String>,
     /// `tun-mtu`: the segment's largest frame without its Ethernet header, in bytes.
     pub tun_mtu: u16,
+    /// `fragment` and `mssfix`.
+    pub sizes: Sizes,
     /// `ca`.
     pub ca: Source,
     /// `cert`.
@@ -63,6 +65,8 @@ pub struct Server {
     pub data_ciphers: Vec<Cipher>,
     /// `compress`, also where it is only pushed.
     pub compress: Compress,
+    /// `allow-compression`.
+    pub allow_compression: AllowCompression,
     /// Options pushed to every client, in upstream's order; `compress` does not stand here.
     pub push: Vec<String>,
     /// `max-clients`.
@@ -378,6 +382,7 @@ fn defaults(file: &Path) -> Server {
         tcp_queue_limit: 64,
         device: None,
         tun_mtu: 1500,
+        sizes: Sizes::default(),
         ca: nothing.clone(),
         cert: nothing.clone(),
         key: nothing,
@@ -392,6 +397,7 @@ fn defaults(file: &Path) -> Server {
         ping_restart: None,
         data_ciphers: vec![Cipher::Aes256Gcm, Cipher::Aes128Gcm],
         compress: Compress::Off,
+        allow_compression: AllowCompression::default(),
         push: Vec::new(),
         max_clients: 1024,
         max_macs_per_peer: 256,

