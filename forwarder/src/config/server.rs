@@ -14,8 +14,10 @@ use openvpn::{
 };
 
 use super::{
+    compression::Compressing,
     error::{Error, Level, Note, Place},
     listeners::{Listener, Listening},
+    sizes::Sizing,
     tls_version::Bounds,
 };
 use crate::management::status_file::Version;
@@ -176,6 +178,8 @@ pub struct LogFile {
 pub(super) struct Draft {
     pub(super) server: Server,
     pub(super) listening: Listening,
+    pub(super) compressing: Compressing,
+    pub(super) sizing: Sizing,
     pub(super) ca: Option<Source>,
     pub(super) cert: Option<Source>,
     pub(super) key: Option<Source>,
@@ -212,6 +216,8 @@ impl Draft {
         Self {
             server: defaults(file),
             listening: Listening::default(),
+            compressing: Compressing::default(),
+            sizing: Sizing::default(),
             ca: None,
             cert: None,
             key: None,
@@ -236,6 +242,9 @@ impl Draft {
     /// Checks what no directive can check alone, and adds what follows from several.
     pub(super) fn finish(mut self) -> Result<Server, Error> {
         self.server.listeners = self.listening.finish(|line| Place::line(&self.server.file, line))?;
+        self.compressing.check(|line| Place::line(&self.server.file, line))?;
+        let file = self.server.file.clone();
+        self.sizing.finish(&mut self.server, |line| Place::line(&file, line))?;
         self.apply_device()?;
         self.apply_bridge()?;
         self.apply_ifconfig_pool()?;
@@ -243,7 +252,6 @@ impl Draft {
         if let Some(status) = &mut self.server.status {
             status.version = self.status_version;
         }
-        let file = self.server.file.clone();
         let missing = |name: &str, what: &str| {
             Error::at(Place::file(&file), format!("`{name}` is missing"), format!("name {what}"))
         };
