@@ -8,6 +8,7 @@ mod ageing;
 mod bad_packets;
 mod bad_start;
 mod checksums;
+mod ciphers;
 mod endurance;
 mod fragments;
 mod guards;
@@ -40,6 +41,8 @@ fn main() -> ExitCode {
         sessions::KEEPALIVE,
         negotiation::SUITE,
         negotiation::OLDER,
+        ciphers::SUITE,
+        ciphers::LAYOUTS,
         underlay::SUITE,
         underlay::CLOUD,
         underlay::ROUTED,

@@ -12,6 +12,8 @@ pub mod proto {
     pub const TLS_KEY_EXPORT: u32 = 1 << 3;
     /// The client says `EXIT` on the control channel.
     pub const CC_EXIT_NOTIFY: u32 = 1 << 7;
+    /// Data packets may have epochs.
+    pub const DATA_EPOCH: u32 = 1 << 10;
 }
 
 /// Longest `software` text kept, in bytes.

@@ -14,7 +14,7 @@ use std::{
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use trestle_openvpn::{
     client::{self, Client},
-    data::{Cipher, DataChannel, Digest, OpenError, Opened},
+    data::{Cipher, DataChannel, Digest, Layout, OpenError, Opened},
     ids::PeerId,
     server::{
         AllowCompression, Compress, Config, Event, ExitNotify, GoneReason, Job, Path, Pool, Server, Sizes,
@@ -326,8 +326,9 @@ impl Pair {
         self.agents.len() - 1
     }
 
+    /// A client as OpenVPN 2.6 begins to connect.
     pub fn named(&mut self, name: &str) -> usize {
-        self.connect(client::Config::new(PKI.client(name)))
+        self.connect(client::Config { layout: Layout::V2, ..client::Config::new(PKI.client(name)) })
     }
 
     pub fn run_for(&mut self, time: Duration) {
