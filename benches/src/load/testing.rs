@@ -80,22 +80,12 @@ fn config(pki: &Pki, server: &Identity) -> Config {
     let tls = tls::server_config(pki.ca().as_bytes(), server.certificate.as_bytes(), server.key.as_bytes())
         .unwrap();
     Config {
-        tls,
         data_ciphers: vec![Cipher::Aes256Gcm],
-        ping: None,
-        ping_restart: None,
-        push: Vec::new(),
         compress: Compress::PerClient,
-        pool: None,
-        max_clients: 1024,
         duplicate_cn: true,
         reneg: None,
-        hand_window: Duration::from_secs(60),
-        tran_window: Duration::from_secs(3600),
         connect_freq_initial: (10_000, Duration::from_secs(1)),
-        exit_notify: None,
-        tun_mtu: 1500,
-        port: 0,
+        ..Config::new(tls)
     }
 }
 

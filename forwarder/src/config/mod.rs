@@ -12,12 +12,16 @@ use std::{
 };
 
 mod apply;
+/// Files of `client-config-dir`.
+pub mod clients;
 /// What is wrong with a configuration, with file and line.
 pub mod error;
+mod fallback;
 /// The file's text into directives.
 pub mod lexer;
 mod nearest;
 mod negotiate;
+mod per_client;
 /// What of the configuration the OpenVPN protocol needs.
 pub mod protocol;
 mod routed;
@@ -30,7 +34,7 @@ mod tls_version;
 mod words;
 
 pub use error::{Error, Level, Note, Place};
-pub use server::{HostAddress, LogFile, Server, Source, StatusFile};
+pub use server::{ClientFiles, HostAddress, LogFile, PoolFile, Server, Source, StatusFile};
 
 use server::Draft;
 use table::Class;

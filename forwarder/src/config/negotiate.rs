@@ -20,20 +20,6 @@ fn cipher_by_name(name: &str) -> Option<Cipher> {
 /// Ciphers of OpenVPN that are not here yet, by the beginning of their names.
 const LATER: &[&str] = &["CHACHA20-POLY1305", "AES-192-GCM", "AES-", "BF-", "DES-", "CAMELLIA-", "CAST5-"];
 
-/// `cipher` is not negotiated since 2.6; it names what clients without negotiation use.
-/// Source: options.c `options_postprocess_cipher`.
-pub(super) fn cipher(d: Directive<'_>) -> Done {
-    let name = d.word(0)?;
-    if cipher_by_name(name).is_none() {
-        let text = format!(
-            "`cipher {}` is for clients that cannot negotiate, which come later: `data-ciphers` counts",
-            shown(name)
-        );
-        d.draft.note(Level::Info, d.line.number, text);
-    }
-    Ok(())
-}
-
 pub(super) fn data_ciphers(d: Directive<'_>) -> Done {
     let mut chosen = Vec::new();
     let mut later = Vec::new();

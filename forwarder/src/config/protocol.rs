@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use openvpn::server::Config as Protocol;
+use openvpn::server::{Config as Protocol, Former};
 
 use super::Config;
 
@@ -27,7 +27,9 @@ pub fn protocol(config: &Config) -> Protocol {
             .unwrap_or_else(|| first_packets(server.max_clients)),
         exit_notify: server.exit_notify,
         tun_mtu: server.tun_mtu,
-        port: server.port,
+        fallback_cipher: server.fallback_cipher,
+        former: Former::default(),
+        directory: None,
     }
 }
 

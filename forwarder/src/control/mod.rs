@@ -11,6 +11,7 @@
 //!  control socket, signals, time ┘                            └─ control socket
 //! ```
 
+mod client_files;
 mod crew;
 mod datapath;
 mod error;
@@ -19,6 +20,7 @@ mod gateway;
 mod host_port;
 mod plan;
 mod pool;
+mod pool_schedule;
 mod report;
 mod role;
 mod sessions;

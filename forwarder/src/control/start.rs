@@ -19,6 +19,7 @@ use socket2::SockRef;
 
 use super::{
     Error,
+    client_files::ClientFiles,
     crew::Crew,
     datapath::{Datapath, Kernel},
     fitness,
@@ -26,6 +27,7 @@ use super::{
     host_port,
     plan::{self, Plan},
     pool::Pool,
+    pool_schedule,
     report::{About, StatusSchedule},
     role::Role,
     sessions::Sessions,
@@ -61,6 +63,7 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
     let watched = management.register(poll.registry(), token::MANAGEMENT);
     watched.map_err(|error| Error::os("wait for events", error))?;
     let status_file = StatusSchedule::open(&config.server, now);
+    let (former, pool_file) = pool_schedule::open(&config.server, now);
     write_pid(&config.server)?;
     let address = SocketAddrV4::new(config.server.local.unwrap_or(Ipv4Addr::UNSPECIFIED), config.server.port);
     let (control, tunnels) = tunnel::open(address, plan.workers)?;
@@ -82,9 +85,12 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
     let waker = Arc::new(waker);
     let working = crew.begin(&plan, config.ageing, &notices_in, &waker, clock)?;
     let pool = Pool::start(plan::allowed_cpus().len(), Job::run, move || wake(&waker))?;
-    let server = Server::new(config::protocol::protocol(config), seed()?, now);
+    let mut protocol = config::protocol::protocol(config);
+    protocol.former = former;
+    protocol.directory = ClientFiles::of(&config.server).map(|files| Arc::new(files) as _);
+    let server = Server::new(protocol, seed()?, now);
     let mut gateway = Gateway {
-        role: Role::server(server, pool),
+        role: Role::server(server, pool, pool_file),
         sessions: Sessions::new(clock, plan.max_frame, config.server.max_macs_per_peer),
         stations: Stations::new(config.ageing, config.server.max_macs_per_peer, now),
         datapath: Datapath::new(working, kernel, xsk, preparation),

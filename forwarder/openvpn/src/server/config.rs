@@ -2,6 +2,7 @@
 
 use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
+use super::Directory;
 use crate::data::Cipher;
 
 /// What the server does, from `server.conf`. Times not in the file have upstream's defaults.
@@ -11,6 +12,8 @@ pub struct Config {
     pub tls: Arc<rustls::ServerConfig>,
     /// Data ciphers in order of preference.
     pub data_ciphers: Vec<Cipher>,
+    /// `data-ciphers-fallback`: for clients that name no cipher at all.
+    pub fallback_cipher: Option<Cipher>,
     /// `keepalive`: the server pings after this much silence of its own; `None`: never.
     pub ping: Option<Duration>,
     /// The server drops a peer not heard for this long; `None`: never.
@@ -22,6 +25,10 @@ pub struct Config {
     pub compress: Compress,
     /// Addresses to lease; `None`: no `ifconfig` is pushed.
     pub pool: Option<Pool>,
+    /// Who had which address before the server was there (`ifconfig-pool-persist`).
+    pub former: Former,
+    /// `client-config-dir`.
+    pub directory: Option<Arc<dyn Directory>>,
     /// Most peers at once.
     pub max_clients: usize,
     /// Without it a new login closes the older session of the same name.
@@ -38,8 +45,41 @@ pub struct Config {
     pub exit_notify: Option<ExitNotify>,
     /// `tun-mtu`.
     pub tun_mtu: u16,
-    /// The OCC string we would send is not sent by servers; this is the client's expectation for logs. Reserved.
-    pub port: u16,
+}
+
+impl Config {
+    /// Upstream's defaults; nothing is pushed and no address leased.
+    pub fn new(tls: Arc<rustls::ServerConfig>) -> Self {
+        Self {
+            tls,
+            data_ciphers: vec![Cipher::Aes256Gcm, Cipher::Aes128Gcm],
+            fallback_cipher: None,
+            ping: None,
+            ping_restart: None,
+            push: Vec::new(),
+            compress: Compress::Off,
+            pool: None,
+            former: Former::default(),
+            directory: None,
+            max_clients: 1024,
+            duplicate_cn: false,
+            reneg: Some(Duration::from_secs(3600)),
+            hand_window: Duration::from_secs(60),
+            tran_window: Duration::from_secs(3600),
+            connect_freq_initial: (100, Duration::from_secs(10)),
+            exit_notify: None,
+            tun_mtu: 1500,
+        }
+    }
+}
+
+/// Addresses of the pool and who had them last.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Former {
+    /// Names and addresses.
+    pub holders: Vec<(String, Ipv4Addr)>,
+    /// These addresses are for nobody else.
+    pub fixed: bool,
 }
 
 /// `compress` and `push "compress ..."` of the server's file.
