@@ -81,7 +81,7 @@ fn config(pki: &Pki, server: &Identity) -> Config {
         .unwrap();
     Config {
         data_ciphers: vec![Cipher::Aes256Gcm],
-        compress: Compress::PerClient,
+        compress: Compress::Lz4V2,
         duplicate_cn: true,
         reneg: None,
         connect_freq_initial: (10_000, Duration::from_secs(1)),

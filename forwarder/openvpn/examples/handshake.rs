@@ -16,7 +16,7 @@ use std::{
 use trestle_openvpn::{
     data::{DataChannel, Opened},
     ids::PeerId,
-    server::{Compress, Config, Event, ExitNotify, Path, Pool, Server},
+    server::{AllowCompression, Compress, Config, Event, ExitNotify, Path, Pool, Server},
     tls,
 };
 
@@ -126,7 +126,8 @@ fn config(directory: &FilePath, reneg: Duration) -> Result<Config, Box<dyn Error
         ping: Some(Duration::from_secs(10)),
         ping_restart: Some(Duration::from_secs(240)),
         push: vec![format!("route-gateway {gateway}"), "ping 10".into(), "ping-restart 120".into()],
-        compress: Compress::PerClient,
+        compress: Compress::Lz4V2,
+        allow_compression: AllowCompression::Asym,
         pool: Some(Pool {
             gateway,
             netmask: Ipv4Addr::new(255, 255, 255, 0),

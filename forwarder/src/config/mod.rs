@@ -19,6 +19,8 @@ pub mod error;
 mod fallback;
 /// The file's text into directives.
 pub mod lexer;
+/// Where the gateway listens.
+pub mod listeners;
 mod nearest;
 mod negotiate;
 mod per_client;
@@ -34,6 +36,7 @@ mod tls_version;
 mod words;
 
 pub use error::{Error, Level, Note, Place};
+pub use listeners::{Family, Listener};
 pub use server::{ClientFiles, HostAddress, LogFile, PoolFile, Server, Source, StatusFile};
 
 use server::Draft;

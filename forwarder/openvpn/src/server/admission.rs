@@ -3,9 +3,9 @@
 use rustls::pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::{Barred, Compress, Config, Particulars, instance::Address};
+use super::{Barred, Compress, Config, Particulars, compression, instance::Address};
 use crate::{
-    data::{Cipher, Framing, Profile},
+    data::{Cipher, Profile},
     session::Derivation,
     wire::{
         key_method::KeyMethod,
@@ -24,6 +24,8 @@ pub(super) struct Terms {
     pub(super) info: PeerInfo,
     pub(super) profile: Profile,
     pub(super) particulars: Particulars,
+    /// What `compress` or `comp-lzo` it is pushed.
+    pub(super) compress: Option<&'static str>,
 }
 
 impl Terms {
@@ -77,12 +79,14 @@ pub(super) fn judge(config: &Config, name: &str, message: &KeyMethod) -> Result<
     let particulars = particulars(config, name)?;
     require(&info, proto::DATA_V2, "data packets with a peer id (DATA_V2)")?;
     let cipher = choose_cipher(config, &info, message)?;
-    let mut terms =
-        Terms { name: name.to_owned(), info, profile: Profile::new(cipher, Framing::None), particulars };
-    if compression(config, &terms).is_some() {
-        terms.profile.framing = Framing::V2;
-    }
-    Ok(terms)
+    let wanted = match particulars.removes("compress") {
+        true => Compress::Off,
+        false => particulars.compress.unwrap_or(config.compress),
+    };
+    let offer =
+        compression::offer(wanted, config.allow_compression, &info, occ::has_compression(&message.options));
+    let profile = Profile { compresses: offer.compresses, ..Profile::new(cipher, offer.framing) };
+    Ok(Terms { name: name.to_owned(), info, profile, compress: offer.pushed, particulars })
 }
 
 /// The client's own file. Source: multi.c `multi_client_connect_source_ccd`, ssl_verify.c for `ccd-exclusive`.
@@ -130,17 +134,6 @@ fn no_shared_cipher(config: &Config, names_none: bool) -> Refusal {
     refusal("Data channel cipher negotiation failed (no shared cipher)", reason)
 }
 
-/// What `compress` is pushed, if any. Source: brief A.11.
-pub(super) fn compression(config: &Config, terms: &Terms) -> Option<&'static str> {
-    let Terms { info, particulars, .. } = terms;
-    match particulars.compress.unwrap_or(config.compress) {
-        _ if particulars.removes("compress") => None,
-        Compress::PerClient if info.lz4_v2 => Some("compress lz4-v2"),
-        Compress::PerClient if info.stub_v2 => Some("compress stub-v2"),
-        Compress::PerClient | Compress::Off => None,
-    }
-}
-
 pub(super) fn refusal(told: &'static str, reason: String) -> Refusal {
     Refusal { told: Told::Failed(told), reason }
 }
@@ -161,7 +154,7 @@ pub(super) fn push_options(
     peer_id: crate::ids::PeerId,
 ) -> Vec<String> {
     let mut options: Vec<String> = Vec::new();
-    options.extend(compression(config, terms).map(str::to_owned));
+    options.extend(terms.compress.map(str::to_owned));
     options.extend(terms.particulars.edit(&config.push));
     if let Some(Address { address, netmask, .. }) = address.filter(|_| !terms.particulars.removes("ifconfig"))
     {
@@ -208,7 +201,7 @@ mod tests {
                 .with_cert_resolver(Arc::new(rustls::server::ResolvesServerCertUsingSni::new()));
         Config {
             push: vec!["route-gateway 10.10.21.5".into()],
-            compress: Compress::PerClient,
+            compress: Compress::Lz4V2,
             ..Config::new(Arc::new(tls))
         }
     }
@@ -288,26 +281,6 @@ mod tests {
         assert_eq!(choice("", "IV_CIPHERS=ROT13\nIV_NCP=2\n"), None);
         assert_eq!(choice("", "IV_NCP=2\n"), Some(Cipher::Aes256Gcm));
         assert!(refusal_of("", "IV_PROTO=2\n").reason.contains("data-ciphers-fallback"));
-    }
-
-    #[test]
-    fn each_client_is_pushed_the_compression_it_survives() {
-        let terms = |peer_info: &str, particulars: Particulars| Terms {
-            name: "agent".into(),
-            info: PeerInfo::parse(peer_info.as_bytes()),
-            profile: Profile::new(Cipher::Aes256Gcm, Framing::None),
-            particulars,
-        };
-        let pushed = |peer_info: &str| compression(&config(), &terms(peer_info, Particulars::default()));
-        assert_eq!(pushed("IV_LZ4v2=1\nIV_COMP_STUBv2=1\n"), Some("compress lz4-v2"));
-        assert_eq!(pushed(STOCK_2_6), Some("compress stub-v2"));
-        assert_eq!(pushed("IV_COMP_STUB=1\n"), None);
-        let off = Particulars { compress: Some(Compress::Off), ..Particulars::default() };
-        let removed =
-            Particulars { push: vec![PushEdit::Remove("compress".into())], ..Particulars::default() };
-        for particulars in [off, removed] {
-            assert_eq!(compression(&config(), &terms(STOCK_2_6, particulars)), None);
-        }
     }
 
     fn pushed_to(config: &Config, peer_info: &str) -> Vec<String> {

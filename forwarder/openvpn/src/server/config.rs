@@ -2,7 +2,7 @@
 
 use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
-use super::Directory;
+use super::{Directory, Sizes};
 use crate::data::Cipher;
 
 /// What the server does, from `server.conf`. Times not in the file have upstream's defaults.
@@ -21,8 +21,10 @@ pub struct Config {
     /// Options pushed to every client, in order, before those the server adds (`ifconfig`, `peer-id`, ...).
     /// `compress` does not stand here.
     pub push: Vec<String>,
-    /// What `compress` becomes per client.
+    /// Which compression framing clients are to use; each gets what it survives.
     pub compress: Compress,
+    /// `allow-compression`.
+    pub allow_compression: AllowCompression,
     /// Addresses to lease; `None`: no `ifconfig` is pushed.
     pub pool: Option<Pool>,
     /// Who had which address before the server was there (`ifconfig-pool-persist`).
@@ -45,6 +47,8 @@ pub struct Config {
     pub exit_notify: Option<ExitNotify>,
     /// `tun-mtu`.
     pub tun_mtu: u16,
+    /// `fragment` and `mssfix`.
+    pub sizes: Sizes,
 }
 
 impl Config {
@@ -58,6 +62,7 @@ impl Config {
             ping_restart: None,
             push: Vec::new(),
             compress: Compress::Off,
+            allow_compression: AllowCompression::default(),
             pool: None,
             former: Former::default(),
             directory: None,
@@ -69,6 +74,7 @@ impl Config {
             connect_freq_initial: (100, Duration::from_secs(10)),
             exit_notify: None,
             tun_mtu: 1500,
+            sizes: Sizes::default(),
         }
     }
 }
@@ -82,13 +88,35 @@ pub struct Former {
     pub fixed: bool,
 }
 
-/// `compress` and `push "compress ..."` of the server's file.
+/// `compress` and `comp-lzo` of the server's file, set or pushed. Source: brief A.11.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compress {
-    /// Nothing is pushed; no framing.
+    /// None, or `compress migrate`: clients that have some in their own files are led away from it.
     Off,
-    /// `lz4-v2` to clients that survive it, `stub-v2` to the others that know it, else nothing (brief A.11).
-    PerClient,
+    /// `compress lz4-v2`.
+    Lz4V2,
+    /// `compress stub-v2`.
+    StubV2,
+    /// `compress`, `compress stub`.
+    Stub,
+    /// `compress lz4`.
+    Lz4,
+    /// `compress lzo`, `comp-lzo`, `comp-lzo yes`, `comp-lzo adaptive`.
+    Lzo,
+    /// `comp-lzo no`.
+    LzoNo,
+}
+
+/// `allow-compression`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AllowCompression {
+    /// What clients compress is decompressed; nothing is compressed here.
+    #[default]
+    Asym,
+    /// Frames are compressed, where the framing agreed has LZ4.
+    Yes,
+    /// Clients are offered framings without compression only.
+    No,
 }
 
 /// The addresses of `server-bridge GATEWAY NETMASK FIRST LAST`.

@@ -8,6 +8,7 @@
 //! an address, or the session of another client.
 
 mod admission;
+mod compression;
 mod config;
 mod cookie;
 mod directory;
@@ -18,6 +19,7 @@ mod jobs;
 mod leases;
 mod lifecycle;
 mod numbers;
+mod sizes;
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -25,10 +27,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub use config::{Compress, Config, ExitNotify, Former, Pool};
+pub use config::{AllowCompression, Compress, Config, ExitNotify, Former, Pool};
 pub use directory::{Barred, Directory, Particulars, PushEdit};
 pub use event::{Connected, ControlError, Event, GoneReason, Path, Transmit, Transport};
 pub use jobs::{Job, JobDone};
+pub use sizes::{Limit, Mssfix, Sizes};
 
 use self::{
     cookie::{Cookie, RateLimit, UsedCookies},

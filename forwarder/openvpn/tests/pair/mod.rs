@@ -16,7 +16,7 @@ use trestle_openvpn::{
     client::{self, Client},
     data::{DataChannel, OpenError, Opened},
     ids::PeerId,
-    server::{Compress, Config, Event, ExitNotify, GoneReason, Job, Path, Pool, Server},
+    server::{AllowCompression, Compress, Config, Event, ExitNotify, GoneReason, Job, Path, Pool, Server},
     tls,
     wire::{ControlPacket, Opcode},
 };
@@ -122,7 +122,8 @@ pub fn server_config() -> Config {
         ping: Some(Duration::from_secs(10)),
         ping_restart: Some(Duration::from_secs(240)),
         push: vec!["route-gateway 10.10.21.5".into(), "ping 10".into(), "ping-restart 120".into()],
-        compress: Compress::PerClient,
+        compress: Compress::Lz4V2,
+        allow_compression: AllowCompression::Asym,
         pool: Some(Pool {
             gateway: Ipv4Addr::new(10, 10, 21, 5),
             netmask: Ipv4Addr::new(255, 255, 255, 0),
