@@ -9,7 +9,7 @@ use std::path::Path;
 use openvpn::server::{Barred, Particulars, PushEdit};
 
 use super::{
-    apply, check_words,
+    apply, check_words, compression,
     error::Error,
     lexer, negotiate,
     server::Draft,
@@ -46,7 +46,7 @@ fn follow(d: Directive<'_>, particulars: &mut Particulars) -> Result<(), Error> 
     let (least, most) = match d.line.name.as_str() {
         "push-reset" | "disable" => (0, 0),
         "push" | "push-remove" | "max-routes-per-client" => (1, 1),
-        "compress" => (0, 1),
+        "compress" | "comp-lzo" => (0, 1),
         "ifconfig-push" => (2, 3),
         _ => return Err(out_of_place(&d)),
     };
@@ -57,17 +57,25 @@ fn follow(d: Directive<'_>, particulars: &mut Particulars) -> Result<(), Error> 
         "push" => return push(d, particulars),
         "disable" => particulars.barred = Some(Barred::Disabled),
         "ifconfig-push" => particulars.address = Some((d.address(0)?, d.netmask(1)?)),
-        "compress" => {
-            let Directive { draft, line } = d;
-            negotiate::compress(Directive { draft: &mut *draft, line })?;
-            particulars.compress = Some(draft.server.compress);
-        }
+        "compress" => return compress(d, compression::compress, particulars),
+        "comp-lzo" => return compress(d, compression::comp_lzo, particulars),
         _ => {
             let Directive { draft, line } = d;
             apply::max_routes_per_client(Directive { draft: &mut *draft, line })?;
             particulars.max_stations = Some(draft.server.max_macs_per_peer);
         }
     }
+    Ok(())
+}
+
+fn compress(
+    d: Directive<'_>,
+    apply: fn(Directive<'_>) -> apply::Done,
+    particulars: &mut Particulars,
+) -> Result<(), Error> {
+    let Directive { draft, line } = d;
+    apply(Directive { draft: &mut *draft, line })?;
+    particulars.compress = Some(draft.server.compress);
     Ok(())
 }
 
@@ -90,8 +98,8 @@ fn out_of_place(d: &Directive<'_>) -> Error {
             format!("`{name}` is rejected: it works with tun-style tunnels only"),
             "take the line out: what stands behind a client is learnt from its frames",
         ),
-        "ifconfig-ipv6-push" | "config" | "comp-lzo" | "vlan-pvid" | "ping" | "ping-restart"
-        | "ping-exit" | "inactive" | "session-timeout" | "auth-token" | "override-username" | "echo" => {
+        "ifconfig-ipv6-push" | "config" | "vlan-pvid" | "ping" | "ping-restart" | "ping-exit"
+        | "inactive" | "session-timeout" | "auth-token" | "override-username" | "echo" => {
             d.error(format!("`{name}` comes later in a client's file"), "take the line out for now")
         }
         known if table::class(known).is_some() => d.error(

@@ -25,6 +25,7 @@ type Version = [u32; 3];
 /// Source: options.c `options_postprocess_cipher`.
 pub(super) fn cipher(d: Directive<'_>) -> Done {
     let name = d.word(0)?.to_owned();
+    d.draft.sizing.cipher = Some(name.clone());
     d.draft.old.cipher = Some((name, d.line.number));
     Ok(())
 }

@@ -12,8 +12,10 @@ use std::{
 };
 
 mod apply;
+mod ciphers;
 /// Files of `client-config-dir`.
 pub mod clients;
+mod compression;
 /// What is wrong with a configuration, with file and line.
 pub mod error;
 mod fallback;
@@ -29,6 +31,7 @@ pub mod protocol;
 mod routed;
 /// What `server.conf` says, typed.
 pub mod server;
+mod sizes;
 mod table;
 /// Certificates, keys and revocation lists.
 pub mod tls;

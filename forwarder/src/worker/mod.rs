@@ -19,6 +19,7 @@ mod forward;
 pub mod fragments;
 mod handover;
 mod mailbox;
+mod mss;
 mod obey;
 mod open;
 pub mod outer;
@@ -27,6 +28,7 @@ mod run;
 mod seal;
 #[cfg(test)]
 mod tests;
+mod unnamed;
 mod waking;
 
 use std::{sync::Arc, time::Instant};
@@ -38,6 +40,7 @@ pub use mailbox::{Command, Mailbox, NewPeer, Notice, Post};
 use openvpn::ids::PeerId;
 pub use outer::{Outer, Way};
 pub use peers::Peers;
+use unnamed::Unnamed;
 
 use crate::{
     ports::{BATCH, Frame, Frames, Port},
@@ -77,6 +80,7 @@ pub struct Worker<N, T, H> {
     ports: Ports<N, T, H>,
     frames: Frames,
     peers: Peers,
+    unnamed: Unnamed,
     fdb: Fdb,
     mailbox: Mailbox,
     handovers: Handovers,
@@ -150,11 +154,12 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
         let drops = Arc::clone(&counters.drops);
         Self {
             reassembly: Reassembly::new(frames.total(), fragments::random_seed(), drops),
-            identifications: Identifications::new(settings.index, handovers.workers()),
+            identifications: Identifications::new(settings.index, handovers.workers(), handovers.secret()),
             settings,
             ports,
             frames,
             peers: Peers::default(),
+            unnamed: Unnamed::default(),
             fdb: Fdb::default(),
             mailbox,
             handovers,

@@ -3,13 +3,14 @@
 use std::{sync::atomic::Ordering::Relaxed, time::Instant};
 
 use openvpn::{
-    data::{OpenError, Opened, peer_id_of},
+    data::{OpenError, Opened, names_no_peer, peer_id_of},
     ids::PeerId,
 };
 
 use super::{
     AHEAD, Arrival, Mailbox, Notice, Worker,
     counters::add,
+    mss,
     outer::{self, Arrived},
     peers::Peer,
 };
@@ -41,7 +42,7 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
         let bytes = self.frames.bytes(packet);
         let arrived = outer::parse(bytes).ok_or(Drop::TunnelMalformed)?;
         let payload = bytes.get(arrived.payload.clone()).ok_or(Drop::TunnelMalformed)?;
-        let peer_id = peer_id_of(payload).ok_or(Drop::TunnelMalformed)?;
+        let peer_id = self.sender(payload, &arrived)?;
         if !self.handovers.is_mine(peer_id) {
             let pushed = self.handovers.push_packet(peer_id, arrived.path.remote, bytes);
             return if pushed { Ok(()) } else { Err(Drop::HandoverFull) };
@@ -54,6 +55,15 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
                 Err(reason)
             }
         }
+    }
+
+    /// Whose packet it claims to be.
+    #[inline]
+    fn sender(&self, payload: &[u8], arrived: &Arrived) -> Result<PeerId, Drop> {
+        if names_no_peer(payload) {
+            return self.unnamed.at(&arrived.path).ok_or(Drop::PeerUnknown);
+        }
+        peer_id_of(payload).ok_or(Drop::TunnelMalformed)
     }
 
     fn open_into(
@@ -81,6 +91,9 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
         }
         match opened {
             Opened::Frame { len } => {
+                if let Some(most) = peer.channel.mssfix() {
+                    mss::limit(&mut self.frames.room(&mut plain)[..len], most);
+                }
                 self.frames.set_len(&mut plain, len);
                 self.batch.inner.push((Ingress::Peer(peer_id), plain));
             }

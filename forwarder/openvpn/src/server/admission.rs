@@ -3,9 +3,9 @@
 use rustls::pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::{Barred, Compress, Config, Particulars, compression, instance::Address};
+use super::{Barred, Compress, Config, Particulars, Path, compression, instance::Address};
 use crate::{
-    data::{Cipher, Profile},
+    data::{Cipher, Layout, Profile},
     session::Derivation,
     wire::{
         key_method::KeyMethod,
@@ -67,8 +67,8 @@ impl Told {
     }
 }
 
-/// Judges a client.
-pub(super) fn judge(config: &Config, name: &str, message: &KeyMethod) -> Result<Terms, Refusal> {
+/// Judges a client at `path`.
+pub(super) fn judge(config: &Config, name: &str, path: &Path, message: &KeyMethod) -> Result<Terms, Refusal> {
     let info = PeerInfo::parse(&message.peer_info);
     if occ::device_type(&message.options) == Some("tun") {
         return Err(refusal(
@@ -77,7 +77,6 @@ pub(super) fn judge(config: &Config, name: &str, message: &KeyMethod) -> Result<
         ));
     }
     let particulars = particulars(config, name)?;
-    require(&info, proto::DATA_V2, "data packets with a peer id (DATA_V2)")?;
     let cipher = choose_cipher(config, &info, message)?;
     let wanted = match particulars.removes("compress") {
         true => Compress::Off,
@@ -85,7 +84,13 @@ pub(super) fn judge(config: &Config, name: &str, message: &KeyMethod) -> Result<
     };
     let offer =
         compression::offer(wanted, config.allow_compression, &info, occ::has_compression(&message.options));
-    let profile = Profile { compresses: offer.compresses, ..Profile::new(cipher, offer.framing) };
+    let profile = Profile {
+        digest: config.digest,
+        layout: layout(&info, cipher),
+        compresses: offer.compresses,
+        ..Profile::new(cipher, offer.framing)
+    };
+    let profile = config.sizes.agree(profile, path, occ::fragments(&message.options));
     Ok(Terms { name: name.to_owned(), info, profile, compress: offer.pushed, particulars })
 }
 
@@ -103,12 +108,14 @@ fn particulars(config: &Config, name: &str) -> Result<Particulars, Refusal> {
     Err(refusal("", format!("its file in `client-config-dir` {reason}")))
 }
 
-fn require(info: &PeerInfo, bit: u32, what: &str) -> Result<(), Refusal> {
-    if info.supports(bit) {
-        return Ok(());
+/// Epochs where the client has them and the cipher too, a peer id where it has that. Source: multi.c
+/// `multi_client_set_protocol_options`.
+fn layout(info: &PeerInfo, cipher: Cipher) -> Layout {
+    match info.supports(proto::DATA_V2) {
+        true if info.supports(proto::DATA_EPOCH) && cipher.is_aead() => Layout::Epoch,
+        true => Layout::V2,
+        false => Layout::V1,
     }
-    let reason = format!("it does not support {what}: it needs OpenVPN 2.4 or later");
-    Err(refusal("Data channel negotiation failed (client too old)", reason))
 }
 
 /// The first of our ciphers that the client has; for one that names none at all, the fallback. Source: brief A.7,
@@ -160,31 +167,37 @@ pub(super) fn push_options(
     {
         options.push(format!("ifconfig {address} {netmask}"));
     }
-    options.push(format!("peer-id {peer_id}"));
+    if terms.profile.layout != Layout::V1 {
+        options.push(format!("peer-id {peer_id}"));
+    }
     if terms.info.negotiates {
         options.push(format!("cipher {}", terms.profile.cipher.name()));
     }
-    options.extend(protocol_flags(&terms.info));
+    options.extend(protocol_flags(&terms.info, terms.profile.layout));
     if terms.info.has_mtu {
         options.push(format!("tun-mtu {}", config.tun_mtu));
     }
     options
 }
 
-/// A client that knows `protocol-flags` says so by its exit notice. Source: push.c `prepare_push_reply`.
-fn protocol_flags(info: &PeerInfo) -> Option<String> {
+/// `protocol-flags`, or, where the client knows only that, `key-derivation`: by its exit notice it says that it knows
+/// `tls-ekm` among the flags. Source: push.c `prepare_push_reply`.
+fn protocol_flags(info: &PeerInfo, layout: Layout) -> Vec<String> {
+    let exit = info.supports(proto::CC_EXIT_NOTIFY);
     let exporter = info.supports(proto::TLS_KEY_EXPORT);
-    match (info.supports(proto::CC_EXIT_NOTIFY), exporter) {
-        (true, true) => Some("protocol-flags cc-exit tls-ekm".into()),
-        (true, false) => Some("protocol-flags cc-exit".into()),
-        (false, true) => Some("key-derivation tls-ekm".into()),
-        (false, false) => None,
-    }
+    let flags =
+        [(exit, " cc-exit"), (exit && exporter, " tls-ekm"), (layout == Layout::Epoch, " aead-epoch")];
+    let flags: String = flags.into_iter().filter_map(|(has, flag)| has.then_some(flag)).collect();
+    let derivation = (exporter && !exit).then(|| "key-derivation tls-ekm".to_owned());
+    derivation.into_iter().chain((!flags.is_empty()).then(|| format!("protocol-flags{flags}"))).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{net::Ipv4Addr, sync::Arc};
+    use std::{
+        net::{IpAddr, Ipv4Addr, SocketAddr},
+        sync::Arc,
+    };
 
     use super::*;
     use crate::{
@@ -223,6 +236,15 @@ mod tests {
         judge(&config(), "agent", &message(options, peer_info)).unwrap_err()
     }
 
+    const HERE: Path = Path::udp(
+        SocketAddr::new(IpAddr::V4(Ipv4Addr::new(198, 51, 100, 7)), 40_000),
+        SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 443),
+    );
+
+    fn judge(config: &Config, name: &str, message: &KeyMethod) -> Result<Terms, Refusal> {
+        super::judge(config, name, &HERE, message)
+    }
+
     /// Brief A.7.
     const STOCK_2_6: &str =
         "IV_PROTO=990\nIV_CIPHERS=AES-256-GCM:AES-128-GCM\nIV_MTU=1600\nIV_COMP_STUBv2=1\n";
@@ -238,10 +260,17 @@ mod tests {
     }
 
     #[test]
-    fn a_client_without_data_v2_is_told_that_it_is_too_old() {
-        let refusal = refusal_of("V4,dev-type tap", "");
-        assert_eq!(refusal.told, Told::Failed("Data channel negotiation failed (client too old)"));
-        assert!(refusal.reason.contains("OpenVPN 2.4"), "{refusal:?}");
+    fn packets_have_epochs_or_a_peer_id_only_where_the_client_has_them() {
+        let layout = |peer_info: &str, cipher: &str| {
+            let text = format!("{peer_info}IV_CIPHERS={cipher}\n");
+            let config = Config { data_ciphers: Cipher::ALL.to_vec(), ..config() };
+            super::judge(&config, "agent", &HERE, &message("", &text)).map(|terms| terms.profile.layout)
+        };
+        assert_eq!(layout("IV_PROTO=8094\n", "AES-256-GCM"), Ok(Layout::Epoch));
+        assert_eq!(layout("IV_PROTO=8094\n", "AES-256-CBC"), Ok(Layout::V2));
+        assert_eq!(layout("IV_PROTO=990\n", "AES-256-GCM"), Ok(Layout::V2));
+        assert_eq!(layout("IV_PROTO=1024\n", "AES-256-GCM"), Ok(Layout::V1));
+        assert_eq!(layout("", "AES-128-CBC"), Ok(Layout::V1));
     }
 
     #[test]
@@ -251,7 +280,7 @@ mod tests {
 
     #[test]
     fn without_a_common_cipher_upstreams_words_are_used() {
-        let refusal = refusal_of("V4,dev-type tap", "IV_PROTO=990\nIV_CIPHERS=CHACHA20-POLY1305\n");
+        let refusal = refusal_of("V4,dev-type tap", "IV_PROTO=990\nIV_CIPHERS=AES-256-CBC\n");
         assert_eq!(refusal.told, Told::Failed("Data channel cipher negotiation failed (no shared cipher)"));
     }
 
@@ -310,6 +339,10 @@ mod tests {
         );
         let small = pushed("IV_PROTO=14\nIV_CIPHERS=AES-128-GCM\n");
         assert_eq!(small[2..], ["peer-id 3", "cipher AES-128-GCM", "key-derivation tls-ekm"]);
+        let epochs = pushed("IV_PROTO=8094\nIV_CIPHERS=AES-128-GCM\n");
+        assert_eq!(epochs[4], "protocol-flags cc-exit tls-ekm aead-epoch");
+        let no_peer_id = pushed("IV_PROTO=4\nIV_CIPHERS=AES-128-GCM\n");
+        assert_eq!(no_peer_id[2..], ["cipher AES-128-GCM"]);
         let older = pushed("IV_PROTO=6\nIV_CIPHERS=AES-128-GCM\n");
         assert_eq!(older[2..], ["peer-id 3", "cipher AES-128-GCM"]);
     }

@@ -3,7 +3,7 @@
 use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
 use super::{Directory, Sizes};
-use crate::data::Cipher;
+use crate::data::{Cipher, Digest};
 
 /// What the server does, from `server.conf`. Times not in the file have upstream's defaults.
 #[derive(Clone, Debug)]
@@ -14,6 +14,8 @@ pub struct Config {
     pub data_ciphers: Vec<Cipher>,
     /// `data-ciphers-fallback`: for clients that name no cipher at all.
     pub fallback_cipher: Option<Cipher>,
+    /// `auth`: what authenticates data packets whose cipher does not.
+    pub digest: Digest,
     /// `keepalive`: the server pings after this much silence of its own; `None`: never.
     pub ping: Option<Duration>,
     /// The server drops a peer not heard for this long; `None`: never.
@@ -56,7 +58,8 @@ impl Config {
     pub fn new(tls: Arc<rustls::ServerConfig>) -> Self {
         Self {
             tls,
-            data_ciphers: vec![Cipher::Aes256Gcm, Cipher::Aes128Gcm],
+            data_ciphers: Cipher::DEFAULT.to_vec(),
+            digest: Digest::default(),
             fallback_cipher: None,
             ping: None,
             ping_restart: None,

@@ -117,7 +117,7 @@ impl Server {
     ) {
         let name = admission::common_name(&certificate);
         let terms = match &name {
-            Some(name) => admission::judge(&self.config, name, message),
+            Some(name) => admission::judge(&self.config, name, &instance.path, message),
             None => Err(refusal(
                 "no common name",
                 "its certificate has no common name: issue one that has".into(),
