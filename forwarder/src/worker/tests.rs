@@ -10,7 +10,7 @@ use common::{FdbKey, Mac};
 use crossbeam::channel::Receiver;
 use mio::{Poll, Token, Waker};
 use openvpn::{
-    data::{Cipher, DataChannel, DataKeys, Framing, Opened, Profile, Role},
+    data::{Cipher, DataChannel, DataKeys, Framing, MAX_OVERHEAD, Opened, Profile, Role},
     ids::{KeyId, PeerId},
     server::Path,
 };
@@ -23,6 +23,7 @@ use crate::{
 };
 
 mod fragmented;
+mod unnamed;
 
 const NIC: Mac = [2, 0, 0, 0, 0, 5];
 const ROUTER: Mac = [2, 0, 0, 0, 0, 1];
@@ -89,13 +90,17 @@ impl Gateway {
 
     /// Connects a client whose packets leave by the NIC.
     fn connect(&mut self, peer_id: u32) -> Client {
+        self.connect_with(PROFILE, peer_id)
+    }
+
+    fn connect_with(&mut self, profile: Profile, peer_id: u32) -> Client {
         let peer_id = PeerId::new(peer_id).unwrap();
-        let keys = |role| DataKeys::new(PROFILE, role, &[7; 256]);
+        let keys = |role| DataKeys::new(profile, role, &[7; 256]);
         let counters = Arc::new(PeerCounters::default());
         let path = path(peer_id);
         let new = NewPeer {
             peer_id,
-            channel: DataChannel::new(peer_id, PROFILE, CAPACITY),
+            channel: DataChannel::new(peer_id, profile, CAPACITY),
             path,
             counters: Arc::clone(&counters),
             mac_limit: 4,
@@ -111,7 +116,7 @@ impl Gateway {
         ] {
             self.rigs[owner].post.send(command);
         }
-        let mut channel = DataChannel::new(peer_id, PROFILE, CAPACITY);
+        let mut channel = DataChannel::new(peer_id, profile, CAPACITY);
         channel.install(KeyId::FIRST, keys(Role::Client));
         channel.send_with(KeyId::FIRST);
         Client { peer_id, channel, counters, mac: [2, 0, 0, 0, 1, peer_id.value() as u8] }
@@ -180,7 +185,7 @@ impl Rig {
 impl Client {
     /// The tunnel packet with `frame` in it, as the NIC receives it.
     fn seal(&mut self, frame: &[u8]) -> Vec<u8> {
-        let mut packet = vec![0; outer::OUTER_HEADER + frame.len() + 26];
+        let mut packet = vec![0; outer::OUTER_HEADER + frame.len() + MAX_OVERHEAD];
         let sealed = self.channel.seal(frame, &mut packet[outer::OUTER_HEADER..]).unwrap();
         packet.truncate(outer::OUTER_HEADER + sealed);
         let SocketAddr::V4(remote) = path(self.peer_id).remote else { unreachable!() };

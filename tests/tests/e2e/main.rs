@@ -8,6 +8,7 @@ mod ageing;
 mod bad_packets;
 mod bad_start;
 mod checksums;
+mod client_config;
 mod endurance;
 mod fragments;
 mod guards;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         sessions::SUITE,
         sessions::LIFE,
         sessions::KEEPALIVE,
+        client_config::SUITE,
         negotiation::SUITE,
         negotiation::OLDER,
         underlay::SUITE,
