@@ -8,7 +8,9 @@ mod ageing;
 mod bad_packets;
 mod bad_start;
 mod checksums;
+mod compression;
 mod endurance;
+mod fragmenting;
 mod fragments;
 mod guards;
 mod host_safety;
@@ -39,6 +41,9 @@ fn main() -> ExitCode {
         sessions::KEEPALIVE,
         negotiation::SUITE,
         negotiation::OLDER,
+        compression::SUITE,
+        fragmenting::SUITE,
+        fragmenting::MSSFIX,
         underlay::SUITE,
         underlay::CLOUD,
         underlay::ROUTED,
