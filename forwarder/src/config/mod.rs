@@ -12,6 +12,7 @@ use std::{
 };
 
 mod apply;
+mod ciphers;
 mod compression;
 /// What is wrong with a configuration, with file and line.
 pub mod error;

@@ -9,25 +9,13 @@ use super::{
     words::{Directive, shown},
 };
 
-/// A cipher by its name, whatever its case.
-fn cipher_by_name(name: &str) -> Option<Cipher> {
-    match name.to_ascii_uppercase().as_str() {
-        "AES-256-GCM" => Some(Cipher::Aes256Gcm),
-        "AES-128-GCM" => Some(Cipher::Aes128Gcm),
-        _ => None,
-    }
-}
-
-/// Ciphers of OpenVPN that are not here yet, by the beginning of their names.
-const LATER: &[&str] = &["CHACHA20-POLY1305", "AES-192-GCM", "AES-", "BF-", "DES-", "CAMELLIA-", "CAST5-"];
-
 /// `cipher` is not negotiated since 2.6; it names what clients without negotiation use.
 /// Source: options.c `options_postprocess_cipher`.
 pub(super) fn cipher(d: Directive<'_>) -> Done {
     let name = d.word(0)?.to_owned();
     d.draft.sizing.cipher = Some(name.clone());
     let name = name.as_str();
-    if cipher_by_name(name).is_none() {
+    if Cipher::from_name(name).is_none() {
         let text = format!(
             "`cipher {}` is for clients that cannot negotiate, which come later: `data-ciphers` counts",
             shown(name)
@@ -35,44 +23,6 @@ pub(super) fn cipher(d: Directive<'_>) -> Done {
         d.draft.note(Level::Info, d.line.number, text);
     }
     Ok(())
-}
-
-pub(super) fn data_ciphers(d: Directive<'_>) -> Done {
-    let mut chosen = Vec::new();
-    let mut later = Vec::new();
-    for word in d.word(0)?.split(':') {
-        // `?NAME`: may be missing. Source: openvpn(8).
-        let name = word.strip_prefix('?').unwrap_or(word);
-        match cipher_by_name(name) {
-            Some(cipher) if !chosen.contains(&cipher) => chosen.push(cipher),
-            Some(_) => {}
-            None if name == "DEFAULT" => chosen.extend([Cipher::Aes256Gcm, Cipher::Aes128Gcm]),
-            None if word.starts_with('?') || is_later(name) => later.push(shown(name)),
-            None => {
-                return Err(d.error(
-                    format!("`{}` is not a cipher OpenVPN has", shown(name)),
-                    "write `data-ciphers AES-256-GCM:AES-128-GCM`",
-                ));
-            }
-        }
-    }
-    chosen.dedup();
-    if chosen.is_empty() {
-        return Err(d.error(
-            format!("{} comes later", later.join(", ")),
-            "write `data-ciphers AES-256-GCM:AES-128-GCM` for now",
-        ));
-    }
-    if !later.is_empty() {
-        d.draft.note(Level::Info, d.line.number, format!("not offered yet: {}", later.join(", ")));
-    }
-    d.draft.server.data_ciphers = chosen;
-    Ok(())
-}
-
-fn is_later(name: &str) -> bool {
-    let name = name.to_ascii_uppercase();
-    LATER.iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// Options that the server adds itself, after what it has agreed with the client.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use openvpn::{
-    data::Cipher,
+    data::{Cipher, Digest},
     server::{AllowCompression, Compress, ExitNotify, Pool, Sizes},
     tls::Versions,
 };
@@ -65,6 +65,8 @@ pub struct Server {
     pub ping_restart: Option<Duration>,
     /// `data-ciphers`, in order of preference.
     pub data_ciphers: Vec<Cipher>,
+    /// `auth`: what authenticates packets whose cipher does not.
+    pub digest: Digest,
     /// `compress`, also where it is only pushed.
     pub compress: Compress,
     /// `allow-compression`.
@@ -403,7 +405,8 @@ fn defaults(file: &Path) -> Server {
         client_to_client: false,
         ping: None,
         ping_restart: None,
-        data_ciphers: vec![Cipher::Aes256Gcm, Cipher::Aes128Gcm],
+        data_ciphers: Cipher::DEFAULT.to_vec(),
+        digest: Digest::default(),
         compress: Compress::Off,
         allow_compression: AllowCompression::default(),
         push: Vec::new(),

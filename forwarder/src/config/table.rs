@@ -5,7 +5,7 @@
 
 use super::{
     apply::{self, Done},
-    compression, listeners,
+    ciphers, compression, listeners,
     nearest::nearest,
     negotiate, routed, sizes, tls_version,
     words::Directive,
@@ -166,11 +166,11 @@ pub(super) const DIRECTIVES: &[(&str, Class)] = &[
     ("keying-material-exporter", NotYet("take the line out for now")),
     // What is agreed with clients.
     ("cipher", Does(1, 1, negotiate::cipher)),
-    ("data-ciphers", Does(1, 1, negotiate::data_ciphers)),
-    ("ncp-ciphers", Does(1, 1, negotiate::data_ciphers)),
+    ("data-ciphers", Does(1, 1, ciphers::data_ciphers)),
+    ("ncp-ciphers", Does(1, 1, ciphers::data_ciphers)),
     ("data-ciphers-fallback", Accepted("it is for clients that cannot negotiate, which come later")),
     ("ncp-disable", RETIRED),
-    ("auth", Accepted("AES-GCM authenticates by itself")),
+    ("auth", Does(1, 1, ciphers::auth)),
     ("keysize", Accepted("the cipher's name says it")),
     ("compress", Does(0, 1, compression::compress)),
     ("comp-lzo", Does(0, 1, compression::comp_lzo)),

@@ -22,7 +22,7 @@ pub(super) fn refused(text: &str) -> String {
     parse(format!("{text}\n{LEAST}").as_bytes(), Path::new("s.conf")).unwrap_err().to_string()
 }
 
-fn notes(server: &Server) -> Vec<String> {
+pub(super) fn notes(server: &Server) -> Vec<String> {
     server.notes.iter().map(ToString::to_string).collect()
 }
 
@@ -45,7 +45,7 @@ fn the_reference_file_is_taken_as_it_stands() {
     assert_eq!(server.ping_restart, Some(Duration::from_secs(240)));
     assert_eq!(server.compress, Compress::Lz4V2);
     assert_eq!(server.push, ["route-gateway 10.10.21.5", "ping 10", "ping-restart 120"]);
-    assert_eq!(server.data_ciphers, [Cipher::Aes256Gcm, Cipher::Aes128Gcm]);
+    assert_eq!(server.data_ciphers, Cipher::DEFAULT);
     assert_eq!((server.user.as_deref(), server.group.as_deref()), (Some("nobody"), Some("nogroup")));
     assert_eq!(server.exit_notify, Some(ExitNotify::Restart));
     assert_eq!(server.log, Some(LogFile { path: "/var/log/openvpn/openvpn.log".into(), append: false }));
@@ -208,19 +208,6 @@ fn keepalive_stands_alone_and_waits_long_enough() {
 fn the_first_log_counts() {
     let server = parsed("log-append a\nlog b\n");
     assert_eq!(server.log, Some(LogFile { path: "a".into(), append: true }));
-}
-
-#[test]
-fn data_ciphers_keep_their_order_and_what_is_not_there_yet_is_noted() {
-    let server = parsed("data-ciphers aes-128-gcm:CHACHA20-POLY1305:?FOO:AES-256-GCM\n");
-    assert_eq!(server.data_ciphers, [Cipher::Aes128Gcm, Cipher::Aes256Gcm]);
-    assert_eq!(notes(&server), ["s.conf:9: not offered yet: CHACHA20-POLY1305, FOO"]);
-    assert!(refused("ncp-ciphers AES-256-CBC").contains("comes later"));
-    assert!(refused("data-ciphers ROT13").contains("not a cipher"));
-    assert_eq!(
-        parsed("data-ciphers DEFAULT:AES-128-GCM\n").data_ciphers,
-        [Cipher::Aes256Gcm, Cipher::Aes128Gcm]
-    );
 }
 
 #[test]

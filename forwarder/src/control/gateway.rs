@@ -211,7 +211,7 @@ impl Gateway {
     /// What is around the gateway may have changed: who is protected, where tunnel packets are addressed to, how
     /// each peer is reached.
     pub fn apply_surroundings(&mut self, now: Instant) {
-        self.datapath.set_listeners(&self.surroundings.listeners());
+        self.datapath.set_listeners(self.surroundings.listeners());
         if let Some(mac) = self.surroundings.nic_mac() {
             self.datapath.set_nic_mac(mac);
         }

@@ -4,14 +4,7 @@ use std::{sync::atomic::Ordering::Relaxed, time::Instant};
 
 use openvpn::{data::SealError, ids::PeerId};
 
-use super::{
-    AHEAD, Way, Worker,
-    counters::add,
-    fragments::Identifications,
-    mss,
-    outer::{self, OUTER_HEADER},
-    peers::Peer,
-};
+use super::{AHEAD, Outer, Way, Worker, counters::add, fragments::Identifications, mss, outer, peers::Peer};
 use crate::{
     drops::Drop,
     ports::{BATCH, Frame, Port},
@@ -140,16 +133,16 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
         frames: usize,
         now: Instant,
     ) {
-        let Sealed { len, way, .. } = match sealed {
+        let Sealed { header, payload, way, .. } = match sealed {
             Ok(sealed) => sealed,
             Err(reason) => return self.drop_frame(packet, reason),
         };
-        self.frames.set_len(&mut packet, len);
+        self.frames.set_len(&mut packet, header + payload);
         if let Err(reason) = self.queue_packet(packet, way) {
             return self.counters.drops.count(reason);
         }
         if let Some(peer) = self.peers.get_mut(peer_id) {
-            peer.count_sent(frames, len - OUTER_HEADER, self.clock.millis(now));
+            peer.count_sent(frames, payload, self.clock.millis(now));
             peer.tell_rekey(peer_id, &mut self.mailbox);
         }
     }
@@ -166,10 +159,10 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
     }
 }
 
-/// A packet that can leave.
+/// A packet that can leave: `header` bytes, then `payload`.
 struct Sealed {
-    /// Its length with its outer headers.
-    len: usize,
+    header: usize,
+    payload: usize,
     way: Way,
     /// There is more of the frame in it: [`Peer::seal_rest`].
     has_rest: bool,
@@ -186,29 +179,42 @@ impl Peer {
         if let Some(most) = self.channel.mssfix() {
             mss::limit(frame, most);
         }
-        let room = packet.get_mut(OUTER_HEADER..).ok_or(Drop::FrameMalformed)?;
-        let sealed = self.channel.seal(frame, room).map_err(reason)?;
-        self.address(packet, sealed, ids)
+        let header = self.header_len()?;
+        let room = packet.get_mut(header..).ok_or(Drop::FrameMalformed)?;
+        let payload = self.channel.seal(frame, room).map_err(reason)?;
+        self.address(packet, header, payload, ids)
     }
 
     /// Seals what is next of the frame sealed last; the caller has seen that there is more.
     fn seal_rest(&mut self, packet: &mut [u8], ids: &mut Identifications) -> Result<Sealed, Drop> {
-        let room = packet.get_mut(OUTER_HEADER..).ok_or(Drop::FrameMalformed)?;
-        let sealed = self.channel.seal_rest(room).unwrap_or(Err(SealError::NoKey)).map_err(reason)?;
-        self.address(packet, sealed, ids)
+        let header = self.header_len()?;
+        let room = packet.get_mut(header..).ok_or(Drop::FrameMalformed)?;
+        let payload = self.channel.seal_rest(room).unwrap_or(Err(SealError::NoKey)).map_err(reason)?;
+        self.address(packet, header, payload, ids)
     }
 
     fn seal_ping(&mut self, packet: &mut [u8], ids: &mut Identifications) -> Result<Sealed, Drop> {
-        let room = packet.get_mut(OUTER_HEADER..).ok_or(Drop::FrameMalformed)?;
-        let sealed = self.channel.seal_ping(room).map_err(reason)?;
-        self.address(packet, sealed, ids)
+        let header = self.header_len()?;
+        let room = packet.get_mut(header..).ok_or(Drop::FrameMalformed)?;
+        let payload = self.channel.seal_ping(room).map_err(reason)?;
+        self.address(packet, header, payload, ids)
     }
 
-    fn address(&self, packet: &mut [u8], sealed: usize, ids: &mut Identifications) -> Result<Sealed, Drop> {
+    fn header_len(&self) -> Result<usize, Drop> {
+        self.outer.as_deref().map(Outer::header_len).ok_or(Drop::PeerNoPath)
+    }
+
+    fn address(
+        &self,
+        packet: &mut [u8],
+        header: usize,
+        payload: usize,
+        ids: &mut Identifications,
+    ) -> Result<Sealed, Drop> {
         let outer = self.outer.as_deref().ok_or(Drop::PeerNoPath)?;
-        let len = OUTER_HEADER + sealed;
-        let way = outer.write(&mut packet[..len], ids.next(outer.destination()));
-        Ok(Sealed { len, way, has_rest: self.channel.has_rest() })
+        let identification = outer.destination_v4().map_or(0, |destination| ids.next(destination));
+        let way = outer.write(&mut packet[..header + payload], identification);
+        Ok(Sealed { header, payload, way, has_rest: self.channel.has_rest() })
     }
 
     fn count_sent(&self, frames: usize, bytes: usize, now_ms: u64) {
