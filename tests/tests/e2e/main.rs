@@ -9,7 +9,9 @@ mod bad_packets;
 mod bad_start;
 mod checksums;
 mod client_config;
+mod compression;
 mod endurance;
+mod fragmenting;
 mod fragments;
 mod guards;
 mod host_safety;
@@ -42,6 +44,9 @@ fn main() -> ExitCode {
         client_config::SUITE,
         negotiation::SUITE,
         negotiation::OLDER,
+        compression::SUITE,
+        fragmenting::SUITE,
+        fragmenting::MSSFIX,
         underlay::SUITE,
         underlay::CLOUD,
         underlay::ROUTED,
