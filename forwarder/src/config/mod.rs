@@ -12,6 +12,8 @@ use std::{
 };
 
 mod apply;
+mod ciphers;
+mod compression;
 /// What is wrong with a configuration, with file and line.
 pub mod error;
 /// The file's text into directives.
@@ -25,6 +27,7 @@ pub mod protocol;
 mod routed;
 /// What `server.conf` says, typed.
 pub mod server;
+mod sizes;
 mod table;
 /// Certificates, keys and revocation lists.
 pub mod tls;

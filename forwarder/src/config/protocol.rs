@@ -12,6 +12,7 @@ pub fn protocol(config: &Config) -> Protocol {
     Protocol {
         tls: config.tls.clone(),
         data_ciphers: server.data_ciphers.clone(),
+        digest: server.digest,
         ping: server.ping,
         ping_restart: server.ping_restart,
         push: server.push.clone(),

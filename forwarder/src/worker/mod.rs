@@ -19,6 +19,7 @@ mod forward;
 pub mod fragments;
 mod handover;
 mod mailbox;
+mod mss;
 mod obey;
 mod open;
 pub mod outer;
