@@ -25,6 +25,8 @@ pub(super) struct Peer {
     pub layout: Layout,
     pub path: Path,
     pub counters: Arc<PeerCounters>,
+    /// Most stations behind it, where that is not what all others have.
+    pub max_stations: Option<usize>,
     /// Its version and platform, as it says.
     pub software: String,
     pub connected: Instant,
@@ -129,7 +131,7 @@ impl Sessions {
     }
 
     fn connect(&mut self, posts: &[Post], connected: Connected, now: Instant, connected_at: SystemTime) {
-        let Connected { peer_id, name, path, address, profile, software } = connected;
+        let Connected { peer_id, name, path, address, max_stations, profile, software } = connected;
         tracing::info!(peer = %name, peer_id = peer_id.value(), from = %path.remote, ?address, cipher = profile.cipher.name(), layout = ?profile.layout, framing = ?profile.framing, %software, "peer connected");
         let counters = Arc::new(PeerCounters::default());
         let new = NewPeer {
@@ -137,7 +139,7 @@ impl Sessions {
             channel: DataChannel::new(peer_id, profile, self.max_frame),
             path,
             counters: Arc::clone(&counters),
-            mac_limit: self.mac_limit,
+            mac_limit: max_stations.unwrap_or(self.mac_limit),
         };
         owner(posts, peer_id).send(Command::AddPeer(Box::new(new)));
         let peer = Peer {
@@ -147,6 +149,7 @@ impl Sessions {
             layout: profile.layout,
             path,
             counters,
+            max_stations,
             software,
             connected: now,
             connected_at,

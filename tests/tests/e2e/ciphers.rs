@@ -43,8 +43,9 @@ pub const LAYOUTS: Suite = Suite {
     modes: &[Mode::Native, Mode::Stock],
     site: |mode| load::open(mode, format!("{SERVER_CONF}duplicate-cn\n{OFFER}\nauth SHA1\n")),
     fresh: false,
-    scenarios: scenarios![; stock:
-        packets_without_a_peer_id_cross_under_every_kind_of_cipher,
+    scenarios: scenarios![
+        epochs_are_used_where_the_client_has_them;
+        stock: packets_without_a_peer_id_cross_under_every_kind_of_cipher,
         every_cipher_is_sealed_as_the_server_opens_it,
     ],
 };
@@ -99,7 +100,8 @@ fn assert_ciphers(site: &mut Site, expected: [&str; 2]) -> Result<()> {
     let status = site.gateway()?.status()?;
     let mut seen: Vec<_> = peers(&status).iter().map(|peer| peer["cipher"].as_str().unwrap_or("")).collect();
     let mut expected = expected.to_vec();
-    (seen.sort_unstable(), expected.sort_unstable());
+    seen.sort_unstable();
+    expected.sort_unstable();
     assert_eq!(seen, expected);
     Ok(())
 }
@@ -115,6 +117,19 @@ fn packets_without_a_peer_id_cross_under_every_kind_of_cipher(site: &mut Site) -
 fn every_cipher_is_sealed_as_the_server_opens_it(site: &mut Site) -> Result<()> {
     for cipher in ["AES-192-GCM", "CHACHA20-POLY1305", "AES-256-CBC", "AES-128-CBC"] {
         assert_all_arrived(&load::load(site, 1514, &["--cipher", cipher, "--to", "session"])?);
+    }
+    Ok(())
+}
+
+fn epochs_are_used_where_the_client_has_them(site: &mut Site) -> Result<()> {
+    for cipher in ["AES-256-GCM", "CHACHA20-POLY1305"] {
+        let since = site.gateway()?.log().len();
+        let arguments = ["--layout", "epoch", "--cipher", cipher, "--to", "session"];
+        assert_all_arrived(&load::load(site, 1514, &arguments)?);
+        let log = site.gateway()?.log();
+        let agreed =
+            log[since..].lines().filter(|line| line.contains("layout=Epoch") && line.contains(cipher));
+        assert_eq!(agreed.count(), 3, "{log}");
     }
     Ok(())
 }

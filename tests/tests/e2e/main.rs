@@ -9,7 +9,10 @@ mod bad_packets;
 mod bad_start;
 mod checksums;
 mod ciphers;
+mod client_config;
+mod compression;
 mod endurance;
+mod fragmenting;
 mod fragments;
 mod guards;
 mod host_safety;
@@ -39,10 +42,14 @@ fn main() -> ExitCode {
         sessions::SUITE,
         sessions::LIFE,
         sessions::KEEPALIVE,
+        client_config::SUITE,
         negotiation::SUITE,
         negotiation::OLDER,
         ciphers::SUITE,
         ciphers::LAYOUTS,
+        compression::SUITE,
+        fragmenting::SUITE,
+        fragmenting::MSSFIX,
         underlay::SUITE,
         underlay::CLOUD,
         underlay::ROUTED,

@@ -116,7 +116,8 @@ pub(super) fn peer_info(config: &Config) -> String {
         Layout::V2 => proto::DATA_V2,
         Layout::Epoch => proto::DATA_V2 | proto::DATA_EPOCH,
     };
-    let proto = layout | proto::REQUEST_PUSH | exporter | proto::CC_EXIT_NOTIFY;
+    let always = proto::REQUEST_PUSH | proto::CC_EXIT_NOTIFY | proto::AUTH_FAIL_TEMP;
+    let proto = always | layout | exporter;
     let compression = if config.compression { "IV_LZ4v2=1\nIV_COMP_STUBv2=1\n" } else { "" };
     format!(
         "IV_VER=trestle_{}\nIV_PLAT=linux\nIV_MTU=1600\nIV_NCP=2\nIV_CIPHERS={}\nIV_PROTO={proto}\n{compression}",
@@ -182,9 +183,9 @@ mod tests {
         assert_eq!(layout(&LEAST[1..]), Layout::V1, "no `peer-id`");
         assert_eq!(layout(&[LEAST[0], LEAST[1], "protocol-flags aead-epoch"]), Layout::Epoch);
         let offered = |layout| peer_info(&Config { layout, ..config() });
-        assert!(offered(Layout::V1).contains("IV_PROTO=140\n"), "{}", offered(Layout::V1));
-        assert!(offered(Layout::V2).contains("IV_PROTO=142\n"));
-        assert!(offered(Layout::Epoch).contains("IV_PROTO=1166\n"));
+        assert!(offered(Layout::V1).contains("IV_PROTO=396\n"), "{}", offered(Layout::V1));
+        assert!(offered(Layout::V2).contains("IV_PROTO=398\n"));
+        assert!(offered(Layout::Epoch).contains("IV_PROTO=1422\n"));
     }
 
     #[test]

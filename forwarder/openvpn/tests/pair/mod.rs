@@ -14,11 +14,9 @@ use std::{
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use trestle_openvpn::{
     client::{self, Client},
-    data::{Cipher, DataChannel, Digest, Layout, OpenError, Opened},
+    data::{DataChannel, Layout, OpenError, Opened},
     ids::PeerId,
-    server::{
-        AllowCompression, Compress, Config, Event, ExitNotify, GoneReason, Job, Path, Pool, Server, Sizes,
-    },
+    server::{AllowCompression, Compress, Config, Event, ExitNotify, GoneReason, Job, Path, Pool, Server},
     tls,
     wire::{ControlPacket, Opcode},
 };
@@ -121,9 +119,6 @@ impl Pki {
 
 pub fn server_config() -> Config {
     Config {
-        tls: PKI.server(),
-        data_ciphers: vec![Cipher::Aes256Gcm, Cipher::Aes128Gcm],
-        digest: Digest::Sha1,
         ping: Some(Duration::from_secs(10)),
         ping_restart: Some(Duration::from_secs(240)),
         push: vec!["route-gateway 10.10.21.5".into(), "ping 10".into(), "ping-restart 120".into()],
@@ -136,15 +131,8 @@ pub fn server_config() -> Config {
             last: Ipv4Addr::new(10, 10, 21, 255),
         }),
         max_clients: 8,
-        duplicate_cn: false,
-        reneg: Some(Duration::from_secs(3600)),
-        hand_window: Duration::from_secs(60),
-        tran_window: Duration::from_secs(3600),
-        connect_freq_initial: (100, Duration::from_secs(10)),
         exit_notify: Some(ExitNotify::Restart),
-        tun_mtu: 1500,
-        sizes: Sizes::default(),
-        port: 443,
+        ..Config::new(PKI.server())
     }
 }
 
@@ -383,7 +371,7 @@ impl Pair {
 
     pub fn deliver_to_server(&mut self, remote: SocketAddr, payload: &[u8]) {
         let path = Path::udp(remote, GATEWAY);
-        if payload.first().is_some_and(|first| first >> 3 == 9) {
+        if is_data(payload) {
             let peer = self.peers.iter_mut().find(|(_, (there, _))| *there == path);
             if let Some((peer_id, (_, tunnel))) = peer
                 && tunnel.open(payload)
@@ -404,7 +392,7 @@ impl Pair {
         if !agent.alive {
             return;
         }
-        if payload.first().is_some_and(|first| first >> 3 == 9) {
+        if is_data(payload) {
             if let Some(tunnel) = &mut agent.tunnel
                 && tunnel.open(payload)
             {
@@ -549,10 +537,15 @@ impl Pair {
     }
 }
 
+/// By its opcode, with a peer id or without.
+fn is_data(payload: &[u8]) -> bool {
+    payload.first().is_some_and(|first| matches!(first >> 3, 6 | 9))
+}
+
 /// What every control packet we send keeps to, whatever happens (brief A.3).
 fn assert_sendable(payload: &[u8]) {
     let Ok(packet) = ControlPacket::parse(payload) else {
-        assert_eq!(payload[0] >> 3, 9, "neither a control packet nor data");
+        assert!(is_data(payload), "neither a control packet nor data");
         return;
     };
     let acks = packet.body.acks.as_slice().len();
