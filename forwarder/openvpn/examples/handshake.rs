@@ -123,6 +123,8 @@ fn config(directory: &FilePath, port: u16, reneg: Duration) -> Result<Config, Bo
     let gateway = Ipv4Addr::new(10, 10, 21, 5);
     Ok(Config {
         tls: tls::server_config(&read("ca.crt")?, &read("server.crt")?, &read("server.key")?)?,
+        wrappings: trestle_openvpn::server::Wrappings::default(),
+        unix_s: 0,
         data_ciphers: vec![Cipher::Aes256Gcm, Cipher::Aes128Gcm],
         ping: Some(Duration::from_secs(10)),
         ping_restart: Some(Duration::from_secs(240)),

@@ -109,7 +109,6 @@ fn what_comes_later_says_what_to_do_for_now() {
     assert!(refused("comp-lzo").contains("comes later"));
     assert!(refused("proto tcp").contains("TCP comes later"));
     assert!(refused("proto udp6").contains("IPv6 outside comes later"));
-    assert!(refused("tls-auth ta.key 0").contains("comes later"));
     assert!(refused("compress lz4").contains("comes later"));
 }
 

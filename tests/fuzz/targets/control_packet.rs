@@ -97,6 +97,8 @@ static CONFIG: LazyLock<Config> = LazyLock::new(|| {
     let (certificate, key) = certificate();
     Config {
         tls: tls::server_config(&certificate, &certificate, &key).expect("the certificates are good"),
+        wrappings: openvpn::server::Wrappings::default(),
+        unix_s: 0,
         data_ciphers: vec![Cipher::Aes256Gcm, Cipher::Aes128Gcm],
         ping: Some(Duration::from_secs(10)),
         ping_restart: Some(Duration::from_secs(240)),

@@ -21,6 +21,7 @@ mod stations;
 mod switching;
 mod underlay;
 mod weather;
+mod wrapping;
 
 fn main() -> ExitCode {
     ExitCode::from(trestle_tests::runner::main(&[
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         sessions::LIFE,
         sessions::KEEPALIVE,
         negotiation::SUITE,
+        wrapping::SUITE,
         negotiation::OLDER,
         underlay::SUITE,
         underlay::CLOUD,

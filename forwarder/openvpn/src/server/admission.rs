@@ -121,14 +121,19 @@ pub(super) fn push_options(
 }
 
 /// A client that knows `protocol-flags` says so by its exit notice. Source: push.c `prepare_push_reply`.
-fn protocol_flags(info: &PeerInfo) -> Option<String> {
-    let exporter = info.supports(proto::TLS_KEY_EXPORT);
-    match (info.supports(proto::CC_EXIT_NOTIFY), exporter) {
-        (true, true) => Some("protocol-flags cc-exit tls-ekm".into()),
-        (true, false) => Some("protocol-flags cc-exit".into()),
-        (false, true) => Some("key-derivation tls-ekm".into()),
-        (false, false) => None,
-    }
+fn protocol_flags(info: &PeerInfo) -> impl Iterator<Item = String> {
+    let flags: Vec<&str> = [
+        (proto::CC_EXIT_NOTIFY, "cc-exit"),
+        (proto::CC_EXIT_NOTIFY | proto::TLS_KEY_EXPORT, "tls-ekm"),
+        (proto::DYN_TLS_CRYPT, "dyn-tls-crypt"),
+    ]
+    .into_iter()
+    .filter_map(|(bits, flag)| info.supports(bits).then_some(flag))
+    .collect();
+    let derivation = !info.supports(proto::CC_EXIT_NOTIFY) && info.supports(proto::TLS_KEY_EXPORT);
+    let derivation = derivation.then(|| "key-derivation tls-ekm".to_owned());
+    let flags = (!flags.is_empty()).then(|| format!("protocol-flags {}", flags.join(" ")));
+    derivation.into_iter().chain(flags)
 }
 
 #[cfg(test)]
@@ -148,6 +153,8 @@ mod tests {
         let address = |host| std::net::Ipv4Addr::new(10, 10, 21, host);
         Config {
             tls: Arc::new(tls),
+            wrappings: crate::server::Wrappings::default(),
+            unix_s: 0,
             data_ciphers: vec![Cipher::Aes256Gcm, Cipher::Aes128Gcm],
             ping: None,
             ping_restart: None,
@@ -257,7 +264,7 @@ mod tests {
                 "ifconfig 10.10.21.100 255.255.255.0",
                 "peer-id 3",
                 "cipher AES-256-GCM",
-                "protocol-flags cc-exit tls-ekm",
+                "protocol-flags cc-exit tls-ekm dyn-tls-crypt",
                 "tun-mtu 1500"
             ]
         );

@@ -2,6 +2,7 @@
 
 use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
+use super::Wrappings;
 use crate::data::Cipher;
 
 /// What the server does, from `server.conf`. Times not in the file have upstream's defaults.
@@ -9,6 +10,10 @@ use crate::data::Cipher;
 pub struct Config {
     /// Certificates and protocol versions.
     pub tls: Arc<rustls::ServerConfig>,
+    /// How clients' control packets are wrapped.
+    pub wrappings: Wrappings,
+    /// Seconds since 1970 at the moment that [`super::Server::new`] is given: replay protection counts from there.
+    pub unix_s: u64,
     /// Data ciphers in order of preference.
     pub data_ciphers: Vec<Cipher>,
     /// `keepalive`: the server pings after this much silence of its own; `None`: never.

@@ -12,6 +12,8 @@ pub mod proto {
     pub const TLS_KEY_EXPORT: u32 = 1 << 3;
     /// The client says `EXIT` on the control channel.
     pub const CC_EXIT_NOTIFY: u32 = 1 << 7;
+    /// Later negotiations may be wrapped with a key of the first one.
+    pub const DYN_TLS_CRYPT: u32 = 1 << 9;
 }
 
 /// Longest `software` text kept, in bytes.

@@ -22,10 +22,11 @@ mod certificate;
 mod files;
 mod usage;
 
+pub(super) use files::Material;
+use files::Pem;
 pub(super) use files::read_bounded;
 pub(crate) use files::reason;
 pub use files::resolve;
-use files::{Material, Pem};
 
 /// What reading the files gave.
 #[derive(Clone, Debug)]
