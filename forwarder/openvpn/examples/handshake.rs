@@ -14,9 +14,9 @@ use std::{
 };
 
 use trestle_openvpn::{
-    data::{Cipher, DataChannel, Opened},
+    data::{Cipher, DataChannel, Digest, Opened},
     ids::PeerId,
-    server::{Compress, Config, Event, ExitNotify, Path, Pool, Server},
+    server::{AllowCompression, Compress, Config, Event, ExitNotify, Path, Pool, Server, Sizes},
     tls,
 };
 
@@ -126,10 +126,12 @@ fn config(directory: &FilePath, port: u16, reneg: Duration) -> Result<Config, Bo
         wrappings: trestle_openvpn::server::Wrappings::default(),
         unix_s: 0,
         data_ciphers: vec![Cipher::Aes256Gcm, Cipher::Aes128Gcm],
+        digest: Digest::Sha1,
         ping: Some(Duration::from_secs(10)),
         ping_restart: Some(Duration::from_secs(240)),
         push: vec![format!("route-gateway {gateway}"), "ping 10".into(), "ping-restart 120".into()],
-        compress: Compress::PerClient,
+        compress: Compress::Lz4V2,
+        allow_compression: AllowCompression::Asym,
         pool: Some(Pool {
             gateway,
             netmask: Ipv4Addr::new(255, 255, 255, 0),
@@ -144,6 +146,7 @@ fn config(directory: &FilePath, port: u16, reneg: Duration) -> Result<Config, Bo
         connect_freq_initial: (100, Duration::from_secs(10)),
         exit_notify: Some(ExitNotify::Restart),
         tun_mtu: 1500,
+        sizes: Sizes::default(),
         port,
     })
 }

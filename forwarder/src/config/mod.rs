@@ -12,10 +12,14 @@ use std::{
 };
 
 mod apply;
+mod ciphers;
+mod compression;
 /// What is wrong with a configuration, with file and line.
 pub mod error;
 /// The file's text into directives.
 pub mod lexer;
+/// Where the gateway listens.
+pub mod listeners;
 mod nearest;
 mod negotiate;
 /// What of the configuration the OpenVPN protocol needs.
@@ -23,6 +27,7 @@ pub mod protocol;
 mod routed;
 /// What `server.conf` says, typed.
 pub mod server;
+mod sizes;
 mod table;
 /// Certificates, keys and revocation lists.
 pub mod tls;
@@ -32,6 +37,7 @@ mod words;
 pub mod wrapping;
 
 pub use error::{Error, Level, Note, Place};
+pub use listeners::{Family, Listener};
 pub use server::{HostAddress, LogFile, Server, Source, StatusFile};
 
 use server::Draft;

@@ -14,10 +14,12 @@ pub fn protocol(config: &Config) -> Protocol {
         wrappings: config.wrappings.clone(),
         unix_s: unix_s(),
         data_ciphers: server.data_ciphers.clone(),
+        digest: server.digest,
         ping: server.ping,
         ping_restart: server.ping_restart,
         push: server.push.clone(),
         compress: server.compress,
+        allow_compression: server.allow_compression,
         pool: server.pool,
         max_clients: server.max_clients,
         duplicate_cn: server.duplicate_cn,
@@ -29,7 +31,8 @@ pub fn protocol(config: &Config) -> Protocol {
             .unwrap_or_else(|| first_packets(server.max_clients)),
         exit_notify: server.exit_notify,
         tun_mtu: server.tun_mtu,
-        port: server.port,
+        sizes: server.sizes,
+        port: server.listeners.first().map_or(0, |listener| listener.port),
     }
 }
 

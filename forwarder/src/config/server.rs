@@ -8,13 +8,16 @@ use std::{
 };
 
 use openvpn::{
-    data::Cipher,
-    server::{Compress, ExitNotify, Pool},
+    data::{Cipher, Digest},
+    server::{AllowCompression, Compress, ExitNotify, Pool, Sizes},
     tls::Versions,
 };
 
 use super::{
+    compression::Compressing,
     error::{Error, Level, Note, Place},
+    listeners::{Listener, Listening},
+    sizes::Sizing,
     tls_version::Bounds,
 };
 use crate::management::status_file::Version;
@@ -26,14 +29,16 @@ pub struct Server {
     pub file: PathBuf,
     /// `cd`: where relative paths begin; `None`: the current directory.
     pub directory: Option<PathBuf>,
-    /// `local`: the address listened on; `None`: every address of the host.
-    pub local: Option<Ipv4Addr>,
-    /// `port`.
-    pub port: u16,
+    /// Where clients reach the gateway: `local`, `port` and `proto`; at least one.
+    pub listeners: Vec<Listener>,
+    /// `tcp-queue-limit`: packets that may wait to be sent to one client over TCP.
+    pub tcp_queue_limit: usize,
     /// `dev`: the host port's name; `None` for bare `dev tap`, where the kernel chooses.
     pub device: Option<String>,
     /// `tun-mtu`: the segment's largest frame without its Ethernet header, in bytes.
     pub tun_mtu: u16,
+    /// `fragment` and `mssfix`.
+    pub sizes: Sizes,
     /// `ca`.
     pub ca: Source,
     /// `cert`.
@@ -62,8 +67,12 @@ pub struct Server {
     pub ping_restart: Option<Duration>,
     /// `data-ciphers`, in order of preference.
     pub data_ciphers: Vec<Cipher>,
+    /// `auth`: what authenticates packets whose cipher does not.
+    pub digest: Digest,
     /// `compress`, also where it is only pushed.
     pub compress: Compress,
+    /// `allow-compression`.
+    pub allow_compression: AllowCompression,
     /// Options pushed to every client, in upstream's order; `compress` does not stand here.
     pub push: Vec<String>,
     /// `max-clients`.
@@ -170,6 +179,9 @@ pub struct LogFile {
 #[derive(Debug)]
 pub(super) struct Draft {
     pub(super) server: Server,
+    pub(super) listening: Listening,
+    pub(super) compressing: Compressing,
+    pub(super) sizing: Sizing,
     pub(super) ca: Option<Source>,
     pub(super) cert: Option<Source>,
     pub(super) key: Option<Source>,
@@ -205,6 +217,9 @@ impl Draft {
     pub(super) fn new(file: &Path) -> Self {
         Self {
             server: defaults(file),
+            listening: Listening::default(),
+            compressing: Compressing::default(),
+            sizing: Sizing::default(),
             ca: None,
             cert: None,
             key: None,
@@ -228,6 +243,10 @@ impl Draft {
 
     /// Checks what no directive can check alone, and adds what follows from several.
     pub(super) fn finish(mut self) -> Result<Server, Error> {
+        self.server.listeners = self.listening.finish(|line| Place::line(&self.server.file, line))?;
+        self.compressing.check(|line| Place::line(&self.server.file, line))?;
+        let file = self.server.file.clone();
+        self.sizing.finish(&mut self.server, |line| Place::line(&file, line))?;
         self.apply_device()?;
         self.apply_bridge()?;
         self.apply_ifconfig_pool()?;
@@ -235,7 +254,6 @@ impl Draft {
         if let Some(status) = &mut self.server.status {
             status.version = self.status_version;
         }
-        let file = self.server.file.clone();
         let missing = |name: &str, what: &str| {
             Error::at(Place::file(&file), format!("`{name}` is missing"), format!("name {what}"))
         };
@@ -372,10 +390,11 @@ fn defaults(file: &Path) -> Server {
     Server {
         file: file.to_owned(),
         directory: None,
-        local: None,
-        port: 1194,
+        listeners: Vec::new(),
+        tcp_queue_limit: 64,
         device: None,
         tun_mtu: 1500,
+        sizes: Sizes::default(),
         ca: nothing.clone(),
         cert: nothing.clone(),
         key: nothing,
@@ -389,8 +408,10 @@ fn defaults(file: &Path) -> Server {
         client_to_client: false,
         ping: None,
         ping_restart: None,
-        data_ciphers: vec![Cipher::Aes256Gcm, Cipher::Aes128Gcm],
+        data_ciphers: Cipher::DEFAULT.to_vec(),
+        digest: Digest::default(),
         compress: Compress::Off,
+        allow_compression: AllowCompression::default(),
         push: Vec::new(),
         max_clients: 1024,
         max_macs_per_peer: 256,

@@ -6,7 +6,7 @@ use std::{os::unix::fs::PermissionsExt, sync::Arc, time::Duration};
 use openvpn::{
     data::Role,
     server::{OwnKeys, Wrappings},
-    wire::wrapping::{Digest, Direction, KeyFileError, ServerKey, StaticKey, Wrapping},
+    wire::wrapping::{Direction, KeyFileError, ServerKey, StaticKey, Wrapping},
 };
 
 use super::{
@@ -14,7 +14,7 @@ use super::{
     error::{Error, Level, Note, Place},
     server::{Server, Source},
     tls::{Material, resolve},
-    words::{Directive, shown},
+    words::Directive,
 };
 
 /// What the file says about wrapping.
@@ -24,8 +24,6 @@ pub struct Files {
     pub tls_auth: Option<Source>,
     /// `key-direction`, or the number behind `tls-auth`, whichever stands last.
     pub direction: Option<Direction>,
-    /// `auth`: the digest of `tls-auth`, by name and line; SHA1 without it.
-    pub digest: Option<(String, u32)>,
     /// `tls-crypt`.
     pub tls_crypt: Option<Source>,
     /// `tls-crypt-v2`.
@@ -57,12 +55,6 @@ fn direction(d: &Directive<'_>, index: usize) -> Result<Direction, Error> {
     }
 }
 
-/// Data packets are authenticated by their cipher; what `auth` says counts for `tls-auth`.
-pub(super) fn auth(d: Directive<'_>) -> Done {
-    d.draft.server.wrapping.digest = Some((d.word(0)?.to_owned(), d.line.number));
-    Ok(())
-}
-
 pub(super) fn tls_crypt(d: Directive<'_>) -> Done {
     d.draft.server.wrapping.tls_crypt = Some(d.source()?);
     Ok(())
@@ -92,11 +84,9 @@ pub fn load(server: &Server) -> Result<(Wrappings, Vec<Note>), Error> {
     let files = &server.wrapping;
     let shared = match (&files.tls_auth, &files.tls_crypt) {
         (None, None) => Wrapping::None,
-        (Some(source), None) => Wrapping::auth(
-            key(server, source, "tls-auth", StaticKey::parse)?,
-            digest(server)?,
-            files.direction,
-        ),
+        (Some(source), None) => {
+            Wrapping::auth(key(server, source, "tls-auth", StaticKey::parse)?, server.digest, files.direction)
+        }
         (None, Some(source)) => {
             Wrapping::crypt(key(server, source, "tls-crypt", StaticKey::parse)?, Role::Server)
         }
@@ -132,18 +122,6 @@ fn key<T>(
         let cure =
             format!("name the file that `openvpn --genkey {kind} FILE` wrote, the same as OpenVPN used");
         material.error(error.to_string(), cure)
-    })
-}
-
-fn digest(server: &Server) -> Result<Digest, Error> {
-    let Some((name, line)) = &server.wrapping.digest else { return Ok(Digest::default()) };
-    Digest::from_name(name).ok_or_else(|| {
-        let known = Digest::ALL.map(Digest::name).join(", ");
-        Error::at(
-            Place::line(&server.file, *line),
-            format!("`tls-auth` cannot use the digest `{}` of `auth`", shown(name)),
-            format!("write one of {known} here and in the clients' files, or change to `tls-crypt`"),
-        )
     })
 }
 

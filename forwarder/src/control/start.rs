@@ -6,16 +6,11 @@
 //!     ─ steer, attach ─ start the workers ─ loop
 //! ```
 
-use std::{
-    net::{Ipv4Addr, SocketAddrV4, UdpSocket},
-    sync::Arc,
-    time::Instant,
-};
+use std::{sync::Arc, time::Instant};
 
 use crossbeam::channel::bounded;
 use mio::{Poll, Waker};
 use openvpn::server::{Job, Server};
-use socket2::SockRef;
 
 use super::{
     Error,
@@ -24,6 +19,7 @@ use super::{
     fitness,
     gateway::{Gateway, token},
     host_port,
+    listeners::{self, ControlSockets},
     plan::{self, Plan},
     pool::Pool,
     report::{About, StatusSchedule},
@@ -40,7 +36,6 @@ use crate::{
         privileges::{self, Identity},
     },
     management::socket::ControlSocket as ManagementSocket,
-    ports::tunnel::{self, ControlSocket},
     worker::Clock,
 };
 
@@ -62,12 +57,12 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
     watched.map_err(|error| Error::os("wait for events", error))?;
     let status_file = StatusSchedule::open(&config.server, now);
     write_pid(&config.server)?;
-    let address = SocketAddrV4::new(config.server.local.unwrap_or(Ipv4Addr::UNSPECIFIED), config.server.port);
-    let (control, tunnels) = tunnel::open(address, plan.workers)?;
-    size_buffers(&config.server, tunnels.iter().chain([&control]));
-    let socket = ControlSocket::new(control).map_err(|error| Error::os("use its UDP socket", error))?;
+    let listening = listeners::open(&config.server, plan.workers)?;
+    let mut sockets = ControlSockets::new(listening.control, token::TUNNEL)
+        .map_err(|error| Error::os("use its UDP sockets", error))?;
+    sockets.register(poll.registry()).map_err(|error| Error::os("wait for events", error))?;
     let preparation = fitness::prepare(&plan)?;
-    let crew = Crew::enlist(&plan, tunnels)?;
+    let crew = Crew::enlist(&plan, listening.tunnels)?;
     let host_port = host_port::prepare(&plan, crew.host_port(), &mut requests)?;
     let kernel = plan.needs_programs().then(|| Kernel::load(&plan, &crew, host_port.index)).transpose()?;
     // Threads inherit what is left, so this comes before the first.
@@ -90,7 +85,7 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
         datapath: Datapath::new(working, kernel, xsk, preparation),
         poll,
         signals,
-        socket,
+        sockets,
         surroundings,
         notices,
         management,
@@ -110,18 +105,6 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
 fn wake(control: &Waker) {
     if let Err(error) = control.wake() {
         tracing::debug!(%error, "the control thread was not woken");
-    }
-}
-
-/// `sndbuf` and `rcvbuf`, where the file has them: what the sockets were opened with is larger than most ask for.
-fn size_buffers<'a>(server: &config::Server, sockets: impl Iterator<Item = &'a UdpSocket>) {
-    for socket in sockets {
-        let socket = SockRef::from(socket);
-        let send = server.sndbuf_bytes.map_or(Ok(()), |bytes| socket.set_send_buffer_size(bytes));
-        let receive = server.rcvbuf_bytes.map_or(Ok(()), |bytes| socket.set_recv_buffer_size(bytes));
-        if let Err(error) = send.and(receive) {
-            tracing::warn!(%error, "`sndbuf` or `rcvbuf` was not taken");
-        }
     }
 }
 

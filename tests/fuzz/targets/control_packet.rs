@@ -10,8 +10,8 @@ use std::{
 
 use libfuzzer_sys::fuzz_target;
 use openvpn::{
-    data::Cipher,
-    server::{Compress, Config, ExitNotify, Path, Pool, Server},
+    data::{Cipher, Digest},
+    server::{AllowCompression, Compress, Config, ExitNotify, Path, Pool, Server, Sizes},
     tls,
     wire::{Acks, Body, ControlPacket, SessionId, command, key_method::KeyMethod, occ, peer_info::PeerInfo},
 };
@@ -100,10 +100,12 @@ static CONFIG: LazyLock<Config> = LazyLock::new(|| {
         wrappings: openvpn::server::Wrappings::default(),
         unix_s: 0,
         data_ciphers: vec![Cipher::Aes256Gcm, Cipher::Aes128Gcm],
+        digest: Digest::Sha1,
         ping: Some(Duration::from_secs(10)),
         ping_restart: Some(Duration::from_secs(240)),
         push: vec!["route-gateway 10.10.21.5".to_owned()],
-        compress: Compress::PerClient,
+        compress: Compress::Lz4V2,
+        allow_compression: AllowCompression::Asym,
         pool: Some(Pool {
             gateway: Ipv4Addr::new(10, 10, 21, 5),
             netmask: Ipv4Addr::new(255, 255, 255, 0),
@@ -118,6 +120,7 @@ static CONFIG: LazyLock<Config> = LazyLock::new(|| {
         connect_freq_initial: (100, Duration::from_secs(10)),
         exit_notify: Some(ExitNotify::Restart),
         tun_mtu: 1500,
+        sizes: Sizes::default(),
         port: 443,
     }
 });

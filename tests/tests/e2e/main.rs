@@ -13,6 +13,7 @@ mod fragments;
 mod guards;
 mod host_safety;
 mod hostility;
+mod ipv6;
 mod load;
 mod negotiation;
 mod observation;
@@ -44,6 +45,9 @@ fn main() -> ExitCode {
         underlay::SUITE,
         underlay::CLOUD,
         underlay::ROUTED,
+        ipv6::SUITE,
+        ipv6::UNDERLAY,
+        ipv6::ALONE,
         endurance::SUITE,
         endurance::CROWD,
         hostility::SUITE,

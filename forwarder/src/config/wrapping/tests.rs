@@ -76,22 +76,6 @@ fn what_stands_behind_tls_crypt_v2_and_its_age_is_read() {
 }
 
 #[test]
-fn a_digest_that_tls_auth_cannot_use_is_refused_only_beside_it() {
-    let auth = block("tls-auth", &key_text(256));
-    for known in ["SHA1", "sha224", "SHA256", "RSA-SHA384", "SHA512"] {
-        assert!(loaded(&format!("auth {known}\n{auth}")).is_ok(), "{known}");
-    }
-    for unknown in ["none", "MD5", "whirlpool"] {
-        let said = loaded(&format!("auth {unknown}\n{auth}")).unwrap_err();
-        assert!(
-            said.starts_with(&format!("s.conf:1: `tls-auth` cannot use the digest `{unknown}`")),
-            "{said}"
-        );
-        assert!(loaded(&format!("auth {unknown}")).is_ok());
-    }
-}
-
-#[test]
 fn tls_auth_and_tls_crypt_exclude_one_another() {
     let key = key_text(256);
     let said = loaded(&format!("{}{}", block("tls-auth", &key), block("tls-crypt", &key))).unwrap_err();
