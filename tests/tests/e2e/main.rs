@@ -25,6 +25,7 @@ mod stations;
 mod switching;
 mod underlay;
 mod weather;
+mod wrapping;
 
 fn main() -> ExitCode {
     ExitCode::from(trestle_tests::runner::main(&[
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         sessions::KEEPALIVE,
         client_config::SUITE,
         negotiation::SUITE,
+        wrapping::SUITE,
         negotiation::OLDER,
         compression::SUITE,
         fragmenting::SUITE,

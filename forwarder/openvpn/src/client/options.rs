@@ -17,6 +17,8 @@ pub(super) struct Pushed {
     pub(super) ping: Option<Duration>,
     pub(super) ping_restart: Option<Duration>,
     pub(super) exit_notify: bool,
+    /// Later negotiations are wrapped with a key of the first one.
+    pub(super) dynamic_wrapping: bool,
     pub(super) derivation: Derivation,
 }
 
@@ -37,9 +39,9 @@ impl Pushed {
             ),
             options,
         };
-        let Draft { ping, ping_restart, exit_notify, exporter, .. } = draft;
+        let Draft { ping, ping_restart, exit_notify, dynamic_wrapping, exporter, .. } = draft;
         let derivation = if exporter { Derivation::Exporter } else { Derivation::Prf };
-        Ok(Self { connected, ping, ping_restart, exit_notify, derivation })
+        Ok(Self { connected, ping, ping_restart, exit_notify, dynamic_wrapping, derivation })
     }
 }
 
@@ -52,6 +54,7 @@ struct Draft {
     framing: Option<Framing>,
     exporter: bool,
     exit_notify: bool,
+    dynamic_wrapping: bool,
     ping: Option<Duration>,
     ping_restart: Option<Duration>,
 }
@@ -79,11 +82,12 @@ impl Draft {
     }
 
     fn read_flags(&mut self, option: &str, flags: &[&str]) -> Result<(), CloseReason> {
-        if flags.iter().any(|flag| matches!(*flag, "aead-epoch" | "dyn-tls-crypt")) {
+        if flags.contains(&"aead-epoch") {
             return Err(incompatible(option));
         }
         self.exporter |= flags.contains(&"tls-ekm");
         self.exit_notify |= flags.contains(&"cc-exit");
+        self.dynamic_wrapping |= flags.contains(&"dyn-tls-crypt");
         Ok(())
     }
 }
@@ -92,7 +96,11 @@ impl Draft {
 pub(super) fn peer_info(config: &Config) -> String {
     let ciphers: Vec<&str> = config.data_ciphers.iter().map(|cipher| cipher.name()).collect();
     let exporter = if config.exporter { proto::TLS_KEY_EXPORT } else { 0 };
-    let always = proto::DATA_V2 | proto::REQUEST_PUSH | proto::CC_EXIT_NOTIFY | proto::AUTH_FAIL_TEMP;
+    let always = proto::DATA_V2
+        | proto::REQUEST_PUSH
+        | proto::CC_EXIT_NOTIFY
+        | proto::AUTH_FAIL_TEMP
+        | proto::DYN_TLS_CRYPT;
     let proto = always | exporter;
     let compression = if config.compression { "IV_LZ4v2=1\nIV_COMP_STUBv2=1\n" } else { "" };
     format!(
