@@ -54,7 +54,8 @@ pub(super) fn judge(config: &Config, name: &str, message: &KeyMethod) -> Result<
     }
     require(&info, proto::DATA_V2, "data packets with a peer id (DATA_V2)")?;
     let cipher = choose_cipher(config, &info, message)?;
-    let offer = compression::offer(config, &info, occ::has_compression(&message.options));
+    let wish = compression::Wish { compress: config.compress, allowed: config.allow_compression };
+    let offer = compression::offer(wish, &info, occ::has_compression(&message.options));
     let profile = Profile {
         digest: config.digest,
         compresses: offer.compresses,
