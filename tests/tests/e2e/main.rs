@@ -8,6 +8,7 @@ mod ageing;
 mod bad_packets;
 mod bad_start;
 mod checksums;
+mod client_config;
 mod compression;
 mod endurance;
 mod fragmenting;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         sessions::SUITE,
         sessions::LIFE,
         sessions::KEEPALIVE,
+        client_config::SUITE,
         negotiation::SUITE,
         negotiation::OLDER,
         compression::SUITE,

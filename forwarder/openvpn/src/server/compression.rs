@@ -11,13 +11,6 @@ use crate::{
     wire::peer_info::{Framings, PeerInfo},
 };
 
-/// What the file wants.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Wish {
-    pub(super) compress: Compress,
-    pub(super) allowed: AllowCompression,
-}
-
 /// What a client gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Offer {
@@ -55,16 +48,17 @@ const LZO_NO: Candidate = Candidate {
     survives: |f| f.lzo || f.lzo_stub || f.stub,
 };
 
-/// What the client with `info` gets; `has_some` if its options string says that its own file names some framing.
-pub(super) fn offer(wish: Wish, info: &PeerInfo, has_some: bool) -> Offer {
+/// What the client with `info` gets where `wanted` is to be used; `has_some` if its options string says that its own
+/// file names some framing.
+pub(super) fn offer(wanted: Compress, allowed: AllowCompression, info: &PeerInfo, has_some: bool) -> Offer {
     let fits = |candidate: &&Candidate| {
-        (candidate.survives)(&info.framings) && !(candidate.with && wish.allowed == AllowCompression::No)
+        (candidate.survives)(&info.framings) && !(candidate.with && allowed == AllowCompression::No)
     };
-    let wanted = candidates(wish.compress, has_some).iter().find(fits);
+    let wanted = candidates(wanted, has_some).iter().find(fits);
     // One that has some and announces none is older than announcing: it can only have `comp-lzo`.
     let chosen = wanted.or(has_some.then_some(&LZO_NO));
     let framing = chosen.map_or(Framing::None, |candidate| candidate.framing);
-    let compresses = wish.allowed == AllowCompression::Yes
+    let compresses = allowed == AllowCompression::Yes
         && chosen.is_some_and(|candidate| candidate.with && candidate.framing != Framing::Prefixed);
     Offer { pushed: chosen.map(|candidate| candidate.pushed), framing, compresses }
 }
@@ -88,8 +82,7 @@ mod tests {
     use super::*;
 
     fn offered(compress: Compress, allowed: AllowCompression, info: &str, has_some: bool) -> Offer {
-        let config = Wish { compress, allowed };
-        offer(config, &PeerInfo::parse(info.as_bytes()), has_some)
+        offer(compress, allowed, &PeerInfo::parse(info.as_bytes()), has_some)
     }
 
     #[track_caller]
