@@ -26,6 +26,7 @@ mod stations;
 mod switching;
 mod underlay;
 mod weather;
+mod wrapping;
 
 fn main() -> ExitCode {
     ExitCode::from(trestle_tests::runner::main(&[
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         sessions::KEEPALIVE,
         client_config::SUITE,
         negotiation::SUITE,
+        wrapping::SUITE,
         negotiation::OLDER,
         ciphers::SUITE,
         ciphers::LAYOUTS,

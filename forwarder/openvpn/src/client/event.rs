@@ -5,6 +5,7 @@ use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 use crate::{
     data::{Cipher, DataKeys, Layout, Profile},
     ids::{KeyId, PeerId},
+    wire::wrapping::Wrapping,
 };
 
 /// What the client does. Times have upstream's defaults in [`Config::new`].
@@ -12,6 +13,12 @@ use crate::{
 pub struct Config {
     /// Certificates; see [`crate::tls::client_config`].
     pub tls: Arc<rustls::ClientConfig>,
+    /// How control packets are wrapped: `tls-auth`, `tls-crypt`, or by the client's own key with tls-crypt-v2.
+    pub wrapping: Wrapping,
+    /// tls-crypt-v2: what of the client's key file is told to the server.
+    pub wrapped_key: Option<Vec<u8>>,
+    /// Seconds since 1970 at the moment that [`super::Client::new`] is given: replay protection counts from there.
+    pub unix_s: u64,
     /// Data ciphers offered, in order of preference.
     pub data_ciphers: Vec<Cipher>,
     /// `reneg-sec`; `None`: the client never begins a rekey by time.
@@ -35,6 +42,9 @@ impl Config {
     pub fn new(tls: Arc<rustls::ClientConfig>) -> Self {
         Self {
             tls,
+            wrapping: Wrapping::None,
+            wrapped_key: None,
+            unix_s: 0,
             data_ciphers: Cipher::DEFAULT.to_vec(),
             reneg: Some(Duration::from_secs(3600)),
             hand_window: Duration::from_secs(60),

@@ -17,6 +17,8 @@ pub(super) struct Pushed {
     pub(super) ping: Option<Duration>,
     pub(super) ping_restart: Option<Duration>,
     pub(super) exit_notify: bool,
+    /// Later negotiations are wrapped with a key of the first one.
+    pub(super) dynamic_wrapping: bool,
     pub(super) derivation: Derivation,
 }
 
@@ -36,9 +38,9 @@ impl Pushed {
             profile: Profile { layout, ..Profile::new(cipher, draft.framing.unwrap_or(Framing::None)) },
             options,
         };
-        let Draft { ping, ping_restart, exit_notify, exporter, .. } = draft;
+        let Draft { ping, ping_restart, exit_notify, dynamic_wrapping, exporter, .. } = draft;
         let derivation = if exporter { Derivation::Exporter } else { Derivation::Prf };
-        Ok(Self { connected, ping, ping_restart, exit_notify, derivation })
+        Ok(Self { connected, ping, ping_restart, exit_notify, dynamic_wrapping, derivation })
     }
 }
 
@@ -55,6 +57,7 @@ struct Draft {
     exporter: bool,
     epochs: bool,
     exit_notify: bool,
+    dynamic_wrapping: bool,
     ping: Option<Duration>,
     ping_restart: Option<Duration>,
 }
@@ -90,20 +93,17 @@ impl Draft {
             }
             ["compress" | "comp-lzo", ..] => return Err(incompatible(option)),
             ["key-derivation", "tls-ekm"] => self.exporter = true,
-            ["protocol-flags", flags @ ..] => return self.read_flags(option, flags),
+            ["protocol-flags", flags @ ..] => self.read_flags(flags),
             _ => {}
         }
         Ok(())
     }
 
-    fn read_flags(&mut self, option: &str, flags: &[&str]) -> Result<(), CloseReason> {
-        if flags.contains(&"dyn-tls-crypt") {
-            return Err(incompatible(option));
-        }
+    fn read_flags(&mut self, flags: &[&str]) {
         self.epochs |= flags.contains(&"aead-epoch");
         self.exporter |= flags.contains(&"tls-ekm");
         self.exit_notify |= flags.contains(&"cc-exit");
-        Ok(())
+        self.dynamic_wrapping |= flags.contains(&"dyn-tls-crypt");
     }
 }
 
@@ -116,7 +116,7 @@ pub(super) fn peer_info(config: &Config) -> String {
         Layout::V2 => proto::DATA_V2,
         Layout::Epoch => proto::DATA_V2 | proto::DATA_EPOCH,
     };
-    let always = proto::REQUEST_PUSH | proto::CC_EXIT_NOTIFY | proto::AUTH_FAIL_TEMP;
+    let always = proto::REQUEST_PUSH | proto::CC_EXIT_NOTIFY | proto::AUTH_FAIL_TEMP | proto::DYN_TLS_CRYPT;
     let proto = always | layout | exporter;
     let compression = if config.compression { "IV_LZ4v2=1\nIV_COMP_STUBv2=1\n" } else { "" };
     format!(
