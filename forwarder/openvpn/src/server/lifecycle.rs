@@ -160,6 +160,7 @@ impl Server {
         }));
         let greeting = self.greeting(&terms, message);
         let unasked = terms.info.supports(proto::REQUEST_PUSH);
+        let dynamic = terms.info.supports(proto::DYN_TLS_CRYPT);
         let peer = Peer {
             id: peer_id,
             terms,
@@ -171,6 +172,9 @@ impl Server {
         };
         instance.stage = Stage::Connected(Box::new(peer));
         instance.session.accept(now, Some(greeting));
+        if dynamic {
+            instance.session.wrap_rekeys(now);
+        }
         if unasked {
             self.push(now, instance);
         }
