@@ -18,7 +18,7 @@ const GATEWAY: [u8; 4] = [10, 10, 21, 5];
 /// What a destination's kernel makes of frames: whole packets stay, fragments are put together. Written anew: the
 /// gateway's own must not judge what it sends.
 pub(in crate::worker) fn joined(frames: impl Iterator<Item = Vec<u8>>) -> Vec<Vec<u8>> {
-    let mut under_way: BTreeMap<Vec<u8>, BTreeMap<usize, (bool, Vec<u8>)>> = BTreeMap::new();
+    let mut under_way = BTreeMap::new();
     let mut whole = Vec::new();
     for frame in frames {
         let Some(Told { key, offset, more, headers, part }) = told(&frame) else {
@@ -26,7 +26,7 @@ pub(in crate::worker) fn joined(frames: impl Iterator<Item = Vec<u8>>) -> Vec<Ve
             continue;
         };
         assert!(!more || part.len() % 8 == 0, "only the last fragment may end anywhere");
-        let parts = under_way.entry(key.clone()).or_default();
+        let parts: &mut BTreeMap<usize, _> = under_way.entry(key.clone()).or_default();
         parts.insert(offset, (more, part));
         let (mut datagram, mut ended) = (Vec::new(), false);
         for (offset, (more, part)) in &*parts {
@@ -334,7 +334,13 @@ fn what_is_no_fragment_of_a_datagram_is_none() {
         bad[at] = value;
         assert_eq!(parse(&bad), None, "{what}");
     }
-    let six = [&[0; 12][..], &[0x86, 0xdd, 0x60, 0, 0, 0, 0, 24, 44, 64], &[1; 32], &[17, 0, 0, 1, 0, 0, 0, 9], &[5; 16]];
+    let six = [
+        &[0; 12][..],
+        &[0x86, 0xdd, 0x60, 0, 0, 0, 0, 24, 44, 64],
+        &[1; 32],
+        &[17, 0, 0, 1, 0, 0, 0, 9],
+        &[5; 16],
+    ];
     let six = six.concat();
     let fragment = parse(&six).unwrap();
     assert_eq!((fragment.offset, fragment.len, fragment.begin, fragment.is_last), (0, 16, 62, false));
