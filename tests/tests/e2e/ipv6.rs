@@ -53,6 +53,15 @@ pub const ALONE: Suite = Suite {
     scenarios: scenarios![ipv4s_port_is_left_to_others],
 };
 
+/// Routers of IPv6 cut nothing: they say what is too long.
+pub const NARROW: Suite = Suite {
+    name: "ipv6_narrow",
+    modes: &[Mode::Native],
+    site: |mode| site(Layout::default(), Start::reference(mode)),
+    fresh: false,
+    scenarios: scenarios![a_path_that_becomes_narrow_is_learnt_from_its_router],
+};
+
 const V4: &[&str] = &[];
 const V6: &[&str] = &["--remote", "2001:db8:21::5", "443", "udp6"];
 
@@ -194,5 +203,19 @@ fn ipv4s_port_is_left_to_others(site: &mut Site) -> Result<()> {
     assert!(ping(site.agent(0), site.address(1), 10, 1472)?.complete());
     let listen = site.gateway()?.status()?["listen"].to_string();
     assert_eq!(listen, format!("[\"[{GATEWAY_V6}]:443\"]"));
+    Ok(())
+}
+
+fn a_path_that_becomes_narrow_is_learnt_from_its_router(site: &mut Site) -> Result<()> {
+    let (one, lan) = (stations::Station::agent(site, 0)?, stations::Station::lan(site)?);
+    let fly = || Volley::new(one.mac, lan.mac).of_length(FULL_SIZE).fly(&lan.port, &one.port);
+    assert!(fly()?.complete(), "before");
+    site.network.router.ip("-6 route add 2001:db8:51::/64 dev out0 metric 10 mtu 1300")?;
+    let crosses = || fly().is_ok_and(|tally| tally.complete()).then_some(());
+    wait_until("full-size frames on the narrow path", Duration::from_secs(20), crosses, || {
+        site.network.gateway.ip("-6 route get 2001:db8:51::11").unwrap_or_default()
+    })?;
+    let health = site.gateway()?.status()?["health"].to_string();
+    assert!(!health.contains("leave by the kernel's socket"), "{health}");
     Ok(())
 }
