@@ -10,7 +10,7 @@ use common::{FdbKey, Mac};
 use crossbeam::channel::Receiver;
 use mio::{Poll, Token, Waker};
 use openvpn::{
-    data::{Cipher, DataChannel, DataKeys, Framing, Opened, Profile, Role},
+    data::{Cipher, DataChannel, DataKeys, Framing, MAX_OVERHEAD, Opened, Profile, Role},
     ids::{KeyId, PeerId},
     server::Path,
 };
@@ -24,6 +24,7 @@ use crate::{
 
 mod by_ipv6;
 mod fragmented;
+mod unnamed;
 
 const NIC: Mac = [2, 0, 0, 0, 0, 5];
 const ROUTER: Mac = [2, 0, 0, 0, 0, 1];
@@ -91,16 +92,20 @@ impl Gateway {
 
     /// Connects a client whose packets leave by the NIC.
     fn connect(&mut self, peer_id: u32) -> Client {
-        self.connect_by(peer_id, path(PeerId::new(peer_id).unwrap()))
+        self.connect_with(PROFILE, peer_id)
     }
 
-    fn connect_by(&mut self, peer_id: u32, path: Path) -> Client {
+    fn connect_with(&mut self, profile: Profile, peer_id: u32) -> Client {
+        self.connect_by(profile, peer_id, path(PeerId::new(peer_id).unwrap()))
+    }
+
+    fn connect_by(&mut self, profile: Profile, peer_id: u32, path: Path) -> Client {
         let peer_id = PeerId::new(peer_id).unwrap();
-        let keys = |role| DataKeys::new(PROFILE, role, &[7; 256]);
+        let keys = |role| DataKeys::new(profile, role, &[7; 256]);
         let counters = Arc::new(PeerCounters::default());
         let new = NewPeer {
             peer_id,
-            channel: DataChannel::new(peer_id, PROFILE, CAPACITY),
+            channel: DataChannel::new(peer_id, profile, CAPACITY),
             path,
             counters: Arc::clone(&counters),
             mac_limit: 4,
@@ -115,7 +120,7 @@ impl Gateway {
         ] {
             self.rigs[owner].post.send(command);
         }
-        let mut channel = DataChannel::new(peer_id, PROFILE, CAPACITY);
+        let mut channel = DataChannel::new(peer_id, profile, CAPACITY);
         channel.install(KeyId::FIRST, keys(Role::Client));
         channel.send_with(KeyId::FIRST);
         Client { peer_id, channel, counters, mac: [2, 0, 0, 0, 1, peer_id.value() as u8], path }
@@ -186,7 +191,7 @@ impl Client {
     fn seal(&mut self, frame: &[u8]) -> Vec<u8> {
         let outer = Outer::by_nic(self.path.remote, self.path.local, ROUTER, NIC, 9000);
         let header = outer.header_len();
-        let mut packet = vec![0; header + frame.len() + 26];
+        let mut packet = vec![0; header + frame.len() + MAX_OVERHEAD];
         let sealed = self.channel.seal(frame, &mut packet[header..]).unwrap();
         packet.truncate(header + sealed);
         outer.write(&mut packet, 0);

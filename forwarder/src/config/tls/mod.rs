@@ -22,10 +22,9 @@ mod certificate;
 mod files;
 mod usage;
 
-pub(super) use files::read_bounded;
-pub(crate) use files::reason;
 pub use files::resolve;
 use files::{Material, Pem};
+pub(crate) use files::{read_bounded, reason};
 
 /// What reading the files gave.
 #[derive(Clone, Debug)]

@@ -15,10 +15,13 @@ const CAPACITY: usize = 1792;
 const PEER: [u8; 4] = [198, 51, 100, 11];
 const GATEWAY: [u8; 4] = [10, 10, 21, 5];
 
+/// The fragments of a packet by offset: whether more follows, and the bytes.
+type Parts = BTreeMap<usize, (bool, Vec<u8>)>;
+
 /// What a destination's kernel makes of frames: whole packets stay, fragments are put together. Written anew: the
 /// gateway's own must not judge what it sends.
 pub(in crate::worker) fn joined(frames: impl Iterator<Item = Vec<u8>>) -> Vec<Vec<u8>> {
-    let mut under_way = BTreeMap::new();
+    let mut under_way: BTreeMap<Vec<u8>, Parts> = BTreeMap::new();
     let mut whole = Vec::new();
     for frame in frames {
         let Some(Told { key, offset, more, headers, part }) = told(&frame) else {
@@ -26,7 +29,7 @@ pub(in crate::worker) fn joined(frames: impl Iterator<Item = Vec<u8>>) -> Vec<Ve
             continue;
         };
         assert!(!more || part.len() % 8 == 0, "only the last fragment may end anywhere");
-        let parts: &mut BTreeMap<usize, _> = under_way.entry(key.clone()).or_default();
+        let parts = under_way.entry(key.clone()).or_default();
         parts.insert(offset, (more, part));
         let (mut datagram, mut ended) = (Vec::new(), false);
         for (offset, (more, part)) in &*parts {

@@ -38,7 +38,7 @@ fn cut(packet: &[u8], mtu: usize, identification: u32) -> Vec<Vec<u8>> {
 #[test]
 fn peers_of_both_families_reach_each_other_in_frames_of_every_length() {
     let mut gateway = Gateway::new(1);
-    let (mut a, mut b) = (gateway.connect_by(0, path_v6(1)), gateway.connect(1));
+    let (mut a, mut b) = (gateway.connect_by(PROFILE, 0, path_v6(1)), gateway.connect(1));
     gateway.station(a.mac, Place::Peer(a.peer_id), false);
     gateway.station(b.mac, Place::Peer(b.peer_id), false);
     for len in [0, 46, 1000, 1386, 1387, 1400, 1500] {
@@ -60,7 +60,7 @@ fn peers_of_both_families_reach_each_other_in_frames_of_every_length() {
 fn a_packet_is_cut_as_the_kernel_cuts_it() {
     for (mtu, lengths) in [(1500, &[1510, 160][..]), (1499, &[1510, 160]), (1280, &[1294, 376])] {
         let mut gateway = Gateway::new(1);
-        let mut a = gateway.connect_by(0, path_v6(1));
+        let mut a = gateway.connect_by(PROFILE, 0, path_v6(1));
         set_mtu(&mut gateway, &a, mtu);
         gateway.station(a.mac, Place::Peer(a.peer_id), false);
         let sent = frame(a.mac, ON_WIRE, &[9; 1500]);
@@ -84,7 +84,7 @@ fn a_packet_is_cut_as_the_kernel_cuts_it() {
 #[test]
 fn fragments_are_one_frame_in_any_order_and_on_any_queue() {
     let mut gateway = Gateway::new(2);
-    let mut a = gateway.connect_by(0, path_v6(1));
+    let mut a = gateway.connect_by(PROFILE, 0, path_v6(1));
     gateway.station(ON_WIRE, Place::Wire, false);
     for number in 0..32_u8 {
         let sent = frame(ON_WIRE, a.mac, &[number; 1500]);
@@ -107,7 +107,7 @@ fn fragments_are_one_frame_in_any_order_and_on_any_queue() {
 #[test]
 fn the_longest_packet_a_frame_holds_is_put_together_and_a_longer_one_is_lost() {
     let mut gateway = Gateway::new(1);
-    let mut a = gateway.connect_by(0, path_v6(1));
+    let mut a = gateway.connect_by(PROFILE, 0, path_v6(1));
     gateway.station(ON_WIRE, Place::Wire, false);
     // Outer header with fragment header, data packet, Ethernet header.
     let longest = CAPACITY - outer::LONGEST_OUTER_HEADER - 24 - 14;
@@ -128,7 +128,7 @@ fn the_longest_packet_a_frame_holds_is_put_together_and_a_longer_one_is_lost() {
 #[test]
 fn a_peer_that_speaks_from_elsewhere_is_reported_whatever_the_family() {
     let mut gateway = Gateway::new(1);
-    let mut a = gateway.connect_by(0, path_v6(1));
+    let mut a = gateway.connect_by(PROFILE, 0, path_v6(1));
     for elsewhere in [path_v6(2), path(a.peer_id)] {
         a.path = elsewhere;
         let packet = a.seal(&frame(ON_WIRE, a.mac, b"moved"));
@@ -143,7 +143,7 @@ fn a_peer_that_speaks_from_elsewhere_is_reported_whatever_the_family() {
 #[test]
 fn packets_of_a_peer_of_another_worker_are_handed_over() {
     let mut gateway = Gateway::new(2);
-    let mut a = gateway.connect_by(1, path_v6(1));
+    let mut a = gateway.connect_by(PROFILE, 1, path_v6(1));
     gateway.station(ON_WIRE, Place::Wire, false);
     gateway.turn();
     for round in 0..200_u8 {
