@@ -58,6 +58,7 @@ fn main() -> ExitCode {
         ipv6::SUITE,
         ipv6::UNDERLAY,
         ipv6::ALONE,
+        ipv6::NARROW,
         endurance::SUITE,
         endurance::CROWD,
         hostility::SUITE,
