@@ -23,6 +23,7 @@ mod observation;
 mod sessions;
 mod stations;
 mod switching;
+mod tcp;
 mod underlay;
 mod weather;
 
@@ -61,6 +62,7 @@ fn main() -> ExitCode {
         load::SUITE,
         load::ONE_CERTIFICATE,
         bad_start::SUITE,
+        tcp::SUITE,
         weather::SUITE,
     ]))
 }
