@@ -396,6 +396,8 @@ fn reason(error: ControlError) -> Drop {
         ControlError::Malformed => Drop::ControlMalformed,
         ControlError::UnknownPeer => Drop::ControlUnknownPeer,
         ControlError::OutOfSync => Drop::ControlOutOfSync,
+        ControlError::Unauthentic => Drop::ControlUnauthentic,
+        ControlError::Replayed => Drop::ControlReplayed,
         ControlError::RateLimited => Drop::ControlRateLimited,
         ControlError::Refused => Drop::ControlRefused,
     }

@@ -160,3 +160,55 @@ impl std::ops::Drop for Connections {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(port: u16) -> Path {
+        Path::tcp(([198, 51, 100, 11], port).into(), ([10, 10, 21, 5], 443).into())
+    }
+
+    fn connections() -> Connections {
+        let poll = mio::Poll::new().unwrap();
+        let waker = Arc::new(Waker::new(poll.registry(), mio::Token(0)).unwrap());
+        Connections::new(Desk::new(waker).unwrap().0, None)
+    }
+
+    fn translated(connections: &mut Connections, reports: impl IntoIterator<Item = Report>) -> Vec<Arrived> {
+        reports.into_iter().for_each(|report| connections.translate(report));
+        connections.waiting.drain(..).collect()
+    }
+
+    #[test]
+    fn a_path_that_another_connection_takes_is_closed_before_and_once() {
+        let (old, new) = (StreamId(1), StreamId(2));
+        let mut connections = connections();
+        let packet = |stream| Report::Packet(stream, path(9), vec![7]);
+        let arrived = translated(
+            &mut connections,
+            [
+                packet(old),
+                packet(new),
+                Report::Closed(old, path(9)),
+                packet(new),
+                Report::Closed(new, path(9)),
+            ],
+        );
+        let packet = || Arrived::Packet(path(9), vec![7]);
+        let closed = || Arrived::Closed(path(9));
+        assert_eq!(arrived, [packet(), closed(), packet(), packet(), closed()]);
+    }
+
+    #[test]
+    fn the_end_of_a_connection_that_said_nothing_or_was_given_up_is_no_news() {
+        let mut connections = connections();
+        assert_eq!(translated(&mut connections, [Report::Closed(StreamId(1), path(9))]), []);
+        translated(&mut connections, [Report::Packet(StreamId(2), path(9), vec![7])]);
+        let peer_id = PeerId::new(4).unwrap();
+        assert_eq!(connections.claim(path(9), peer_id), Some(Outer::by_stream(StreamId(2))));
+        connections.close(path(9));
+        assert_eq!(connections.claim(path(9), peer_id), None);
+        assert_eq!(translated(&mut connections, [Report::Closed(StreamId(2), path(9))]), []);
+    }
+}

@@ -16,6 +16,7 @@
 //!   `hand-window`. Of those at most [`MAX_UNCLAIMED`] are kept.
 
 mod connection;
+mod doors;
 mod listen;
 mod outbox;
 mod run;

@@ -12,7 +12,7 @@ use mio::{Events, Interest, Poll, Token, net::TcpListener, unix::SourceFd};
 use openvpn::server::Path;
 
 use super::{
-    Counter, MAX_UNCLAIMED, Order, Report, Settings, StreamId,
+    Counter, Order, Report, Settings, StreamId,
     connection::{Connection, Next},
     outbox::Kind,
 };
@@ -24,27 +24,25 @@ use crate::{
 /// The bell's; connections have their numbers, listeners those above.
 const BELL: Token = Token(usize::MAX);
 /// Listeners are few.
-const LISTENERS: usize = usize::MAX - 1024;
+pub(super) const LISTENERS: usize = usize::MAX - 1024;
 
-/// Connections accepted in a turn, and sealed packets taken: so that neither keeps the others waiting.
-const ACCEPTS: usize = 32;
+/// Sealed packets taken in a turn, so that they do not keep the others waiting.
 const PACKETS: usize = 512;
-/// How long a packet waits for room in a lane, or a connection for a file descriptor, before the next look.
+/// How long a packet waits for room in a lane before the next look.
 const SOON: Duration = Duration::from_millis(1);
-const LATER: Duration = Duration::from_millis(100);
 /// How often connections are looked through for those whose time is over.
 const SWEEP: Duration = Duration::from_millis(500);
 
 /// All TCP connections, and the thread's ends of everything.
 #[derive(Debug)]
 pub struct Streams {
-    settings: Settings,
-    poll: Poll,
-    listeners: Vec<TcpListener>,
+    pub(super) settings: Settings,
+    pub(super) poll: Poll,
+    pub(super) listeners: Vec<TcpListener>,
     counter: Counter,
     handovers: Handovers,
-    connections: BTreeMap<StreamId, Connection>,
-    next_id: u32,
+    pub(super) connections: BTreeMap<StreamId, Connection>,
+    pub(super) next_id: u32,
     /// Connections that have something to read, in turn.
     ready: VecDeque<StreamId>,
     /// Connections that have something to write.
@@ -53,9 +51,9 @@ pub struct Streams {
     unreported: VecDeque<Report>,
     told: bool,
     /// A listener may have connections.
-    accepting: bool,
+    pub(super) accepting: bool,
     /// The system had no more file descriptors.
-    accept_again: Option<Instant>,
+    pub(super) accept_again: Option<Instant>,
     /// Lanes may have more sealed packets.
     more_sealed: bool,
     /// A packet found no room where it goes.
@@ -169,7 +167,7 @@ impl Streams {
         }
     }
 
-    fn mark_ready(&mut self, id: StreamId) {
+    pub(super) fn mark_ready(&mut self, id: StreamId) {
         if let Some(connection) = self.connections.get_mut(&id)
             && !std::mem::replace(&mut connection.in_ready, true)
         {
@@ -186,93 +184,10 @@ impl Streams {
     }
 }
 
-/// Coming and going.
+/// What the control thread hears.
 impl Streams {
-    fn accept(&mut self, now: Instant) {
-        if self.accept_again.is_some_and(|at| now >= at) {
-            (self.accept_again, self.accepting) = (None, true);
-        }
-        if !std::mem::take(&mut self.accepting) {
-            return;
-        }
-        for index in 0..self.listeners.len() {
-            self.accept_from(index, now);
-        }
-    }
-
-    fn accept_from(&mut self, index: usize, now: Instant) {
-        for _ in 0..ACCEPTS {
-            match self.listeners[index].accept() {
-                // Whoever is gone already needs no answer.
-                Ok((stream, _)) => _ = self.admit(stream, now),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) if is_of_the_connection(&error) => {}
-                Err(error) => {
-                    tracing::warn!(%error, "a connection over TCP was not accepted: raise the limit of open files");
-                    self.accept_again = Some(now + LATER);
-                    return;
-                }
-            }
-        }
-        self.accepting = true;
-    }
-
-    fn admit(&mut self, stream: mio::net::TcpStream, now: Instant) -> io::Result<()> {
-        let mut connection = Connection::new(stream, &self.settings, now)?;
-        self.make_room();
-        let id = self.free_id();
-        let token = Token(usize::try_from(id.0).unwrap_or(LISTENERS - 1));
-        self.poll.registry().register(
-            &mut connection.stream,
-            token,
-            Interest::READABLE | Interest::WRITABLE,
-        )?;
-        tracing::debug!(remote = %connection.path.remote, stream = id.0, "connection over TCP");
-        self.connections.insert(id, connection);
-        self.mark_ready(id);
-        Ok(())
-    }
-
-    /// A full house gives up one that has said nothing, or else the oldest.
-    fn make_room(&mut self) {
-        let unclaimed = || self.connections.iter().filter(|(_, connection)| connection.peer.is_none());
-        if unclaimed().count() < MAX_UNCLAIMED {
-            return;
-        }
-        let silent = unclaimed().find(|(_, connection)| !connection.greeted);
-        let chosen = silent.or_else(|| unclaimed().next()).map(|(id, _)| *id);
-        chosen.into_iter().for_each(|id| self.close(id, "too many others begin"));
-    }
-
-    fn free_id(&mut self) -> StreamId {
-        loop {
-            let id = StreamId(self.next_id);
-            self.next_id = self.next_id.wrapping_add(1);
-            if !self.connections.contains_key(&id) {
-                return id;
-            }
-        }
-    }
-
-    fn close(&mut self, id: StreamId, why: &str) {
-        let Some(mut connection) = self.connections.remove(&id) else { return };
-        tracing::debug!(remote = %connection.path.remote, stream = id.0, why, "connection over TCP closed");
-        // Closing the descriptor is what counts; it takes the registration with it.
-        let _ = self.poll.registry().deregister(&mut connection.stream);
-        self.report(Report::Closed(id, connection.path));
-    }
-
-    fn sweep(&mut self, now: Instant) {
-        let late = |connection: &Connection| {
-            connection.deadline(&self.settings).is_some_and(|deadline| deadline <= now)
-        };
-        let late: Vec<StreamId> =
-            self.connections.iter().filter(|(_, connection)| late(connection)).map(|(id, _)| *id).collect();
-        late.into_iter().for_each(|id| self.close(id, "it did not log in"));
-    }
-
     /// Tells the control thread, in order.
-    fn report(&mut self, report: Report) {
+    pub(super) fn report(&mut self, report: Report) {
         self.unreported.push_back(report);
         self.report_left();
     }
@@ -429,11 +344,4 @@ impl Streams {
             self.close(id, "it is broken");
         }
     }
-}
-
-/// Errors that concern the one connection that was to be accepted. Source: accept(2), "Error handling".
-fn is_of_the_connection(error: &io::Error) -> bool {
-    use nix::errno::Errno;
-    let errno = Errno::from_raw(error.raw_os_error().unwrap_or(0));
-    !matches!(errno, Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM | Errno::EINVAL)
 }

@@ -31,7 +31,7 @@ type Client<'a> = (&'a [&'a str], &'a str);
 
 fn clients_with_compression_are_led_away_from_it_by_a_server_without(site: &mut Site) -> Result<()> {
     let clients = [(&["--comp-lzo", "no"][..], "compress stub-v2"), (&["--compress"], "compress stub-v2")];
-    serve(site, "", clients, |site| every_frame_crosses(site))
+    serve(site, "", clients, every_frame_crosses)
 }
 
 fn frames_are_compressed_both_ways_where_both_ends_say_so(site: &mut Site) -> Result<()> {

@@ -8,6 +8,7 @@ mod ageing;
 mod bad_packets;
 mod bad_start;
 mod checksums;
+mod ciphers;
 mod client_config;
 mod compression;
 mod endurance;
@@ -26,6 +27,7 @@ mod switching;
 mod tcp;
 mod underlay;
 mod weather;
+mod wrapping;
 
 fn main() -> ExitCode {
     ExitCode::from(trestle_tests::runner::main(&[
@@ -44,7 +46,10 @@ fn main() -> ExitCode {
         sessions::KEEPALIVE,
         client_config::SUITE,
         negotiation::SUITE,
+        wrapping::SUITE,
         negotiation::OLDER,
+        ciphers::SUITE,
+        ciphers::LAYOUTS,
         compression::SUITE,
         fragmenting::SUITE,
         fragmenting::MSSFIX,
