@@ -4,7 +4,7 @@
 //!   gateway ens5 10.10.21.5 ──┐
 //!   lan     eth0 10.10.21.20 ─┤ wire (a switch)
 //!   router  lan0 10.10.21.1 ──┘
-//!   router  out0 203.0.113.1 ─┐ internet (a switch)       203.0.113.1:443/udp → 10.10.21.5:443
+//!   router  out0 203.0.113.1 ─┐ internet (a switch)       203.0.113.1:443 → 10.10.21.5:443
 //!   agent1  eth0 198.51.100.11┤
 //!   agent2  eth0 198.51.100.12┘
 //! ```
@@ -215,7 +215,7 @@ impl Network {
             "table ip translation {{
                chain in {{
                  type nat hook prerouting priority -100
-                 ip daddr {PUBLIC} udp dport 443 dnat to {GATEWAY}:443
+                 ip daddr {PUBLIC} meta l4proto {{ tcp, udp }} th dport 443 dnat to {GATEWAY}:443
                }}
                chain out {{
                  type nat hook postrouting priority 100

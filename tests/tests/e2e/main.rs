@@ -24,6 +24,7 @@ mod observation;
 mod sessions;
 mod stations;
 mod switching;
+mod tcp;
 mod underlay;
 mod weather;
 mod wrapping;
@@ -67,6 +68,7 @@ fn main() -> ExitCode {
         load::SUITE,
         load::ONE_CERTIFICATE,
         bad_start::SUITE,
+        tcp::SUITE,
         weather::SUITE,
     ]))
 }
