@@ -20,6 +20,7 @@ mod ipv6;
 mod load;
 mod negotiation;
 mod observation;
+mod roaming;
 mod sessions;
 mod stations;
 mod switching;
@@ -42,6 +43,8 @@ fn main() -> ExitCode {
         sessions::LIFE,
         sessions::KEEPALIVE,
         client_config::SUITE,
+        roaming::SUITE,
+        roaming::RESTARTS,
         negotiation::SUITE,
         negotiation::OLDER,
         compression::SUITE,

@@ -3,7 +3,7 @@
 use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
 use crate::{
-    data::{Cipher, DataKeys, Profile},
+    data::{Cipher, DataKeys, Digest, Profile},
     ids::{KeyId, PeerId},
 };
 
@@ -26,6 +26,10 @@ pub struct Config {
     pub compression: bool,
     /// Whether data keys from the TLS exporter are offered; without it they come from the PRF, as in OpenVPN 2.5.
     pub exporter: bool,
+    /// Whether data packets with epochs are offered.
+    pub epochs: bool,
+    /// `auth`: what authenticates data packets whose cipher does not.
+    pub digest: Digest,
 }
 
 impl Config {
@@ -33,13 +37,15 @@ impl Config {
     pub fn new(tls: Arc<rustls::ClientConfig>) -> Self {
         Self {
             tls,
-            data_ciphers: vec![Cipher::Aes256Gcm, Cipher::Aes128Gcm],
+            data_ciphers: Cipher::DEFAULT.to_vec(),
             reneg: Some(Duration::from_secs(3600)),
             hand_window: Duration::from_secs(60),
             tran_window: Duration::from_secs(3600),
             tun_mtu: 1500,
             compression: true,
             exporter: true,
+            epochs: true,
+            digest: Digest::default(),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::{net::Ipv4Addr, time::Duration};
 
 use super::{CloseReason, Config, Connected};
 use crate::{
-    data::{Cipher, Framing, Profile},
+    data::{Cipher, Framing, Layout, Profile},
     ids::PeerId,
     session::Derivation,
     wire::peer_info::proto,
@@ -21,20 +21,30 @@ pub(super) struct Pushed {
 }
 
 impl Pushed {
-    /// Reads the options; those that do not concern the protocol are kept as text.
-    pub(super) fn parse(config: &Config, options: Vec<String>) -> Result<Self, CloseReason> {
+    /// Reads the options; those that do not concern the protocol are kept as text. A server that pushes no cipher uses
+    /// `its_own`, which its options string names. Source: ssl_ncp.c `tls_poor_mans_ncp`.
+    pub(super) fn parse(
+        config: &Config,
+        its_own: Option<Cipher>,
+        options: Vec<String>,
+    ) -> Result<Self, CloseReason> {
         let mut draft = Draft::default();
         for option in &options {
             draft.read(option)?;
         }
-        let cipher = draft.cipher.filter(|cipher| config.data_ciphers.contains(cipher));
+        let cipher = draft.cipher.unwrap_or(its_own).filter(|cipher| config.data_ciphers.contains(cipher));
+        let cipher = cipher.ok_or_else(|| incompatible("no `cipher` that was offered"))?;
+        let profile = Profile {
+            layout: draft.layout(),
+            digest: config.digest,
+            ..Profile::new(cipher, draft.framing.unwrap_or(Framing::None))
+        };
+        // Packets without a peer id have none to be wrong.
+        let peer_id = draft.peer_id.unwrap_or(PeerId::new(0));
         let connected = Connected {
-            peer_id: draft.peer_id.ok_or_else(|| incompatible("no valid `peer-id`"))?,
+            peer_id: peer_id.ok_or_else(|| incompatible("no valid `peer-id`"))?,
             address: draft.address,
-            profile: Profile::new(
-                cipher.ok_or_else(|| incompatible("no `cipher` that was offered"))?,
-                draft.framing.unwrap_or(Framing::None),
-            ),
+            profile,
             options,
         };
         let Draft { ping, ping_restart, exit_notify, exporter, .. } = draft;
@@ -46,8 +56,10 @@ impl Pushed {
 /// What has been read so far.
 #[derive(Default)]
 struct Draft {
-    peer_id: Option<PeerId>,
-    cipher: Option<Cipher>,
+    /// What was pushed, and whether it can be used.
+    peer_id: Option<Option<PeerId>>,
+    cipher: Option<Option<Cipher>>,
+    epochs: bool,
     address: Option<(Ipv4Addr, Ipv4Addr)>,
     framing: Option<Framing>,
     exporter: bool,
@@ -57,11 +69,19 @@ struct Draft {
 }
 
 impl Draft {
+    fn layout(&self) -> Layout {
+        match self.peer_id {
+            None => Layout::V1,
+            Some(_) if self.epochs => Layout::Epoch,
+            Some(_) => Layout::V2,
+        }
+    }
+
     fn read(&mut self, option: &str) -> Result<(), CloseReason> {
         let words: Vec<&str> = option.split_ascii_whitespace().collect();
         match words.as_slice() {
-            ["peer-id", number] => self.peer_id = number.parse().ok().and_then(PeerId::new),
-            ["cipher", name] => self.cipher = Cipher::from_name(name),
+            ["peer-id", number] => self.peer_id = Some(number.parse().ok().and_then(PeerId::new)),
+            ["cipher", name] => self.cipher = Some(Cipher::from_name(name)),
             ["ifconfig", address, netmask] => self.address = parse_address(address, netmask),
             ["ping", seconds] => self.ping = parse_seconds(seconds),
             ["ping-restart", seconds] => self.ping_restart = parse_seconds(seconds),
@@ -79,10 +99,11 @@ impl Draft {
     }
 
     fn read_flags(&mut self, option: &str, flags: &[&str]) -> Result<(), CloseReason> {
-        if flags.iter().any(|flag| matches!(*flag, "aead-epoch" | "dyn-tls-crypt")) {
+        if flags.iter().any(|flag| *flag == "dyn-tls-crypt") {
             return Err(incompatible(option));
         }
         self.exporter |= flags.contains(&"tls-ekm");
+        self.epochs |= flags.contains(&"aead-epoch");
         self.exit_notify |= flags.contains(&"cc-exit");
         Ok(())
     }
@@ -93,7 +114,8 @@ pub(super) fn peer_info(config: &Config) -> String {
     let ciphers: Vec<&str> = config.data_ciphers.iter().map(|cipher| cipher.name()).collect();
     let exporter = if config.exporter { proto::TLS_KEY_EXPORT } else { 0 };
     let always = proto::DATA_V2 | proto::REQUEST_PUSH | proto::CC_EXIT_NOTIFY | proto::AUTH_FAIL_TEMP;
-    let proto = always | exporter;
+    let epochs = if config.epochs { proto::DATA_EPOCH } else { 0 };
+    let proto = always | exporter | epochs;
     let compression = if config.compression { "IV_LZ4v2=1\nIV_COMP_STUBv2=1\n" } else { "" };
     format!(
         "IV_VER=trestle_{}\nIV_PLAT=linux\nIV_MTU=1600\nIV_NCP=2\nIV_CIPHERS={}\nIV_PROTO={proto}\n{compression}",
@@ -126,7 +148,7 @@ mod tests {
                 .unwrap()
                 .with_root_certificates(rustls::RootCertStore::empty())
                 .with_no_client_auth();
-        Pushed::parse(&Config::new(tls.into()), options.iter().map(|&option| option.into()).collect())
+        Pushed::parse(&Config::new(tls.into()), None, options.iter().map(|&option| option.into()).collect())
     }
 
     const LEAST: [&str; 2] = ["peer-id 7", "cipher aes-128-gcm"];
@@ -140,6 +162,14 @@ mod tests {
     }
 
     #[test]
+    fn packets_are_laid_out_as_the_server_says() {
+        let layout = |options: &[&str]| parse(options).unwrap().connected.profile.layout;
+        assert_eq!(layout(&LEAST), Layout::V2);
+        assert_eq!(layout(&LEAST[1..]), Layout::V1);
+        assert_eq!(layout(&[&LEAST[..], &["protocol-flags aead-epoch"]].concat()), Layout::Epoch);
+    }
+
+    #[test]
     fn data_keys_come_from_the_exporter_only_where_the_server_says_so() {
         let derivation = |option: &str| parse(&[&LEAST[..], &[option]].concat()).unwrap().derivation;
         assert_eq!(derivation("key-derivation tls-ekm"), Derivation::Exporter);
@@ -150,13 +180,14 @@ mod tests {
 
     #[test]
     fn what_is_missing_or_cannot_be_done_is_named() {
-        for missing in 0..LEAST.len() {
-            let mut options = LEAST.to_vec();
-            options.remove(missing);
-            assert!(matches!(parse(&options), Err(CloseReason::Incompatible(_))), "{missing}");
-        }
-        let impossible =
-            ["comp-lzo maybe", "compress snappy", "protocol-flags tls-ekm aead-epoch", "cipher none"];
+        assert!(matches!(parse(&LEAST[..1]), Err(CloseReason::Incompatible(_))));
+        let impossible = [
+            "comp-lzo maybe",
+            "compress snappy",
+            "peer-id 16777215",
+            "protocol-flags dyn-tls-crypt",
+            "cipher none",
+        ];
         for option in impossible {
             let options = [&LEAST[..], &[option]].concat();
             assert!(matches!(parse(&options), Err(CloseReason::Incompatible(_))), "{option}");
