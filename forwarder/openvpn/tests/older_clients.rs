@@ -17,7 +17,7 @@ const SECOND: Duration = Duration::from_secs(1);
 fn old_client(name: &str) -> client::Config {
     let mut config = client::Config::new(PKI.client_speaking(Versions::Only12, name));
     config.exporter = false;
-    config.epochs = false;
+    config.layout = Layout::V2;
     config.reneg = Some(20 * SECOND);
     config
 }

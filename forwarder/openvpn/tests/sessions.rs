@@ -8,7 +8,7 @@ use pair::{FINE, PKI, Pair, STORM, Weather, server_config};
 use proptest::prelude::*;
 use trestle_openvpn::{
     client::{self, CloseReason},
-    data::{Cipher, Framing, Layout, OpenError, Profile},
+    data::{Cipher, Framing, OpenError, Profile},
     ids::PeerId,
     server::{Connected, Event, GoneReason, Path},
 };
@@ -45,8 +45,7 @@ fn a_client_connects_and_both_agree_on_the_terms() {
     let terms = pair.agents[at].terms();
     assert_eq!(terms.peer_id, PeerId::new(0).unwrap());
     assert_eq!(terms.address, Some((Ipv4Addr::new(10, 10, 21, 100), Ipv4Addr::new(255, 255, 255, 0))));
-    let profile = Profile { layout: Layout::Epoch, ..Profile::new(Cipher::Aes256Gcm, Framing::V2) };
-    assert_eq!(terms.profile, profile);
+    assert_eq!(terms.profile, Profile::new(Cipher::Aes256Gcm, Framing::V2));
     assert_eq!(
         terms.options,
         [
@@ -57,7 +56,7 @@ fn a_client_connects_and_both_agree_on_the_terms() {
             "ifconfig 10.10.21.100 255.255.255.0",
             "peer-id 0",
             "cipher AES-256-GCM",
-            "protocol-flags cc-exit tls-ekm aead-epoch",
+            "protocol-flags cc-exit tls-ekm dyn-tls-crypt",
             "tun-mtu 1500"
         ]
     );

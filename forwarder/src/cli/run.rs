@@ -78,12 +78,14 @@ pub fn configure(args: RunArgs) -> Result<(Config, Vec<Note>), Error> {
     let uplink = args.uplink.first().map(|word| parse_uplink(word)).transpose()?;
     let cpus = args.cpus.as_deref().map(parse_cpus).transpose()?.unwrap_or_default();
     let (server, loaded) = load(path)?;
+    let (wrappings, wrapping_notes) = config::wrapping::load(&server)?;
     refuse_an_address_on_the_wire(&server, uplink.as_ref())?;
     let ageing = args.ageing.map(|seconds| Duration::from_secs(seconds.into())).or(server.ageing);
-    let notes = server.notes.iter().cloned().chain(loaded.notes).collect();
+    let notes = server.notes.iter().cloned().chain(loaded.notes).chain(wrapping_notes).collect();
     let config = Config {
         server,
         tls: loaded.tls,
+        wrappings,
         uplink,
         workers: args.workers,
         cpus,

@@ -37,6 +37,8 @@ mod table;
 pub mod tls;
 mod tls_version;
 mod words;
+/// How control packets are wrapped.
+pub mod wrapping;
 
 pub use error::{Error, Level, Note, Place};
 pub use listeners::{Family, Listener};
@@ -53,6 +55,8 @@ pub struct Config {
     pub server: Server,
     /// Its certificates, ready for use.
     pub tls: Arc<rustls::ServerConfig>,
+    /// How control packets are wrapped, with the keys.
+    pub wrappings: openvpn::server::Wrappings,
     /// `--uplink`: the NIC on the wire and how to stand beside the host; `None`: peers and the host only.
     pub uplink: Option<Uplink>,
     /// `--workers`; `None`: one a receive queue.
@@ -162,7 +166,10 @@ fn apply_line(draft: &mut Draft, line: &lexer::Line) -> Result<(), Error> {
 
 fn check_words(directive: &Directive<'_>, least: usize, most: usize) -> Result<(), Error> {
     let line = directive.line;
-    let takes_block = matches!(line.name.as_str(), "ca" | "cert" | "key" | "dh" | "crl-verify");
+    let takes_block = matches!(
+        line.name.as_str(),
+        "ca" | "cert" | "key" | "dh" | "crl-verify" | "tls-auth" | "tls-crypt" | "tls-crypt-v2"
+    );
     if line.block.is_some() {
         return if takes_block {
             Ok(())

@@ -1,6 +1,6 @@
 //! What of the configuration the OpenVPN protocol needs: `openvpn::server::Config`.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use openvpn::server::{Config as Protocol, Former};
 
@@ -11,6 +11,8 @@ pub fn protocol(config: &Config) -> Protocol {
     let server = &config.server;
     Protocol {
         tls: config.tls.clone(),
+        wrappings: config.wrappings.clone(),
+        unix_s: unix_s(),
         data_ciphers: server.data_ciphers.clone(),
         digest: server.digest,
         ping: server.ping,
@@ -34,6 +36,12 @@ pub fn protocol(config: &Config) -> Protocol {
         former: Former::default(),
         directory: None,
     }
+}
+
+/// The wall clock at the start. Replay protection counts seconds from there, by the clock that only goes forward.
+#[expect(clippy::disallowed_methods, reason = "replay protection needs a time that is later after a restart")]
+fn unix_s() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 /// First packets answered per period where the file does not say: all clients may come back at once, after a restart.

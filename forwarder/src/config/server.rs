@@ -52,6 +52,8 @@ pub struct Server {
     pub dh: Option<Source>,
     /// `tls-version-min` and `tls-version-max`.
     pub tls_versions: Versions,
+    /// `tls-auth`, `tls-crypt`, `tls-crypt-v2`.
+    pub wrapping: super::wrapping::Files,
     /// `remote-cert-tls client`: a client's certificate must say that it is for clients.
     pub require_client_usage: bool,
     /// Addresses to lease, from `server-bridge`.
@@ -434,6 +436,7 @@ fn defaults(file: &Path) -> Server {
         crl: None,
         dh: None,
         tls_versions: Versions::All,
+        wrapping: super::wrapping::Files::default(),
         require_client_usage: false,
         pool: None,
         pool_file: None,

@@ -9,6 +9,7 @@ use super::{
     nearest::nearest,
     negotiate, per_client, routed, sizes, tls_version,
     words::Directive,
+    wrapping,
 };
 
 /// What becomes of a directive.
@@ -28,8 +29,6 @@ use Class::{Accepted, Done as Does, NotYet, Refused};
 
 const NO_SCRIPTS: Class = NotYet("take the line out for now: no scripts are run");
 const NO_PASSWORDS: Class = NotYet("take the line out for now: clients log in by certificate");
-const NO_WRAPPING: Class =
-    NotYet("take the line out here and in the clients' files for now, or keep OpenVPN for this network");
 const NO_VLANS: Class = NotYet("take the line out for now: tagged frames cross unchanged");
 const NO_ROUTING: Class = NotYet(
     "take the line out for now and give the host's interface its address by your network configuration",
@@ -149,12 +148,12 @@ pub(super) const DIRECTIVES: &[(&str, Class)] = &[
     ("ecdh-curve", STRONGER),
     ("tls-cert-profile", STRONGER),
     ("tls-timeout", Does(1, 1, apply::tls_timeout)),
-    ("tls-auth", NO_WRAPPING),
-    ("tls-crypt", NO_WRAPPING),
-    ("tls-crypt-v2", NO_WRAPPING),
-    ("tls-crypt-v2-verify", NO_WRAPPING),
-    ("tls-crypt-v2-max-age", NO_WRAPPING),
-    ("key-direction", NO_WRAPPING),
+    ("tls-auth", Does(0, 2, wrapping::tls_auth)),
+    ("tls-crypt", Does(0, 1, wrapping::tls_crypt)),
+    ("tls-crypt-v2", Does(0, 2, wrapping::tls_crypt_v2)),
+    ("tls-crypt-v2-verify", NO_SCRIPTS),
+    ("tls-crypt-v2-max-age", Does(1, 1, wrapping::max_age)),
+    ("key-direction", Does(1, 1, wrapping::key_direction)),
     ("tls-exit", CLIENTS),
     ("tls-verify", NO_SCRIPTS),
     ("tls-export-cert", NO_SCRIPTS),
@@ -194,7 +193,7 @@ pub(super) const DIRECTIVES: &[(&str, Class)] = &[
     ("no-replay", RETIRED),
     ("no-iv", RETIRED),
     ("mute-replay-warnings", Accepted("replayed packets are counted, not logged")),
-    ("replay-persist", NO_WRAPPING),
+    ("replay-persist", Accepted("what is repeated after a restart of the gateway gets an answer without state and no session")),
     ("disable-occ", Accepted("options are never compared")),
     ("opt-verify", NotYet("take the line out for now")),
     ("key-method", RETIRED),

@@ -106,7 +106,6 @@ fn what_comes_later_says_what_to_do_for_now() {
         refused("session-timeout 60"),
         "s.conf:1: `session-timeout` comes later; take the line out for now"
     );
-    assert!(refused("tls-auth ta.key 0").contains("comes later"));
 }
 
 #[test]

@@ -155,7 +155,9 @@ impl Gateway {
                 }
             };
             let datagram = buffer.get(..len).unwrap_or(&buffer);
-            if let Err(error) = self.role.handle_datagram(now, Path::udp(remote, local), datagram) {
+            if let Err(error) =
+                self.role.handle_datagram(now, Path::udp(remote, local), datagram, &self.sessions)
+            {
                 self.datapath.drops().count(reason(error));
             }
         }
@@ -355,6 +357,8 @@ fn reason(error: ControlError) -> Drop {
         ControlError::Malformed => Drop::ControlMalformed,
         ControlError::UnknownPeer => Drop::ControlUnknownPeer,
         ControlError::OutOfSync => Drop::ControlOutOfSync,
+        ControlError::Unauthentic => Drop::ControlUnauthentic,
+        ControlError::Replayed => Drop::ControlReplayed,
         ControlError::RateLimited => Drop::ControlRateLimited,
         ControlError::Refused => Drop::ControlRefused,
     }

@@ -8,6 +8,7 @@ mod ageing;
 mod bad_packets;
 mod bad_start;
 mod checksums;
+mod ciphers;
 mod client_config;
 mod compression;
 mod endurance;
@@ -26,6 +27,7 @@ mod stations;
 mod switching;
 mod underlay;
 mod weather;
+mod wrapping;
 
 fn main() -> ExitCode {
     ExitCode::from(trestle_tests::runner::main(&[
@@ -46,7 +48,10 @@ fn main() -> ExitCode {
         roaming::SUITE,
         roaming::RESTARTS,
         negotiation::SUITE,
+        wrapping::SUITE,
         negotiation::OLDER,
+        ciphers::SUITE,
+        ciphers::LAYOUTS,
         compression::SUITE,
         fragmenting::SUITE,
         fragmenting::MSSFIX,

@@ -3,8 +3,9 @@
 use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
 use crate::{
-    data::{Cipher, DataKeys, Digest, Profile},
+    data::{Cipher, DataKeys, Digest, Layout, Profile},
     ids::{KeyId, PeerId},
+    wire::wrapping::Wrapping,
 };
 
 /// What the client does. Times have upstream's defaults in [`Config::new`].
@@ -12,6 +13,12 @@ use crate::{
 pub struct Config {
     /// Certificates; see [`crate::tls::client_config`].
     pub tls: Arc<rustls::ClientConfig>,
+    /// How control packets are wrapped: `tls-auth`, `tls-crypt`, or by the client's own key with tls-crypt-v2.
+    pub wrapping: Wrapping,
+    /// tls-crypt-v2: what of the client's key file is told to the server.
+    pub wrapped_key: Option<Vec<u8>>,
+    /// Seconds since 1970 at the moment that [`super::Client::new`] is given: replay protection counts from there.
+    pub unix_s: u64,
     /// Data ciphers offered, in order of preference.
     pub data_ciphers: Vec<Cipher>,
     /// `reneg-sec`; `None`: the client never begins a rekey by time.
@@ -26,8 +33,8 @@ pub struct Config {
     pub compression: bool,
     /// Whether data keys from the TLS exporter are offered; without it they come from the PRF, as in OpenVPN 2.5.
     pub exporter: bool,
-    /// Whether data packets with epochs are offered.
-    pub epochs: bool,
+    /// The newest layout of data packets that is offered; the server chooses it or an older one.
+    pub layout: Layout,
     /// `auth`: what authenticates data packets whose cipher does not.
     pub digest: Digest,
 }
@@ -37,6 +44,9 @@ impl Config {
     pub fn new(tls: Arc<rustls::ClientConfig>) -> Self {
         Self {
             tls,
+            wrapping: Wrapping::None,
+            wrapped_key: None,
+            unix_s: 0,
             data_ciphers: Cipher::DEFAULT.to_vec(),
             reneg: Some(Duration::from_secs(3600)),
             hand_window: Duration::from_secs(60),
@@ -44,7 +54,7 @@ impl Config {
             tun_mtu: 1500,
             compression: true,
             exporter: true,
-            epochs: true,
+            layout: Layout::Epoch,
             digest: Digest::default(),
         }
     }
@@ -81,7 +91,7 @@ pub enum Event {
 /// The terms on which the server let us in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Connected {
-    /// The number to put into data packets.
+    /// The number to put into data packets; 0 where they name no peer ([`Layout::V1`]).
     pub peer_id: PeerId,
     /// The leased address and its netmask.
     pub address: Option<(Ipv4Addr, Ipv4Addr)>,

@@ -185,8 +185,12 @@ pub(super) fn push_options(
 fn protocol_flags(info: &PeerInfo, layout: Layout) -> Vec<String> {
     let exit = info.supports(proto::CC_EXIT_NOTIFY);
     let exporter = info.supports(proto::TLS_KEY_EXPORT);
-    let flags =
-        [(exit, " cc-exit"), (exit && exporter, " tls-ekm"), (layout == Layout::Epoch, " aead-epoch")];
+    let flags = [
+        (exit, " cc-exit"),
+        (exit && exporter, " tls-ekm"),
+        (info.supports(proto::DYN_TLS_CRYPT), " dyn-tls-crypt"),
+        (layout == Layout::Epoch, " aead-epoch"),
+    ];
     let flags: String = flags.into_iter().filter_map(|(has, flag)| has.then_some(flag)).collect();
     let derivation = (exporter && !exit).then(|| "key-derivation tls-ekm".to_owned());
     derivation.into_iter().chain((!flags.is_empty()).then(|| format!("protocol-flags{flags}"))).collect()
@@ -333,14 +337,14 @@ mod tests {
                 "ifconfig 10.10.21.100 255.255.255.0",
                 "peer-id 3",
                 "cipher AES-256-GCM",
-                "protocol-flags cc-exit tls-ekm",
+                "protocol-flags cc-exit tls-ekm dyn-tls-crypt",
                 "tun-mtu 1500"
             ]
         );
         let small = pushed("IV_PROTO=14\nIV_CIPHERS=AES-128-GCM\n");
         assert_eq!(small[2..], ["peer-id 3", "cipher AES-128-GCM", "key-derivation tls-ekm"]);
         let epochs = pushed("IV_PROTO=8094\nIV_CIPHERS=AES-128-GCM\n");
-        assert_eq!(epochs[4], "protocol-flags cc-exit tls-ekm aead-epoch");
+        assert_eq!(epochs[4], "protocol-flags cc-exit tls-ekm dyn-tls-crypt aead-epoch");
         let no_peer_id = pushed("IV_PROTO=4\nIV_CIPHERS=AES-128-GCM\n");
         assert_eq!(no_peer_id[2..], ["cipher AES-128-GCM"]);
         let older = pushed("IV_PROTO=6\nIV_CIPHERS=AES-128-GCM\n");

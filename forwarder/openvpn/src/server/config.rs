@@ -2,7 +2,7 @@
 
 use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
-use super::{Directory, Sizes};
+use super::{Directory, Sizes, Wrappings};
 use crate::data::{Cipher, Digest};
 
 /// What the server does, from `server.conf`. Times not in the file have upstream's defaults.
@@ -10,6 +10,10 @@ use crate::data::{Cipher, Digest};
 pub struct Config {
     /// Certificates and protocol versions.
     pub tls: Arc<rustls::ServerConfig>,
+    /// How clients' control packets are wrapped.
+    pub wrappings: Wrappings,
+    /// Seconds since 1970 at the moment that [`super::Server::new`] is given: replay protection counts from there.
+    pub unix_s: u64,
     /// Data ciphers in order of preference.
     pub data_ciphers: Vec<Cipher>,
     /// `data-ciphers-fallback`: for clients that name no cipher at all.
@@ -58,6 +62,8 @@ impl Config {
     pub fn new(tls: Arc<rustls::ServerConfig>) -> Self {
         Self {
             tls,
+            wrappings: Wrappings::default(),
+            unix_s: 0,
             data_ciphers: Cipher::DEFAULT.to_vec(),
             digest: Digest::default(),
             fallback_cipher: None,

@@ -152,6 +152,12 @@ pub enum ControlError {
     /// Too many first packets.
     #[error("too many first packets")]
     RateLimited,
+    /// Not wrapped, or not with our key.
+    #[error("the control packet is not wrapped with the server's key")]
+    Unauthentic,
+    /// It came before.
+    #[error("the control packet is a repetition")]
+    Replayed,
     /// No room, or the session is being refused.
     #[error("the client is refused")]
     Refused,

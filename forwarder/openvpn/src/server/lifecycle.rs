@@ -160,6 +160,7 @@ impl Server {
         }));
         let greeting = self.greeting(&terms, message);
         let unasked = terms.info.supports(proto::REQUEST_PUSH);
+        let dynamic = terms.info.supports(proto::DYN_TLS_CRYPT);
         let peer = Peer {
             id: peer_id,
             terms,
@@ -167,10 +168,14 @@ impl Server {
             certificate,
             last_received: now,
             last_sent: now,
+            reset_answered: None,
             pushed: None,
         };
         instance.stage = Stage::Connected(Box::new(peer));
         instance.session.accept(now, Some(greeting));
+        if dynamic {
+            instance.session.wrap_rekeys(now);
+        }
         if unasked {
             self.push(now, instance);
         }
@@ -212,6 +217,7 @@ impl Server {
             tun_mtu: self.config.tun_mtu,
             cipher: terms.profile.cipher,
             framing,
+            fragments: terms.profile.fragment.is_some(),
             server: true,
         };
         Greeting { options: options.to_text(), peer_info: String::new() }

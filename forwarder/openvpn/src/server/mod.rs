@@ -20,6 +20,7 @@ mod leases;
 mod lifecycle;
 mod numbers;
 mod sizes;
+mod wrappings;
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -32,6 +33,7 @@ pub use directory::{Barred, Directory, Particulars, PushEdit};
 pub use event::{Connected, ControlError, Event, GoneReason, Path, Transmit, Transport};
 pub use jobs::{Job, JobDone};
 pub use sizes::{Limit, Mssfix, Sizes};
+pub use wrappings::{OwnKeys, Wrappings};
 
 use self::{
     cookie::{Cookie, RateLimit, UsedCookies},
@@ -44,7 +46,7 @@ use crate::{
     ids::PeerId,
     random::Random,
     session::Ignored,
-    wire::{Body, ControlPacket, Head},
+    wire::{Head, wrapping::WallClock},
 };
 
 /// Why `poll_timeout` wants to be called again.
@@ -59,6 +61,7 @@ const STOP_LINGER: Duration = Duration::from_secs(2);
 /// All sessions of one server.
 pub struct Server {
     config: Config,
+    clock: WallClock,
     random: Random,
     cookie: Cookie,
     /// First packets answered, less those whose sender came back with the answer's cookie: only those who do not count
@@ -98,6 +101,7 @@ impl Server {
             used_cookies: UsedCookies::new(now),
             repeated_cookies: RateLimit::new(config.connect_freq_initial, now),
             leases: Leases::new(config.pool.as_ref(), &config.former, config.duplicate_cn),
+            clock: WallClock::new(now, config.unix_s),
             random,
             config,
             instances: BTreeMap::new(),
@@ -148,24 +152,11 @@ impl Server {
     /// The packet came to nothing: count it.
     pub fn handle_datagram(&mut self, now: Instant, path: Path, datagram: &[u8]) -> Result<(), ControlError> {
         let (head, rest) = Head::parse(datagram).map_err(|_| ControlError::Malformed)?;
-        match Body::parse(head.opcode, rest) {
-            Ok(body) => self.handle_packet(now, path, &ControlPacket { head, body }),
-            Err(_) if self.looks_wrapped(&head, datagram.len()) => self.refuse_wrapped(now, path),
-            Err(_) => Err(ControlError::Malformed),
-        }
-    }
-
-    fn handle_packet(
-        &mut self,
-        now: Instant,
-        path: Path,
-        packet: &ControlPacket<'_>,
-    ) -> Result<(), ControlError> {
-        let Some(id) = self.instance_of(&path, packet) else {
-            return self.handle_unknown(now, path, packet);
+        let Some(id) = self.instance_of(&path, &head) else {
+            return self.handle_unknown(now, path, head, rest);
         };
         self.visit(now, id, |_, instance| {
-            instance.session.handle_packet(now, packet)?;
+            instance.session.handle_datagram(now, head, rest)?;
             if let Some(peer) = instance.peer_mut() {
                 peer.last_received = peer.last_received.max(now);
             }
@@ -174,11 +165,11 @@ impl Server {
         .unwrap_or(Err(ControlError::UnknownPeer))
     }
 
-    fn instance_of(&self, path: &Path, packet: &ControlPacket<'_>) -> Option<InstanceId> {
+    fn instance_of(&self, path: &Path, head: &Head) -> Option<InstanceId> {
         let ids = self.by_path.get(path)?;
         let is_sender = |id: &&InstanceId| {
             let session = self.instances.get(id).map(|instance| &instance.session);
-            session.is_some_and(|session| session.remote_id() == Some(packet.head.session_id))
+            session.is_some_and(|session| session.remote_id() == Some(head.session_id))
         };
         ids.iter().find(is_sender).copied()
     }
@@ -187,6 +178,14 @@ impl Server {
     pub fn due_peers(&self, now: Instant) -> Vec<PeerId> {
         let due = self.timers.range(..=(now, InstanceId::MAX));
         due.filter_map(|((_, id), _)| Some(self.instances.get(id)?.peer()?.id)).collect()
+    }
+
+    /// The peer at `path`, if a reset from there would be judged by when it was last heard: tell it by
+    /// [`Self::handle_activity`] before such a packet is handed over.
+    pub fn peer_to_judge(&self, path: &Path, datagram: &[u8]) -> Option<PeerId> {
+        let (head, _) = Head::parse(datagram).ok()?;
+        let ids = self.by_path.get(path).filter(|_| first_contact::is_reset(&head))?;
+        ids.iter().find_map(|id| Some(self.instances.get(id)?.peer()?.id))
     }
 
     /// What the data path last saw of a peer: feeds ping and ping-restart.
@@ -375,6 +374,8 @@ impl From<Ignored> for ControlError {
         match ignored {
             Ignored::Malformed => Self::Malformed,
             Ignored::OutOfSync => Self::OutOfSync,
+            Ignored::Unauthentic => Self::Unauthentic,
+            Ignored::Replayed => Self::Replayed,
         }
     }
 }

@@ -14,6 +14,8 @@ pub mod proto {
     pub const CC_EXIT_NOTIFY: u32 = 1 << 7;
     /// `AUTH_FAILED,TEMP` is understood: the client comes back later.
     pub const AUTH_FAIL_TEMP: u32 = 1 << 8;
+    /// Later negotiations may be wrapped with a key of the first one.
+    pub const DYN_TLS_CRYPT: u32 = 1 << 9;
     /// Data packets may have epochs.
     pub const DATA_EPOCH: u32 = 1 << 10;
 }

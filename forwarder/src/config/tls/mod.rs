@@ -22,8 +22,9 @@ mod certificate;
 mod files;
 mod usage;
 
+pub(super) use files::Material;
+use files::Pem;
 pub use files::resolve;
-use files::{Material, Pem};
 pub(crate) use files::{read_bounded, reason};
 
 /// What reading the files gave.
