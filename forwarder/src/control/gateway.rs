@@ -159,7 +159,9 @@ impl Gateway {
                 }
             };
             let datagram = buffer.get(..len).unwrap_or(&buffer);
-            if let Err(error) = self.role.handle_datagram(now, Path::udp(remote, local), datagram) {
+            if let Err(error) =
+                self.role.handle_datagram(now, Path::udp(remote, local), datagram, &self.sessions)
+            {
                 self.datapath.drops().count(reason(error));
             }
         }
