@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use super::{
     ControlError, Event, InstanceId, Path, Server, Transmit, Transport,
-    event::Transport,
     instance::{Instance, Stage},
     wrappings::First,
 };
