@@ -185,11 +185,16 @@ impl Sessions {
     /// Tells the server what the data path last saw of the peers it is about to judge.
     pub fn report_activity(&self, server: &mut Server, now: Instant) {
         for peer_id in server.due_peers(now) {
-            let Some(peer) = self.peers.get(&peer_id) else { continue };
-            let received = self.clock.instant(peer.counters.last_rx_ms.load(Relaxed)).max(peer.connected);
-            let sent = self.clock.instant(peer.counters.last_tx_ms.load(Relaxed)).max(peer.connected);
-            server.handle_activity(peer_id, received, sent);
+            self.report_one(server, peer_id);
         }
+    }
+
+    /// Tells the server what the data path last saw of a peer.
+    pub fn report_one(&self, server: &mut Server, peer_id: PeerId) {
+        let Some(peer) = self.peers.get(&peer_id) else { return };
+        let received = self.clock.instant(peer.counters.last_rx_ms.load(Relaxed)).max(peer.connected);
+        let sent = self.clock.instant(peer.counters.last_tx_ms.load(Relaxed)).max(peer.connected);
+        server.handle_activity(peer_id, received, sent);
     }
 }
 

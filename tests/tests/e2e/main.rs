@@ -21,6 +21,7 @@ mod ipv6;
 mod load;
 mod negotiation;
 mod observation;
+mod roaming;
 mod sessions;
 mod stations;
 mod switching;
@@ -45,6 +46,8 @@ fn main() -> ExitCode {
         sessions::LIFE,
         sessions::KEEPALIVE,
         client_config::SUITE,
+        roaming::SUITE,
+        roaming::RESTARTS,
         negotiation::SUITE,
         wrapping::SUITE,
         negotiation::OLDER,

@@ -3,7 +3,7 @@
 use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
 use crate::{
-    data::{Cipher, DataKeys, Layout, Profile},
+    data::{Cipher, DataKeys, Digest, Layout, Profile},
     ids::{KeyId, PeerId},
     wire::wrapping::Wrapping,
 };
@@ -35,6 +35,8 @@ pub struct Config {
     pub exporter: bool,
     /// The newest layout of data packets that is offered; the server chooses it or an older one.
     pub layout: Layout,
+    /// `auth`: what authenticates data packets whose cipher does not.
+    pub digest: Digest,
 }
 
 impl Config {
@@ -53,6 +55,7 @@ impl Config {
             compression: true,
             exporter: true,
             layout: Layout::Epoch,
+            digest: Digest::default(),
         }
     }
 }

@@ -18,7 +18,7 @@ pub use event::{CloseReason, Config, Connected, Event};
 use options::Pushed;
 
 use crate::{
-    data::{DataKeys, Framing, Role},
+    data::{Cipher, DataKeys, Framing, Role},
     ids::KeyId,
     random::Random,
     session::{self, Engine, Envelope, Greeting, Ignored, KeyMaterial, Session, Times},
@@ -62,6 +62,8 @@ pub struct Client {
     session: Session,
     stage: Stage,
     reply: Assembly,
+    /// The cipher that the server's options string names.
+    its_cipher: Option<Cipher>,
     last_received: Instant,
     last_sent: Instant,
     transmits: VecDeque<Vec<u8>>,
@@ -76,7 +78,7 @@ impl Client {
     pub fn new(config: Config, seed: [u8; 32], now: Instant) -> Result<Self, rustls::Error> {
         let times =
             Times { hand_window: config.hand_window, tran_window: config.tran_window, reneg: config.reneg };
-        let cipher = config.data_ciphers.first().copied().unwrap_or(crate::data::Cipher::Aes256Gcm);
+        let cipher = config.data_ciphers.first().copied().unwrap_or(Cipher::Aes256Gcm);
         let occ = occ::Options {
             tun_mtu: config.tun_mtu,
             cipher,
@@ -94,6 +96,7 @@ impl Client {
             session,
             stage: Stage::Connecting { keys: Vec::new(), ask_at: None },
             reply: Assembly::default(),
+            its_cipher: None,
             last_received: now,
             last_sent: now,
             transmits: VecDeque::new(),
@@ -232,7 +235,10 @@ impl Client {
 
     fn handle_event(&mut self, now: Instant, event: session::Event) {
         match event {
-            session::Event::KeyMethod(..) => self.session.accept(now, None),
+            session::Event::KeyMethod(_, message) => {
+                self.its_cipher = occ::cipher_name(&message.options).and_then(Cipher::from_name);
+                self.session.accept(now, None);
+            }
             session::Event::Keys(key_id, material) => self.take_keys(now, key_id, material),
             session::Event::SendWith(key_id) if self.is_connected() => {
                 self.events.push_back(Event::SendWith { key_id });
@@ -280,7 +286,7 @@ impl Client {
         let Some(options) = self.reply.add(part) else { return };
         let Stage::Connecting { keys, .. } = &mut self.stage else { return };
         let keys = std::mem::take(keys);
-        match Pushed::parse(&self.config, options) {
+        match Pushed::parse(&self.config, self.its_cipher, options) {
             Ok(pushed) => self.connected(now, pushed, keys),
             Err(reason) => self.close(now, reason),
         }
