@@ -56,7 +56,7 @@ fn a_client_connects_and_both_agree_on_the_terms() {
             "ifconfig 10.10.21.100 255.255.255.0",
             "peer-id 0",
             "cipher AES-256-GCM",
-            "protocol-flags cc-exit tls-ekm",
+            "protocol-flags cc-exit tls-ekm dyn-tls-crypt",
             "tun-mtu 1500"
         ]
     );
