@@ -92,7 +92,7 @@ fn the_reference_deployment_becomes_a_configuration() {
     assert_eq!((aged.ageing, aged.uplink), (Duration::from_secs(5), None));
     let protocol = config::protocol::protocol(&defaults);
     assert_eq!(protocol.ping_restart, Some(Duration::from_secs(240)));
-    assert_eq!((protocol.port, protocol.max_clients), (443, 1024));
+    assert_eq!(protocol.max_clients, 1024);
 }
 
 #[test]

@@ -13,15 +13,19 @@ use std::{
 
 mod apply;
 mod ciphers;
+/// Files of `client-config-dir`.
+pub mod clients;
 mod compression;
 /// What is wrong with a configuration, with file and line.
 pub mod error;
+mod fallback;
 /// The file's text into directives.
 pub mod lexer;
 /// Where the gateway listens.
 pub mod listeners;
 mod nearest;
 mod negotiate;
+mod per_client;
 /// What of the configuration the OpenVPN protocol needs.
 pub mod protocol;
 mod routed;
@@ -38,7 +42,7 @@ pub mod wrapping;
 
 pub use error::{Error, Level, Note, Place};
 pub use listeners::{Family, Listener};
-pub use server::{HostAddress, LogFile, Server, Source, StatusFile};
+pub use server::{ClientFiles, HostAddress, LogFile, PoolFile, Server, Source, StatusFile};
 
 use server::Draft;
 use table::Class;

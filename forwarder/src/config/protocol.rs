@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use openvpn::server::Config as Protocol;
+use openvpn::server::{Config as Protocol, Former};
 
 use super::Config;
 
@@ -32,7 +32,9 @@ pub fn protocol(config: &Config) -> Protocol {
         exit_notify: server.exit_notify,
         tun_mtu: server.tun_mtu,
         sizes: server.sizes,
-        port: server.listeners.first().map_or(0, |listener| listener.port),
+        fallback_cipher: server.fallback_cipher,
+        former: Former::default(),
+        directory: None,
     }
 }
 

@@ -5,9 +5,9 @@
 
 use super::{
     apply::{self, Done},
-    ciphers, compression, listeners,
+    ciphers, compression, fallback, listeners,
     nearest::nearest,
-    negotiate, routed, sizes, tls_version,
+    negotiate, per_client, routed, sizes, tls_version,
     words::Directive,
     wrapping,
 };
@@ -38,12 +38,15 @@ const KEYS_STAY: Class = Accepted("keys, device and addresses are always kept");
 const OUR_LOOP: Class = Accepted("the data path has its own batches and queues");
 const RETIRED: Class = Refused("OpenVPN itself has given it up", "take the line out");
 const STRONGER: Class = Accepted("rustls allows only what is strong, whatever this says");
+const IN_PROFILE: Class = Refused(
+    "it belongs to the file of a single client",
+    "write it into that client's file in `client-config-dir`",
+);
 const QUESTION: Class =
     Refused("it is a command, not a setting", "take the line out, and give it to openvpn(8) by hand");
 const WINDOWS: Class = Accepted("it concerns Windows");
 const AGREED: Class =
     Refused("it is agreed with each client and pushed by the server itself", "take the line out");
-const IN_PROFILE: Class = Refused("it belongs to the file of a single client", "take the line out");
 
 /// Name and class, by subject.
 #[rustfmt::skip]
@@ -94,7 +97,7 @@ pub(super) const DIRECTIVES: &[(&str, Class)] = &[
     ("ifconfig-noexec", Accepted("no address is set on the host's interface")),
     ("ifconfig-nowarn", Accepted("no such warning is made")),
     ("ifconfig-pool", Does(2, 3, routed::ifconfig_pool)),
-    ("ifconfig-pool-persist", NotYet("take the line out for now: a client may get another address after a restart of the gateway")),
+    ("ifconfig-pool-persist", Does(1, 2, per_client::pool_persist)),
     ("ifconfig-ipv6-pool", NO_ROUTING),
     ("route", NO_ROUTING),
     ("route-ipv6", NO_ROUTING),
@@ -164,10 +167,10 @@ pub(super) const DIRECTIVES: &[(&str, Class)] = &[
     ("use-prediction-resistance", Accepted("random numbers come from the kernel")),
     ("keying-material-exporter", NotYet("take the line out for now")),
     // What is agreed with clients.
-    ("cipher", Does(1, 1, negotiate::cipher)),
+    ("cipher", Does(1, 1, fallback::cipher)),
     ("data-ciphers", Does(1, 1, ciphers::data_ciphers)),
     ("ncp-ciphers", Does(1, 1, ciphers::data_ciphers)),
-    ("data-ciphers-fallback", Accepted("it is for clients that cannot negotiate, which come later")),
+    ("data-ciphers-fallback", Does(1, 1, fallback::data_ciphers_fallback)),
     ("ncp-disable", RETIRED),
     ("auth", Does(1, 1, ciphers::auth)),
     ("keysize", Accepted("the cipher's name says it")),
@@ -175,7 +178,7 @@ pub(super) const DIRECTIVES: &[(&str, Class)] = &[
     ("comp-lzo", Does(0, 1, compression::comp_lzo)),
     ("comp-noadapt", Accepted("it concerns compressing by LZO, which only clients do")),
     ("allow-compression", Does(1, 1, compression::allow_compression)),
-    ("compat-mode", NotYet("take the line out for now: clients of 2.6 and later are served")),
+    ("compat-mode", Does(1, 2, fallback::compat_mode)),
     ("push", Does(1, 1, negotiate::push)),
     ("push-reset", IN_PROFILE),
     ("push-remove", IN_PROFILE),
@@ -211,8 +214,8 @@ pub(super) const DIRECTIVES: &[(&str, Class)] = &[
     ("hand-window", Does(1, 1, apply::hand_window)),
     ("tran-window", Does(1, 1, apply::tran_window)),
     ("explicit-exit-notify", Does(0, 1, apply::explicit_exit_notify)),
-    ("client-config-dir", NotYet("take the line out for now: every client gets the same options")),
-    ("ccd-exclusive", NotYet("take the line out for now: every certificate of `ca` may log in")),
+    ("client-config-dir", Does(1, 1, per_client::client_config_dir)),
+    ("ccd-exclusive", Does(0, 0, per_client::ccd_exclusive)),
     ("auth-user-pass-verify", NO_PASSWORDS),
     ("auth-user-pass-optional", NO_PASSWORDS),
     ("auth-gen-token", NO_PASSWORDS),

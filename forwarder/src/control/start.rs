@@ -14,6 +14,7 @@ use openvpn::server::{Job, Server};
 
 use super::{
     Error,
+    client_files::ClientFiles,
     crew::Crew,
     datapath::{Datapath, Kernel},
     fitness,
@@ -22,6 +23,7 @@ use super::{
     listeners::{self, ControlSockets},
     plan::{self, Plan},
     pool::Pool,
+    pool_schedule,
     report::{About, StatusSchedule},
     role::Role,
     sessions::Sessions,
@@ -56,6 +58,7 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
     let watched = management.register(poll.registry(), token::MANAGEMENT);
     watched.map_err(|error| Error::os("wait for events", error))?;
     let status_file = StatusSchedule::open(&config.server, now);
+    let (former, pool_file) = pool_schedule::open(&config.server, now);
     write_pid(&config.server)?;
     let listening = listeners::open(&config.server, plan.workers)?;
     let mut sockets = ControlSockets::new(listening.control, token::TUNNEL)
@@ -77,9 +80,12 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
     let waker = Arc::new(waker);
     let working = crew.begin(&plan, config.ageing, &notices_in, &waker, clock)?;
     let pool = Pool::start(plan::allowed_cpus().len(), Job::run, move || wake(&waker))?;
-    let server = Server::new(config::protocol::protocol(config), seed()?, now);
+    let mut protocol = config::protocol::protocol(config);
+    protocol.former = former;
+    protocol.directory = ClientFiles::of(&config.server).map(|files| Arc::new(files) as _);
+    let server = Server::new(protocol, seed()?, now);
     let mut gateway = Gateway {
-        role: Role::server(server, pool),
+        role: Role::server(server, pool, pool_file),
         sessions: Sessions::new(clock, plan.max_frame, config.server.max_macs_per_peer),
         stations: Stations::new(config.ageing, config.server.max_macs_per_peer, now),
         datapath: Datapath::new(working, kernel, xsk, preparation),

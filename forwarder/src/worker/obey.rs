@@ -41,6 +41,7 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
                     peer.outer = outer;
                 });
             }
+            Command::Unnamed(path, peer_id) => self.unnamed.set(path, peer_id),
             Command::Ping(peer_id) => self.seal_ping(peer_id, now),
             Command::Station(change) => self.enter(change, now),
             Command::NicMac(mac) => self.settings.nic_mac = mac,

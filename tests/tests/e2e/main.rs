@@ -8,7 +8,10 @@ mod ageing;
 mod bad_packets;
 mod bad_start;
 mod checksums;
+mod client_config;
+mod compression;
 mod endurance;
+mod fragmenting;
 mod fragments;
 mod guards;
 mod host_safety;
@@ -39,9 +42,13 @@ fn main() -> ExitCode {
         sessions::SUITE,
         sessions::LIFE,
         sessions::KEEPALIVE,
+        client_config::SUITE,
         negotiation::SUITE,
         wrapping::SUITE,
         negotiation::OLDER,
+        compression::SUITE,
+        fragmenting::SUITE,
+        fragmenting::MSSFIX,
         underlay::SUITE,
         underlay::CLOUD,
         underlay::ROUTED,

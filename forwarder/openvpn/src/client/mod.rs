@@ -259,6 +259,10 @@ impl Client {
     fn handle_command(&mut self, now: Instant, text: &str) {
         match Command::parse(text) {
             Command::PushReply(part) => self.handle_push_reply(now, part),
+            // "Another time", not "never".
+            Command::AuthFailed(why) if why.starts_with("TEMP") => {
+                self.close(now, CloseReason::Restart(why.into()));
+            }
             Command::AuthFailed(why) => self.close(now, CloseReason::Refused(why.into())),
             Command::Restart(how) | Command::Halt(how) => self.close(now, CloseReason::Restart(how.into())),
             Command::PushRequest | Command::Exit | Command::Other(_) => {}

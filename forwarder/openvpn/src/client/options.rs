@@ -96,8 +96,12 @@ impl Draft {
 pub(super) fn peer_info(config: &Config) -> String {
     let ciphers: Vec<&str> = config.data_ciphers.iter().map(|cipher| cipher.name()).collect();
     let exporter = if config.exporter { proto::TLS_KEY_EXPORT } else { 0 };
-    let proto =
-        proto::DATA_V2 | proto::REQUEST_PUSH | exporter | proto::CC_EXIT_NOTIFY | proto::DYN_TLS_CRYPT;
+    let always = proto::DATA_V2
+        | proto::REQUEST_PUSH
+        | proto::CC_EXIT_NOTIFY
+        | proto::AUTH_FAIL_TEMP
+        | proto::DYN_TLS_CRYPT;
+    let proto = always | exporter;
     let compression = if config.compression { "IV_LZ4v2=1\nIV_COMP_STUBv2=1\n" } else { "" };
     format!(
         "IV_VER=trestle_{}\nIV_PLAT=linux\nIV_MTU=1600\nIV_NCP=2\nIV_CIPHERS={}\nIV_PROTO={proto}\n{compression}",

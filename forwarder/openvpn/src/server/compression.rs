@@ -5,7 +5,7 @@
 //! pushed what it announces. Framings without compression are on the wire the same as those with, so nothing is lost
 //! but the compressing.
 
-use super::{AllowCompression, Compress, Config};
+use super::{AllowCompression, Compress};
 use crate::{
     data::Framing,
     wire::peer_info::{Framings, PeerInfo},
@@ -48,17 +48,17 @@ const LZO_NO: Candidate = Candidate {
     survives: |f| f.lzo || f.lzo_stub || f.stub,
 };
 
-/// What the client with `info` gets; `has_some` if its options string says that its own file names some framing.
-pub(super) fn offer(config: &Config, info: &PeerInfo, has_some: bool) -> Offer {
+/// What the client with `info` gets where `wanted` is to be used; `has_some` if its options string says that its own
+/// file names some framing.
+pub(super) fn offer(wanted: Compress, allowed: AllowCompression, info: &PeerInfo, has_some: bool) -> Offer {
     let fits = |candidate: &&Candidate| {
-        (candidate.survives)(&info.framings)
-            && !(candidate.with && config.allow_compression == AllowCompression::No)
+        (candidate.survives)(&info.framings) && !(candidate.with && allowed == AllowCompression::No)
     };
-    let wanted = candidates(config.compress, has_some).iter().find(fits);
+    let wanted = candidates(wanted, has_some).iter().find(fits);
     // One that has some and announces none is older than announcing: it can only have `comp-lzo`.
     let chosen = wanted.or(has_some.then_some(&LZO_NO));
     let framing = chosen.map_or(Framing::None, |candidate| candidate.framing);
-    let compresses = config.allow_compression == AllowCompression::Yes
+    let compresses = allowed == AllowCompression::Yes
         && chosen.is_some_and(|candidate| candidate.with && candidate.framing != Framing::Prefixed);
     Offer { pushed: chosen.map(|candidate| candidate.pushed), framing, compresses }
 }

@@ -110,8 +110,10 @@ pub struct Connected {
     pub name: String,
     /// Where it is.
     pub path: Path,
-    /// The leased address.
+    /// Its address: leased, or from its own file.
     pub address: Option<Ipv4Addr>,
+    /// Most stations behind it, where its own file says.
+    pub max_stations: Option<usize>,
     /// What its data packets look like.
     pub profile: Profile,
     /// `IV_VER` and `IV_PLAT`, for the log; attacker-controlled, printable characters only, bounded.

@@ -11,6 +11,7 @@ mod admission;
 mod compression;
 mod config;
 mod cookie;
+mod directory;
 mod event;
 mod first_contact;
 mod instance;
@@ -23,10 +24,12 @@ mod wrappings;
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
+    net::Ipv4Addr,
     time::{Duration, Instant},
 };
 
-pub use config::{AllowCompression, Compress, Config, ExitNotify, Pool};
+pub use config::{AllowCompression, Compress, Config, ExitNotify, Former, Pool};
+pub use directory::{Barred, Directory, Particulars, PushEdit};
 pub use event::{Connected, ControlError, Event, GoneReason, Path, Transmit, Transport};
 pub use jobs::{Job, JobDone};
 pub use sizes::{Limit, Mssfix, Sizes};
@@ -97,7 +100,7 @@ impl Server {
             first_packets: RateLimit::new(config.connect_freq_initial, now),
             used_cookies: UsedCookies::new(now),
             repeated_cookies: RateLimit::new(config.connect_freq_initial, now),
-            leases: Leases::new(config.pool.as_ref(), config.duplicate_cn),
+            leases: Leases::new(config.pool.as_ref(), &config.former, config.duplicate_cn),
             clock: WallClock::new(now, config.unix_s),
             random,
             config,
@@ -123,6 +126,11 @@ impl Server {
     /// True without peers.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Who has or last had which address of the pool, by address: what `ifconfig-pool-persist` keeps.
+    pub fn holders(&self) -> impl Iterator<Item = (&str, Ipv4Addr)> {
+        self.leases.holders()
     }
 
     /// Sessions that are no peers: half open, or lingering after their end.

@@ -33,10 +33,10 @@ impl Options {
     }
 }
 
-/// The data cipher that a peer's string names, if we have it.
-pub fn cipher(text: &[u8]) -> Option<Cipher> {
+/// The name of the data cipher that a peer's string names, whether we have it or not.
+pub fn cipher_name(text: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(text).ok()?;
-    text.split(',').find_map(|item| item.strip_prefix("cipher ")).and_then(Cipher::from_name)
+    text.split(',').find_map(|item| item.strip_prefix("cipher "))
 }
 
 /// The device type that a peer's string names: `tap` or `tun`.

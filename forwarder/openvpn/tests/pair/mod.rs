@@ -14,11 +14,9 @@ use std::{
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use trestle_openvpn::{
     client::{self, Client},
-    data::{Cipher, DataChannel, Digest, OpenError, Opened},
+    data::{DataChannel, OpenError, Opened},
     ids::PeerId,
-    server::{
-        AllowCompression, Compress, Config, Event, ExitNotify, GoneReason, Job, Path, Pool, Server, Sizes,
-    },
+    server::{AllowCompression, Compress, Config, Event, ExitNotify, GoneReason, Job, Path, Pool, Server},
     tls,
     wire::{ControlPacket, Opcode},
 };
@@ -121,11 +119,6 @@ impl Pki {
 
 pub fn server_config() -> Config {
     Config {
-        tls: PKI.server(),
-        wrappings: trestle_openvpn::server::Wrappings::default(),
-        unix_s: 0,
-        data_ciphers: vec![Cipher::Aes256Gcm, Cipher::Aes128Gcm],
-        digest: Digest::Sha1,
         ping: Some(Duration::from_secs(10)),
         ping_restart: Some(Duration::from_secs(240)),
         push: vec!["route-gateway 10.10.21.5".into(), "ping 10".into(), "ping-restart 120".into()],
@@ -138,15 +131,8 @@ pub fn server_config() -> Config {
             last: Ipv4Addr::new(10, 10, 21, 255),
         }),
         max_clients: 8,
-        duplicate_cn: false,
-        reneg: Some(Duration::from_secs(3600)),
-        hand_window: Duration::from_secs(60),
-        tran_window: Duration::from_secs(3600),
-        connect_freq_initial: (100, Duration::from_secs(10)),
         exit_notify: Some(ExitNotify::Restart),
-        tun_mtu: 1500,
-        sizes: Sizes::default(),
-        port: 443,
+        ..Config::new(PKI.server())
     }
 }
 

@@ -150,7 +150,7 @@ pub fn resolve(server: &Server, path: &Path) -> PathBuf {
 }
 
 /// Reads a file of at most 1 MiB: no configuration or certificate is longer, and `/dev/zero` is.
-pub(in crate::config) fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
+pub(crate) fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let most = u64::try_from(MAX_BYTES).unwrap_or(u64::MAX);
     File::open(path)?.take(most + 1).read_to_end(&mut bytes)?;

@@ -24,9 +24,8 @@ mod usage;
 
 pub(super) use files::Material;
 use files::Pem;
-pub(super) use files::read_bounded;
-pub(crate) use files::reason;
 pub use files::resolve;
+pub(crate) use files::{read_bounded, reason};
 
 /// What reading the files gave.
 #[derive(Clone, Debug)]
