@@ -74,6 +74,8 @@ struct Options {
     /// Does not offer data keys from the TLS exporter: they come as with OpenVPN 2.5
     #[arg(long)]
     prf: bool,
+    #[command(flatten)]
+    wrapping: super::wrapping::WrappingOptions,
     /// Sends the frame as it is, without number and time at its end: order and delay are not known then
     #[arg(long)]
     no_stamp: bool,
@@ -241,6 +243,7 @@ fn plan(options: &Options) -> Result<Plan, String> {
     plan.one_certificate = Some(KEPT);
     plan.max_frame = super::MAX_FRAME;
     plan.client.exporter = !options.prf;
+    options.wrapping.apply(&mut plan.client)?;
     Ok(plan)
 }
 
@@ -262,7 +265,7 @@ fn cargo(options: &Options) -> Result<Cargo, String> {
         .map_err(|error| format!("{}: {error}", options.frame_file.display()))
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, String> {
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, String> {
     fs::read(path).map_err(|error| format!("{} cannot be read: {error}", path.display()))
 }
 

@@ -45,6 +45,7 @@ fn main() -> ExitCode {
         client_config::SUITE,
         negotiation::SUITE,
         wrapping::SUITE,
+        wrapping::OUR_CLIENT,
         negotiation::OLDER,
         compression::SUITE,
         fragmenting::SUITE,
