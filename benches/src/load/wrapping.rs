@@ -1,6 +1,9 @@
 //! How the sessions' control packets are wrapped, by the files that a client's profile names.
 
-use std::{path::PathBuf, time::SystemTime};
+use std::{
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
 
 use clap::{Args, ValueEnum};
 use openvpn::{
@@ -62,7 +65,7 @@ impl WrappingOptions {
     }
 }
 
-fn key<T>(path: &PathBuf, parse: fn(&[u8]) -> Result<T, KeyFileError>) -> Result<T, String> {
+fn key<T>(path: &Path, parse: fn(&[u8]) -> Result<T, KeyFileError>) -> Result<T, String> {
     parse(&super::cli::read(path)?).map_err(|error| format!("{} {error}", path.display()))
 }
 

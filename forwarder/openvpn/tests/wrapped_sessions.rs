@@ -241,7 +241,8 @@ fn a_second_wrapped_key_is_not_looked_at() {
     let mut stranger = Stranger::with_own_key(own_keys());
     let reset = stranger.datagram(Opcode::HardResetClientV3, 0x0f00_0001, Some(0), None, &[]);
     stranger.say(&reset).unwrap();
-    let ours = Some(stranger.hear().unwrap().0.session_id);
+    let answer = stranger.hear().unwrap().0.session_id;
+    let ours = Some(answer);
     let first = stranger.datagram(Opcode::ControlWrappedKey, 0x0f00_0002, Some(1), ours, &[22]);
     stranger.say(&first).unwrap();
     let server_key = ServerKey::parse(SERVER_KEY).unwrap();
@@ -255,7 +256,7 @@ fn a_second_wrapped_key_is_not_looked_at() {
     }
     // Its packets are still wrapped with the first.
     let (head, ..) = std::iter::from_fn(|| stranger.hear()).last().unwrap();
-    assert_eq!(head.session_id, ours.unwrap());
+    assert_eq!(head.session_id, answer);
 }
 
 #[test]

@@ -24,6 +24,7 @@ use crate::{
 
 mod by_ipv6;
 mod fragmented;
+mod sized;
 mod unnamed;
 
 const NIC: Mac = [2, 0, 0, 0, 0, 5];
@@ -196,6 +197,19 @@ impl Client {
         packet.truncate(header + sealed);
         outer.write(&mut packet, 0);
         packet
+    }
+
+    /// The same, in as many packets as it takes.
+    fn seal_all(&mut self, frame: &[u8]) -> Vec<Vec<u8>> {
+        let mut packets = vec![self.seal(frame)];
+        let outer = Outer::by_nic(self.path.remote, self.path.local, ROUTER, NIC, 9000);
+        let mut rest = vec![0; CAPACITY];
+        while let Some(sealed) = self.channel.seal_rest(&mut rest) {
+            let mut packet = [&vec![0; outer.header_len()], &rest[..sealed.unwrap()]].concat();
+            outer.write(&mut packet, 0);
+            packets.push(packet);
+        }
+        packets
     }
 
     fn open(&mut self, packet: &[u8]) -> Option<Vec<u8>> {

@@ -8,6 +8,7 @@ mod ageing;
 mod bad_packets;
 mod bad_start;
 mod checksums;
+mod ciphers;
 mod client_config;
 mod compression;
 mod endurance;
@@ -47,6 +48,8 @@ fn main() -> ExitCode {
         wrapping::SUITE,
         wrapping::OUR_CLIENT,
         negotiation::OLDER,
+        ciphers::SUITE,
+        ciphers::LAYOUTS,
         compression::SUITE,
         fragmenting::SUITE,
         fragmenting::MSSFIX,

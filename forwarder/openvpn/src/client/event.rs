@@ -3,7 +3,7 @@
 use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
 use crate::{
-    data::{Cipher, DataKeys, Profile},
+    data::{Cipher, DataKeys, Layout, Profile},
     ids::{KeyId, PeerId},
     wire::wrapping::Wrapping,
 };
@@ -33,6 +33,8 @@ pub struct Config {
     pub compression: bool,
     /// Whether data keys from the TLS exporter are offered; without it they come from the PRF, as in OpenVPN 2.5.
     pub exporter: bool,
+    /// The newest layout of data packets that is offered; the server chooses it or an older one.
+    pub layout: Layout,
 }
 
 impl Config {
@@ -43,13 +45,14 @@ impl Config {
             wrapping: Wrapping::None,
             wrapped_key: None,
             unix_s: 0,
-            data_ciphers: vec![Cipher::Aes256Gcm, Cipher::Aes128Gcm],
+            data_ciphers: Cipher::DEFAULT.to_vec(),
             reneg: Some(Duration::from_secs(3600)),
             hand_window: Duration::from_secs(60),
             tran_window: Duration::from_secs(3600),
             tun_mtu: 1500,
             compression: true,
             exporter: true,
+            layout: Layout::Epoch,
         }
     }
 }
@@ -85,7 +88,7 @@ pub enum Event {
 /// The terms on which the server let us in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Connected {
-    /// The number to put into data packets.
+    /// The number to put into data packets; 0 where they name no peer ([`Layout::V1`]).
     pub peer_id: PeerId,
     /// The leased address and its netmask.
     pub address: Option<(Ipv4Addr, Ipv4Addr)>,

@@ -344,7 +344,7 @@ mod tests {
         let small = pushed("IV_PROTO=14\nIV_CIPHERS=AES-128-GCM\n");
         assert_eq!(small[2..], ["peer-id 3", "cipher AES-128-GCM", "key-derivation tls-ekm"]);
         let epochs = pushed("IV_PROTO=8094\nIV_CIPHERS=AES-128-GCM\n");
-        assert_eq!(epochs[4], "protocol-flags cc-exit tls-ekm aead-epoch");
+        assert_eq!(epochs[4], "protocol-flags cc-exit tls-ekm dyn-tls-crypt aead-epoch");
         let no_peer_id = pushed("IV_PROTO=4\nIV_CIPHERS=AES-128-GCM\n");
         assert_eq!(no_peer_id[2..], ["cipher AES-128-GCM"]);
         let older = pushed("IV_PROTO=6\nIV_CIPHERS=AES-128-GCM\n");

@@ -216,6 +216,7 @@ impl Server {
             tun_mtu: self.config.tun_mtu,
             cipher: terms.profile.cipher,
             framing,
+            fragments: terms.profile.fragment.is_some(),
             server: true,
         };
         Greeting { options: options.to_text(), peer_info: String::new() }

@@ -14,7 +14,7 @@ use std::{
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use trestle_openvpn::{
     client::{self, Client},
-    data::{DataChannel, OpenError, Opened},
+    data::{DataChannel, Layout, OpenError, Opened},
     ids::PeerId,
     server::{AllowCompression, Compress, Config, Event, ExitNotify, GoneReason, Job, Path, Pool, Server},
     tls,
@@ -318,8 +318,9 @@ impl Pair {
         self.agents.len() - 1
     }
 
+    /// A client as OpenVPN 2.6 begins to connect.
     pub fn named(&mut self, name: &str) -> usize {
-        self.connect(client::Config::new(PKI.client(name)))
+        self.connect(client::Config { layout: Layout::V2, ..client::Config::new(PKI.client(name)) })
     }
 
     pub fn run_for(&mut self, time: Duration) {
@@ -374,7 +375,7 @@ impl Pair {
 
     pub fn deliver_to_server(&mut self, remote: SocketAddr, payload: &[u8]) {
         let path = Path::udp(remote, GATEWAY);
-        if payload.first().is_some_and(|first| first >> 3 == 9) {
+        if is_data(payload) {
             let peer = self.peers.iter_mut().find(|(_, (there, _))| *there == path);
             if let Some((peer_id, (_, tunnel))) = peer
                 && tunnel.open(payload)
@@ -395,7 +396,7 @@ impl Pair {
         if !agent.alive {
             return;
         }
-        if payload.first().is_some_and(|first| first >> 3 == 9) {
+        if is_data(payload) {
             if let Some(tunnel) = &mut agent.tunnel
                 && tunnel.open(payload)
             {
@@ -538,6 +539,11 @@ impl Pair {
     pub fn gone_reasons(&self) -> Vec<GoneReason> {
         self.gone.iter().map(|(_, reason, _)| *reason).collect()
     }
+}
+
+/// By its opcode, with a peer id or without.
+fn is_data(payload: &[u8]) -> bool {
+    payload.first().is_some_and(|first| matches!(first >> 3, 6 | 9))
 }
 
 /// What every control packet we send keeps to, whatever happens (brief A.3).
