@@ -29,6 +29,7 @@ use super::{
     sessions::Sessions,
     signals::Signals,
     stations::Stations,
+    streams::{self, Connections, Prepared},
     surroundings::Surroundings,
 };
 use crate::{
@@ -78,7 +79,13 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
     let clock = Clock::new(now);
     let xsk = crew.xsk();
     let waker = Arc::new(waker);
-    let working = crew.begin(&plan, config.ageing, &notices_in, &waker, clock)?;
+    let prepared = streams::prepare(listening.streams, &waker)?;
+    let bell = prepared.as_ref().map(Prepared::bell);
+    let mut working = crew.begin(&plan, config.ageing, &notices_in, &waker, clock, bell)?;
+    let connections = prepared.zip(working.streams.take());
+    let connections = connections
+        .map(|(prepared, lanes)| Connections::start(prepared, lanes, &plan, &config.server, now))
+        .transpose()?;
     let pool = Pool::start(plan::allowed_cpus().len(), Job::run, move || wake(&waker))?;
     let mut protocol = config::protocol::protocol(config);
     protocol.former = former;
@@ -92,6 +99,7 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
         poll,
         signals,
         sockets,
+        connections,
         surroundings,
         notices,
         management,

@@ -25,6 +25,7 @@ mod roaming;
 mod sessions;
 mod stations;
 mod switching;
+mod tcp;
 mod underlay;
 mod weather;
 mod wrapping;
@@ -61,6 +62,7 @@ fn main() -> ExitCode {
         ipv6::SUITE,
         ipv6::UNDERLAY,
         ipv6::ALONE,
+        ipv6::NARROW,
         endurance::SUITE,
         endurance::CROWD,
         hostility::SUITE,
@@ -69,6 +71,7 @@ fn main() -> ExitCode {
         load::SUITE,
         load::ONE_CERTIFICATE,
         bad_start::SUITE,
+        tcp::SUITE,
         weather::SUITE,
     ]))
 }

@@ -4,8 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    ControlError, Event, InstanceId, Path, Server, Transmit,
-    event::Transport,
+    ControlError, Event, InstanceId, Path, Server, Transmit, Transport,
     instance::{Instance, Stage},
     wrappings::First,
 };
@@ -81,9 +80,12 @@ impl Server {
     /// True if a peer at `path` was heard lately, or a reset from there answered. Our answer to a reset that somebody made
     /// up reaches the peer itself, and a stock client takes it for a call to a new session (ssl.c `tls_pre_decrypt`): a
     /// few of them a second, and both ends lose count of which keys are good. A client that really begins anew from there
-    /// has fallen silent, and repeats its reset.
+    /// has fallen silent, and repeats its reset. Over TCP nobody can make one up.
     fn is_in_use(&mut self, now: Instant, path: &Path) -> bool {
         let ids = self.by_path.get(path).cloned().unwrap_or_default();
+        if path.transport == Transport::Tcp {
+            return false;
+        }
         let lately = |at: Instant| now.saturating_duration_since(at) < RESET_PAUSE;
         let peer_id = ids.into_iter().find(|id| self.instances.get(id).is_some_and(|it| it.peer().is_some()));
         let Some(peer) = peer_id.and_then(|id| self.instances.get_mut(&id)).and_then(Instance::peer_mut)
