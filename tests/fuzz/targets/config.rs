@@ -1,12 +1,21 @@
-//! Arbitrary text as `server.conf`.
+//! Arbitrary text as `server.conf`, as a file of `client-config-dir`, and as the file of `ifconfig-pool-persist`.
 #![no_main]
 
 use std::path::Path;
 
 use libfuzzer_sys::fuzz_target;
-use trestle::config::{Server, parse};
+use openvpn::server::PushEdit;
+use trestle::{
+    config::{Server, clients, parse},
+    management::pool_file,
+};
 
 fuzz_target!(|input: &[u8]| {
+    check_client_file(input);
+    for (name, _) in pool_file::parse(input) {
+        assert!(!name.is_empty());
+        check_sentence(&name);
+    }
     match parse(input, Path::new("server.conf")) {
         Ok(server) => check(&server, input),
         Err(error) => {
@@ -28,6 +37,20 @@ fn check(server: &Server, input: &[u8]) {
     for note in &server.notes {
         check_sentence(&note.text);
         check_line(note.place.line, input);
+    }
+}
+
+/// What a client's file gives can be pushed, and each fault names a line.
+fn check_client_file(input: &[u8]) {
+    let Ok(found) = clients::parse(input, Path::new("agent")) else { return };
+    for fault in &found.faults {
+        check_sentence(&fault.to_string());
+        check_line(fault.place.as_ref().and_then(|place| place.line), input);
+    }
+    for edit in &found.particulars.push {
+        if let PushEdit::Add(option) = edit {
+            check_sentence(option);
+        }
     }
 }
 
