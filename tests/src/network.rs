@@ -181,7 +181,8 @@ impl Network {
     }
 }
 
-fn plug(switch: &Namespace, ports: &[&str]) -> Result<()> {
+/// Makes `ports` of `switch` those of its bridge.
+pub(crate) fn plug(switch: &Namespace, ports: &[&str]) -> Result<()> {
     let lines: Vec<String> = ports.iter().map(|port| format!("link set {port} master sw up")).collect();
     switch.ip_batch(&lines.join("\n"))
 }

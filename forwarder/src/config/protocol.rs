@@ -1,16 +1,15 @@
 //! What of the configuration the OpenVPN protocol needs: `openvpn::server::Config`.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use openvpn::server::Config as Protocol;
+use openvpn::{client::Config as ClientProtocol, server::Config as Protocol};
 
-use super::Config;
+use super::{Server, client::Client};
 
-/// The protocol's part of `config`.
-pub fn protocol(config: &Config) -> Protocol {
-    let server = &config.server;
+/// The protocol's part of `server`, with its certificates.
+pub fn protocol(server: &Server, tls: Arc<rustls::ServerConfig>) -> Protocol {
     Protocol {
-        tls: config.tls.clone(),
+        tls,
         data_ciphers: server.data_ciphers.clone(),
         ping: server.ping,
         ping_restart: server.ping_restart,
@@ -28,6 +27,22 @@ pub fn protocol(config: &Config) -> Protocol {
         exit_notify: server.exit_notify,
         tun_mtu: server.tun_mtu,
         port: server.port,
+    }
+}
+
+/// The protocol's part of a client's file, with its certificates.
+pub fn client_protocol(client: &Client, tls: Arc<rustls::ClientConfig>) -> ClientProtocol {
+    let common = &client.common;
+    ClientProtocol {
+        data_ciphers: common.data_ciphers.clone(),
+        reneg: common.reneg,
+        hand_window: common.hand_window,
+        tran_window: common.tran_window,
+        tun_mtu: common.tun_mtu,
+        ping: client.ping,
+        ping_restart: client.ping_restart,
+        pull_filters: client.pull_filters.clone(),
+        ..ClientProtocol::new(tls)
     }
 }
 

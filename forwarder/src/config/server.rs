@@ -12,7 +12,10 @@ use openvpn::{
     server::{Compress, ExitNotify, Pool},
 };
 
-use super::error::{Error, Level, Note, Place};
+use super::{
+    client::ClientDraft,
+    error::{Error, Level, Note, Place},
+};
 
 /// A server's configuration as its file has it, with upstream's defaults for what it leaves out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -156,6 +159,8 @@ pub(super) struct Draft {
     pub(super) dev_type_tap: bool,
     pub(super) mode_server: bool,
     pub(super) bridge: Option<Bridge>,
+    /// What only a client's file says.
+    pub(super) client: ClientDraft,
     /// `ignore-unknown-option`.
     pub(super) may_be_unknown: Vec<String>,
 }
@@ -184,6 +189,7 @@ impl Draft {
             dev_type_tap: false,
             mode_server: false,
             bridge: None,
+            client: ClientDraft::default(),
             may_be_unknown: Vec::new(),
         }
     }
@@ -198,18 +204,23 @@ impl Draft {
         self.apply_device()?;
         self.apply_bridge()?;
         self.apply_keepalive()?;
+        self.apply_certificates("the certificate that signed the clients' ones", "the server's")?;
+        Ok(self.server)
+    }
+
+    /// Both roles need certificates: `signer` is their authority's, `ours` says whose the others are.
+    pub(super) fn apply_certificates(&mut self, signer: &str, ours: &str) -> Result<(), Error> {
         let file = self.server.file.clone();
         let missing = |name: &str, what: &str| {
             Error::at(Place::file(&file), format!("`{name}` is missing"), format!("name {what}"))
         };
-        self.server.ca =
-            self.ca.take().ok_or_else(|| missing("ca", "the certificate that signed the clients' ones"))?;
-        self.server.cert = self.cert.take().ok_or_else(|| missing("cert", "the server's certificate"))?;
-        self.server.key = self.key.take().ok_or_else(|| missing("key", "the server's private key"))?;
-        Ok(self.server)
+        self.server.ca = self.ca.take().ok_or_else(|| missing("ca", signer))?;
+        self.server.cert = self.cert.take().ok_or_else(|| missing("cert", &format!("{ours} certificate")))?;
+        self.server.key = self.key.take().ok_or_else(|| missing("key", &format!("{ours} private key")))?;
+        Ok(())
     }
 
-    fn apply_device(&mut self) -> Result<(), Error> {
+    pub(super) fn apply_device(&mut self) -> Result<(), Error> {
         let Some((name, line)) = self.dev.take() else {
             return Err(Error::at(
                 Place::file(&self.server.file),

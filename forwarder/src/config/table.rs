@@ -40,9 +40,12 @@ const RETIRED: Class = Refused("OpenVPN itself has given it up", "take the line 
 const STRONGER: Class = Accepted("rustls allows only what is strong, whatever this says");
 const IN_PROFILE: Class = Refused("it belongs to the file of a single client", "take the line out");
 
+/// Names and their classes.
+pub(super) type Table = &'static [(&'static str, Class)];
+
 /// Name and class, by subject.
 #[rustfmt::skip]
-pub(super) const DIRECTIVES: &[(&str, Class)] = &[
+pub(super) const DIRECTIVES: Table = &[
     // Where the gateway listens.
     ("port", Does(1, 1, apply::port)),
     ("lport", Does(1, 1, apply::port)),
@@ -316,12 +319,12 @@ pub(super) const DIRECTIVES: &[(&str, Class)] = &[
 ];
 
 /// The class of directive `name`.
-pub(super) fn class(name: &str) -> Option<Class> {
-    DIRECTIVES.iter().find(|(known, _)| *known == name).map(|&(_, class)| class)
+pub(super) fn class(table: Table, name: &str) -> Option<Class> {
+    table.iter().find(|(known, _)| *known == name).map(|&(_, class)| class)
 }
 
 /// The known directive that `name` is most likely meant for.
-pub(super) fn nearest(name: &str) -> Option<&'static str> {
+pub(super) fn nearest(table: Table, name: &str) -> Option<&'static str> {
     // Longer names are no slip of a known one; this also bounds the work on odd input.
     if name.len() > 40 {
         return None;
@@ -331,7 +334,7 @@ pub(super) fn nearest(name: &str) -> Option<&'static str> {
         4..9 => 2,
         _ => 3,
     };
-    DIRECTIVES
+    table
         .iter()
         .map(|&(known, _)| (distance(name, known), known))
         .filter(|&(edits, _)| edits <= most)
@@ -380,6 +383,7 @@ mod tests {
 
     #[test]
     fn a_slip_suggests_the_known_word() {
+        let nearest = |name| nearest(DIRECTIVES, name);
         assert_eq!(nearest("keepalve"), Some("keepalive"));
         assert_eq!(nearest("cient-to-client"), Some("client-to-client"));
         assert_eq!(nearest("potr"), Some("port"));

@@ -88,7 +88,7 @@ impl Gateway {
             self.drain_role(now);
         }
         tracing::info!("stopped");
-        Ok(())
+        self.role.take_failure().map_or(Ok(()), Err)
     }
 
     /// Has the loop woken by all there is to wait for.
@@ -216,6 +216,7 @@ impl Gateway {
     /// What is around the gateway may have changed: who is protected, where tunnel packets are addressed to, how
     /// each peer is reached.
     pub fn apply_surroundings(&mut self, now: Instant) {
+        self.role.handle_surroundings();
         self.datapath.set_listeners(&self.surroundings.listeners());
         if let Some(mac) = self.surroundings.nic_mac() {
             self.datapath.set_nic_mac(mac);
@@ -269,6 +270,9 @@ impl Gateway {
         if !self.stopping {
             self.stopping = true;
             tracing::info!(peers = self.sessions.peers.len(), "stopping");
+            if let Some(peer_id) = self.role.exits_by_data() {
+                self.sessions.say_exit(&self.datapath.posts, peer_id);
+            }
             self.role.stop(now);
         }
     }

@@ -13,6 +13,7 @@
 
 mod crew;
 mod datapath;
+mod dialler;
 mod error;
 mod fitness;
 mod gateway;

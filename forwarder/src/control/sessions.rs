@@ -153,12 +153,23 @@ impl Sessions {
         (millis > 0).then(|| self.clock.instant(millis))
     }
 
+    /// When the peer was last heard and last sent to by the data path.
+    pub fn activity(&self, peer_id: PeerId) -> Option<(Instant, Instant)> {
+        let peer = self.peers.get(&peer_id)?;
+        let received = self.clock.instant(peer.counters.last_rx_ms.load(Relaxed)).max(peer.connected);
+        let sent = self.clock.instant(peer.counters.last_tx_ms.load(Relaxed)).max(peer.connected);
+        Some((received, sent))
+    }
+
+    /// Tells a peer on the data channel that we leave.
+    pub fn say_exit(&self, posts: &[Post], peer_id: PeerId) {
+        owner(posts, peer_id).send(Command::Exit(peer_id));
+    }
+
     /// Tells the server what the data path last saw of the peers it is about to judge.
     pub fn report_activity(&self, server: &mut Server, now: Instant) {
         for peer_id in server.due_peers(now) {
-            let Some(peer) = self.peers.get(&peer_id) else { continue };
-            let received = self.clock.instant(peer.counters.last_rx_ms.load(Relaxed)).max(peer.connected);
-            let sent = self.clock.instant(peer.counters.last_tx_ms.load(Relaxed)).max(peer.connected);
+            let Some((received, sent)) = self.activity(peer_id) else { continue };
             server.handle_activity(peer_id, received, sent);
         }
     }

@@ -21,6 +21,7 @@ use super::{
     Error,
     crew::Crew,
     datapath::{Datapath, Kernel},
+    dialler::{Dialler, Wake},
     fitness,
     gateway::{Gateway, token},
     host_port,
@@ -64,6 +65,9 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
     write_pid(&config.server)?;
     let address = SocketAddrV4::new(config.server.local.unwrap_or(Ipv4Addr::UNSPECIFIED), config.server.port);
     let (control, tunnels) = tunnel::open(address, plan.workers)?;
+    // A client has any port.
+    let port = control.local_addr().map_err(|error| Error::os("use its UDP socket", error))?.port();
+    let config = &config.on_port(port);
     size_buffers(&config.server, tunnels.iter().chain([&control]));
     let socket = ControlSocket::new(control).map_err(|error| Error::os("use its UDP socket", error))?;
     let preparation = fitness::prepare(&plan)?;
@@ -81,10 +85,8 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
     let xsk = crew.xsk();
     let waker = Arc::new(waker);
     let working = crew.begin(&plan, config.ageing, &notices_in, &waker, clock)?;
-    let pool = Pool::start(plan::allowed_cpus().len(), Job::run, move || wake(&waker))?;
-    let server = Server::new(config::protocol::protocol(config), seed()?, now);
     let mut gateway = Gateway {
-        role: Role::server(server, pool),
+        role: role(config, waker, now)?,
         sessions: Sessions::new(clock, plan.max_frame, config.server.max_macs_per_peer),
         stations: Stations::new(config.ageing, config.server.max_macs_per_peer, now),
         datapath: Datapath::new(working, kernel, xsk, preparation),
@@ -104,6 +106,25 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
     gateway.datapath.attach(&plan, &host_port.name)?;
     gateway.announce(&plan);
     Ok(gateway)
+}
+
+/// What the gateway is to the other end of its tunnels.
+fn role(config: &Config, waker: Arc<Waker>, now: Instant) -> Result<Role, Error> {
+    match &config.role {
+        config::Role::Server(tls) => {
+            let pool = Pool::start(plan::allowed_cpus().len(), Job::run, move || wake(&waker))?;
+            let protocol = config::protocol::protocol(&config.server, Arc::clone(tls));
+            Ok(Role::server(Server::new(protocol, seed()?, now), pool))
+        }
+        config::Role::Client(client, tls) => {
+            let protocol = config::protocol::client_protocol(client, Arc::clone(tls));
+            let local =
+                SocketAddrV4::new(config.server.local.unwrap_or(Ipv4Addr::UNSPECIFIED), config.server.port);
+            let wake: Wake = Arc::new(move || wake(&waker));
+            let dialler = Dialler::new(client, protocol, local.into(), seed, wake, now)?;
+            Ok(Role::Client(Box::new(dialler)))
+        }
+    }
 }
 
 /// Tells the control thread that there is something to take.

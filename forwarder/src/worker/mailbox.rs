@@ -36,6 +36,8 @@ pub enum Command {
     SetOuter(PeerId, Path, Option<Box<Outer>>),
     /// A keepalive is due.
     Ping(PeerId),
+    /// We leave: the peer is told.
+    Exit(PeerId),
     /// The MAC table changed.
     Station(Change),
     /// The NIC has another hardware address.

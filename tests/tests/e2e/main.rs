@@ -13,6 +13,7 @@ mod fragments;
 mod guards;
 mod host_safety;
 mod hostility;
+mod join;
 mod load;
 mod observation;
 mod sessions;
@@ -39,6 +40,8 @@ fn main() -> ExitCode {
         underlay::CLOUD,
         endurance::SUITE,
         endurance::CROWD,
+        join::TRESTLE,
+        join::STOCK,
         hostility::SUITE,
         hostility::RUINS,
         host_safety::SUITE,

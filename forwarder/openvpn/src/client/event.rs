@@ -7,6 +7,8 @@ use crate::{
     ids::{KeyId, PeerId},
 };
 
+use super::PullFilter;
+
 /// What the client does. Times have upstream's defaults in [`Config::new`].
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -24,6 +26,12 @@ pub struct Config {
     pub tun_mtu: u16,
     /// Whether v2 compression framing is offered.
     pub compression: bool,
+    /// `ping`, where the server pushes none.
+    pub ping: Option<Duration>,
+    /// `ping-restart`, where the server pushes none.
+    pub ping_restart: Option<Duration>,
+    /// `pull-filter`.
+    pub pull_filters: Vec<PullFilter>,
 }
 
 impl Config {
@@ -37,6 +45,9 @@ impl Config {
             tran_window: Duration::from_secs(3600),
             tun_mtu: 1500,
             compression: true,
+            ping: None,
+            ping_restart: None,
+            pull_filters: Vec::new(),
         }
     }
 }
@@ -91,6 +102,9 @@ pub enum CloseReason {
     /// The server asks us to connect anew; the text says where.
     #[error("the server asks to connect anew: {0}")]
     Restart(String),
+    /// The server tells us to go.
+    #[error("the server tells us to go: {0}")]
+    Halted(String),
     /// The server does not let us in.
     #[error("the server refuses us: {0}")]
     Refused(String),

@@ -8,6 +8,7 @@
 
 mod event;
 mod options;
+mod pull;
 
 use std::{
     collections::VecDeque,
@@ -16,6 +17,7 @@ use std::{
 
 pub use event::{CloseReason, Config, Connected, Event};
 use options::Pushed;
+pub use pull::{PullAction, PullFilter};
 
 use crate::{
     data::{DataKeys, Framing, Role},
@@ -103,6 +105,17 @@ impl Client {
     /// True while the session is up.
     pub fn is_connected(&self) -> bool {
         matches!(self.stage, Stage::Connected(_))
+    }
+
+    /// True where the server wants to hear on the data channel that we leave ([`crate::data::DataChannel::seal_exit`]),
+    /// since it did not ask for the message that [`Self::exit`] sends.
+    pub fn exits_by_data(&self) -> bool {
+        matches!(&self.stage, Stage::Connected(pushed) if !pushed.exit_notify)
+    }
+
+    /// The name in the server's certificate, once it was shown.
+    pub fn server_name(&self) -> Option<String> {
+        crate::server::common_name(self.session.peer_certificate()?)
     }
 }
 
@@ -257,7 +270,8 @@ impl Client {
         match Command::parse(text) {
             Command::PushReply(part) => self.handle_push_reply(now, part),
             Command::AuthFailed(why) => self.close(now, CloseReason::Refused(why.into())),
-            Command::Restart(how) | Command::Halt(how) => self.close(now, CloseReason::Restart(how.into())),
+            Command::Restart(how) => self.close(now, CloseReason::Restart(how.into())),
+            Command::Halt(how) => self.close(now, CloseReason::Halted(how.into())),
             Command::PushRequest | Command::Exit | Command::Other(_) => {}
         }
     }
@@ -267,7 +281,9 @@ impl Client {
         let Some(options) = self.reply.add(part) else { return };
         let Stage::Connecting { keys, .. } = &mut self.stage else { return };
         let keys = std::mem::take(keys);
-        match Pushed::parse(&self.config, options) {
+        let pushed = pull::filter(&self.config.pull_filters, options)
+            .and_then(|options| Pushed::parse(&self.config, options));
+        match pushed.map(|pushed| pushed.or_config(&self.config)) {
             Ok(pushed) => self.connected(now, pushed, keys),
             Err(reason) => self.close(now, reason),
         }

@@ -43,6 +43,20 @@ impl Pushed {
     }
 }
 
+/// What the client's own configuration adds.
+impl Pushed {
+    /// Times that the server did not push are the configuration's; pushed zeros mean never.
+    pub(super) fn or_config(mut self, config: &Config) -> Self {
+        let is_pushed = |name: &str| {
+            self.connected.options.iter().any(|option| option.split_ascii_whitespace().next() == Some(name))
+        };
+        let (ping, ping_restart) = (is_pushed("ping"), is_pushed("ping-restart"));
+        self.ping = if ping { self.ping } else { config.ping };
+        self.ping_restart = if ping_restart { self.ping_restart } else { config.ping_restart };
+        self
+    }
+}
+
 /// What has been read so far.
 #[derive(Default)]
 struct Draft {

@@ -23,6 +23,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub(crate) use admission::common_name;
 pub use config::{Compress, Config, ExitNotify, Pool};
 pub use event::{Connected, ControlError, Event, GoneReason, Path, Transmit, Transport};
 pub use jobs::{Job, JobDone};
