@@ -24,6 +24,7 @@ pub struct Agent {
 
 impl Agent {
     /// Starts the client `name` in `namespace` with the reference profile and `arguments` added; waits for nothing.
+    /// `--remote` among them replaces the profile's own.
     pub fn launch(
         namespace: &Namespace,
         folder: &Path,
@@ -36,8 +37,12 @@ impl Agent {
             std::fs::create_dir_all(&folder).map_err(Fault::io(format!("creating {}", folder.display())))?;
             pki.issue(name, Purpose::Client)?.write(&folder, "client")?;
         }
-        write_file(&folder.join("client.conf"), profile(pki))?;
-        let mut command = namespace.command("openvpn");
+        let mut profile = profile(pki);
+        if arguments.contains(&"--remote") {
+            profile = profile.replace(&format!("remote {PUBLIC} 443\n"), "");
+        }
+        write_file(&folder.join("client.conf"), profile)?;
+        let mut command = namespace.command(&program());
         command.args(["--config", "client.conf"]).args(arguments).current_dir(&folder);
         let process = Process::spawn(name, &mut command, &folder.join("client.log"))?;
         Ok(Self { process, name: name.to_owned() })
@@ -74,6 +79,11 @@ impl Agent {
 /// Hardware address of an agent's end of the tunnel.
 pub fn tap_mac(namespace: &Namespace) -> Result<Mac> {
     namespace.mac("tap0")
+}
+
+/// The client to run: `TRESTLE_OPENVPN`, where another version than the system's is to be tried.
+fn program() -> String {
+    std::env::var("TRESTLE_OPENVPN").unwrap_or_else(|_| "openvpn".to_owned())
 }
 
 /// The reference profile with the gateway's address and the authority's certificate filled in.

@@ -28,6 +28,8 @@ pub mod pki;
 pub mod process;
 /// Sending and receiving raw frames, and counting what became of them.
 pub mod raw;
+/// Bad weather: a relay that loses, repeats and reorders.
+pub mod relay;
 /// Runs scenarios one after another, in every mode, and counts them.
 pub mod runner;
 /// A network, a gateway and its agents, up and running.

@@ -68,6 +68,12 @@ struct Options {
     /// Our address, if not the one of the route
     #[arg(long, value_name = "ADDR", default_value_t = Ipv4Addr::UNSPECIFIED)]
     local: Ipv4Addr,
+    /// The one version of TLS spoken
+    #[arg(long, value_name = "VERSION")]
+    tls: Option<Tls>,
+    /// Does not offer data keys from the TLS exporter: they come as with OpenVPN 2.5
+    #[arg(long)]
+    prf: bool,
     /// Sends the frame as it is, without number and time at its end: order and delay are not known then
     #[arg(long)]
     no_stamp: bool,
@@ -94,6 +100,15 @@ enum Whom {
     Broadcast,
     /// To the address that stands in the frame
     Frame,
+}
+
+/// A version of TLS.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Tls {
+    #[value(name = "1.2")]
+    Only12,
+    #[value(name = "1.3")]
+    Only13,
 }
 
 /// By which way packets leave.
@@ -209,7 +224,12 @@ fn connect(plan: &Plan, stop: &Arc<AtomicBool>) -> Result<Fleet, String> {
 fn plan(options: &Options) -> Result<Plan, String> {
     let remote = resolve(&options.remote)?;
     let (ca, cert, key) = (read(&options.ca)?, read(&options.cert)?, read(&options.key)?);
-    let tls = tls::client_config(&ca, &cert, &key).map_err(|error| {
+    let versions = match options.tls {
+        None => tls::Versions::All,
+        Some(Tls::Only12) => tls::Versions::Only12,
+        Some(Tls::Only13) => tls::Versions::Only13,
+    };
+    let tls = tls::client_config_with(versions, &ca, &cert, &key).map_err(|error| {
         format!("{error} ({}, {}, {})", options.ca.display(), options.cert.display(), options.key.display())
     })?;
     let sessions = usize::try_from(options.sessions).unwrap_or(usize::MAX);
@@ -220,6 +240,7 @@ fn plan(options: &Options) -> Result<Plan, String> {
     plan.at_once = usize::try_from(options.at_once).unwrap_or(usize::MAX);
     plan.one_certificate = Some(KEPT);
     plan.max_frame = super::MAX_FRAME;
+    plan.client.exporter = !options.prf;
     Ok(plan)
 }
 

@@ -1,9 +1,10 @@
-//! TLS configurations as OpenVPN wants them: TLS 1.3, certificates on both sides, no tickets, no resumption.
+//! TLS configurations as OpenVPN wants them: TLS 1.2 or 1.3, certificates on both sides, no tickets, no resumption.
 
 use std::sync::Arc;
 
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme,
+    SupportedProtocolVersion,
     client::{
         Resumption,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -12,9 +13,33 @@ use rustls::{
     crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature},
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
     server::{NoServerSessionStorage, ParsedCertificate, WebPkiClientVerifier},
-    version::TLS13,
+    version::{TLS12, TLS13},
 };
 use x509_parser::prelude::{FromDer, X509Certificate};
+
+/// Which versions of TLS are spoken. Older ones are broken, and rustls has none of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Versions {
+    /// 1.2 and 1.3.
+    #[default]
+    All,
+    /// 1.2 only.
+    Only12,
+    /// 1.3 only.
+    Only13,
+}
+
+impl Versions {
+    /// As rustls wants them.
+    pub fn list(self) -> &'static [&'static SupportedProtocolVersion] {
+        static ALL: [&SupportedProtocolVersion; 2] = [&TLS13, &TLS12];
+        match self {
+            Self::All => &ALL,
+            Self::Only13 => &ALL[..1],
+            Self::Only12 => &ALL[1..],
+        }
+    }
+}
 
 /// Why a configuration cannot be made. The sentences name the part; the caller adds the file.
 #[derive(Debug, thiserror::Error)]
@@ -56,13 +81,26 @@ pub fn server_config(
     certificate_pem: &[u8],
     key_pem: &[u8],
 ) -> Result<Arc<ServerConfig>, TlsError> {
+    server_config_with(Versions::All, ca_pem, certificate_pem, key_pem)
+}
+
+/// As [`server_config`], with these versions of TLS alone.
+///
+/// # Errors
+/// See [`TlsError`].
+pub fn server_config_with(
+    versions: Versions,
+    ca_pem: &[u8],
+    certificate_pem: &[u8],
+    key_pem: &[u8],
+) -> Result<Arc<ServerConfig>, TlsError> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let (chain, key) = identity(certificate_pem, key_pem)?;
     let verifier =
         WebPkiClientVerifier::builder_with_provider(Arc::new(authorities(ca_pem)?), Arc::clone(&provider))
             .build()?;
     let mut config = ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&TLS13])
+        .with_protocol_versions(versions.list())
         .map_err(TlsError::Identity)?
         .with_client_cert_verifier(verifier)
         .with_single_cert(chain, key)
@@ -83,11 +121,24 @@ pub fn client_config(
     certificate_pem: &[u8],
     key_pem: &[u8],
 ) -> Result<Arc<ClientConfig>, TlsError> {
+    client_config_with(Versions::All, ca_pem, certificate_pem, key_pem)
+}
+
+/// As [`client_config`], with these versions of TLS alone.
+///
+/// # Errors
+/// See [`TlsError`].
+pub fn client_config_with(
+    versions: Versions,
+    ca_pem: &[u8],
+    certificate_pem: &[u8],
+    key_pem: &[u8],
+) -> Result<Arc<ClientConfig>, TlsError> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let (chain, key) = identity(certificate_pem, key_pem)?;
     let verifier = ServerVerifier { roots: authorities(ca_pem)?, provider: Arc::clone(&provider) };
     let mut config = ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&TLS13])
+        .with_protocol_versions(versions.list())
         .map_err(TlsError::Identity)?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier))

@@ -103,6 +103,7 @@ impl GatewayArgs {
         let uplink = self.uplink.first().map(|word| parse_uplink(word)).transpose()?;
         let cpus = self.cpus.as_deref().map(parse_cpus).transpose()?.unwrap_or_default();
         let (server, role, more) = read()?;
+        refuse_an_address_on_the_wire(&server, uplink.as_ref())?;
         let notes = server.notes.iter().cloned().chain(more).collect();
         let ageing = self.ageing.map(|seconds| Duration::from_secs(seconds.into())).or(server.ageing);
         let config = Config {
@@ -144,6 +145,26 @@ fn refuse_what_comes_later(args: &GatewayArgs) -> Result<(), Error> {
         return Ok(());
     };
     Err(Error::new(later))
+}
+
+/// A host that is on the wire by its NIC would be there twice.
+fn refuse_an_address_on_the_wire(
+    server: &config::Server,
+    uplink: Option<&Uplink>,
+) -> Result<(), config::Error> {
+    let bridged = uplink.filter(|uplink| uplink.mode == UplinkMode::Bridge);
+    let (Some(uplink), Some(own)) = (bridged, server.host_address) else { return Ok(()) };
+    Err(config::Error::at(
+        config::Place::line(&server.file, own.line),
+        format!(
+            "the host cannot have {} on the segment: it is there with the address of {}",
+            own.address, uplink.nic
+        ),
+        format!(
+            "write --uplink {}:underlay for a network of its own, or `server-bridge` for the wire's",
+            uplink.nic
+        ),
+    ))
 }
 
 fn parse_uplink(word: &str) -> Result<Uplink, Error> {

@@ -9,6 +9,7 @@ use super::{
     server::{Bridge, LogFile, StatusFile},
     words::{Directive, shown},
 };
+use crate::management::status_file::Version;
 
 /// What applying a directive gives.
 pub(super) type Done = Result<(), Error>;
@@ -131,7 +132,7 @@ pub(super) fn server_bridge(d: Directive<'_>) -> Done {
 }
 
 /// Largest pool upstream takes (`IFCONFIG_POOL_MAX`).
-const POOL_MAX: u32 = 65_536;
+pub(super) const POOL_MAX: u32 = 65_536;
 
 fn pool(d: &Directive<'_>) -> Result<Pool, Error> {
     let pool =
@@ -215,28 +216,6 @@ pub(super) fn verify_client_cert(d: Directive<'_>) -> Done {
             "write `verify-client-cert require`, and give each client a certificate",
         )),
         Some(_) => Err(d.not_among(0, "`verify-client-cert require`")),
-    }
-}
-
-pub(super) fn tls_version_min(d: Directive<'_>) -> Done {
-    if d.optional(1).is_some_and(|word| word != "or-highest") {
-        return Err(d.not_among(1, "`or-highest` or nothing behind the version"));
-    }
-    match d.word(0)? {
-        "1.3" => Ok(()),
-        "1.0" | "1.1" | "1.2" => {
-            d.draft.note(Level::Info, d.line.number, "only TLS 1.3 is spoken so far");
-            Ok(())
-        }
-        _ => Err(d.not_among(0, "`tls-version-min 1.3`")),
-    }
-}
-
-pub(super) fn tls_version_max(d: Directive<'_>) -> Done {
-    match d.word(0)? {
-        "1.3" => Ok(()),
-        "1.0" | "1.1" | "1.2" => Err(d.error("only TLS 1.3 is spoken so far", "take the line out for now")),
-        _ => Err(d.not_among(0, "`tls-version-max 1.3`")),
     }
 }
 
@@ -356,18 +335,17 @@ pub(super) fn writepid(d: Directive<'_>) -> Done {
 
 pub(super) fn status(d: Directive<'_>) -> Done {
     let interval = Duration::from_secs(d.number_or(1, 1..=86_400_u32, 60)?.into());
-    d.draft.server.status = Some(StatusFile { path: d.path()?, interval });
+    d.draft.server.status = Some(StatusFile { path: d.path()?, interval, version: Version::One });
     Ok(())
 }
 
 pub(super) fn status_version(d: Directive<'_>) -> Done {
-    match d.number_or(0, 1..=3_u8, 1)? {
-        1 => Ok(()),
-        _ => Err(d.error(
-            "status versions 2 and 3 come later",
-            "write `status-version 1`, or ask `trestle status -j`",
-        )),
-    }
+    d.draft.status_version = match d.number_or(0, 1..=3_u8, 1)? {
+        1 => Version::One,
+        2 => Version::Two,
+        _ => Version::Three,
+    };
+    Ok(())
 }
 
 pub(super) fn log(d: Directive<'_>) -> Done {

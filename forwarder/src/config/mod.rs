@@ -18,18 +18,21 @@ pub mod client;
 pub mod error;
 /// The file's text into directives.
 pub mod lexer;
+mod nearest;
 mod negotiate;
 /// What of the configuration the OpenVPN protocol needs.
 pub mod protocol;
+mod routed;
 /// What `server.conf` says, typed.
 pub mod server;
 mod table;
 /// Certificates, keys and revocation lists.
 pub mod tls;
+mod tls_version;
 mod words;
 
 pub use error::{Error, Level, Note, Place};
-pub use server::{LogFile, Server, Source, StatusFile};
+pub use server::{HostAddress, LogFile, Server, Source, StatusFile};
 
 use server::Draft;
 use table::Class;
@@ -200,7 +203,7 @@ fn unknown(directive: Directive<'_>, name: &str, table: table::Table) -> Result<
         directive.draft.note(Level::Info, line.number, text);
         return Ok(());
     }
-    let cure = match table::nearest(table, &line.name) {
+    let cure = match table::suggested(table, &line.name) {
         Some(known) => format!("perhaps `{known}` is meant"),
         None => "correct it or take the line out".to_owned(),
     };

@@ -10,12 +10,15 @@ use std::{
 use openvpn::{
     data::Cipher,
     server::{Compress, ExitNotify, Pool},
+    tls::Versions,
 };
 
 use super::{
     client::ClientDraft,
     error::{Error, Level, Note, Place},
+    tls_version::Bounds,
 };
+use crate::management::status_file::Version;
 
 /// A server's configuration as its file has it, with upstream's defaults for what it leaves out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,12 +43,16 @@ pub struct Server {
     pub key: Source,
     /// `crl-verify`.
     pub crl: Option<Source>,
-    /// `dh`: only looked for, since TLS 1.3 agrees keys without it.
+    /// `dh`: only looked for, since keys are agreed over elliptic curves.
     pub dh: Option<Source>,
+    /// `tls-version-min` and `tls-version-max`.
+    pub tls_versions: Versions,
     /// `remote-cert-tls client`: a client's certificate must say that it is for clients.
     pub require_client_usage: bool,
     /// Addresses to lease, from `server-bridge`.
     pub pool: Option<Pool>,
+    /// The host's own address on the segment, from `server` or `ifconfig`.
+    pub host_address: Option<HostAddress>,
     /// `client-to-client`: without it peers reach the wire and the host, not one another.
     pub client_to_client: bool,
     /// The server pings after this much silence of its own.
@@ -127,6 +134,17 @@ impl fmt::Debug for Source {
     }
 }
 
+/// The address that the host's interface on the segment gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HostAddress {
+    /// The address.
+    pub address: Ipv4Addr,
+    /// Its subnet.
+    pub netmask: Ipv4Addr,
+    /// The line that says so.
+    pub line: u32,
+}
+
 /// `status FILE [SECONDS]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StatusFile {
@@ -134,6 +152,8 @@ pub struct StatusFile {
     pub path: PathBuf,
     /// How often it is written.
     pub interval: Duration,
+    /// In which form.
+    pub version: Version,
 }
 
 /// `log FILE` or `log-append FILE`.
@@ -152,15 +172,19 @@ pub(super) struct Draft {
     pub(super) ca: Option<Source>,
     pub(super) cert: Option<Source>,
     pub(super) key: Option<Source>,
+    pub(super) status_version: Version,
     pub(super) keepalive: Option<(u32, u32)>,
     /// `ping` and `ping-restart` stood on this line.
     pub(super) own_ping: Option<u32>,
     pub(super) dev: Option<(String, u32)>,
     pub(super) dev_type_tap: bool,
     pub(super) mode_server: bool,
+    pub(super) tls_bounds: Bounds,
     pub(super) bridge: Option<Bridge>,
     /// What only a client's file says.
     pub(super) client: ClientDraft,
+    /// `ifconfig-pool`: first and last address, mask, line.
+    pub(super) ifconfig_pool: Option<(Ipv4Addr, Ipv4Addr, Option<Ipv4Addr>, u32)>,
     /// `ignore-unknown-option`.
     pub(super) may_be_unknown: Vec<String>,
 }
@@ -174,6 +198,8 @@ pub(super) enum Bridge {
     Dhcp,
     /// `server-bridge nogw`.
     NoGateway,
+    /// `server NETWORK NETMASK nopool`: clients have addresses of their own, and this gateway.
+    Gateway(Ipv4Addr),
 }
 
 impl Draft {
@@ -183,13 +209,16 @@ impl Draft {
             ca: None,
             cert: None,
             key: None,
+            status_version: Version::One,
             keepalive: None,
             own_ping: None,
             dev: None,
             dev_type_tap: false,
             mode_server: false,
+            tls_bounds: Bounds::default(),
             bridge: None,
             client: ClientDraft::default(),
+            ifconfig_pool: None,
             may_be_unknown: Vec::new(),
         }
     }
@@ -203,9 +232,18 @@ impl Draft {
     pub(super) fn finish(mut self) -> Result<Server, Error> {
         self.apply_device()?;
         self.apply_bridge()?;
+        self.apply_ifconfig_pool()?;
         self.apply_keepalive()?;
         self.apply_certificates("the certificate that signed the clients' ones", "the server's")?;
+        self.apply_process();
         Ok(self.server)
+    }
+
+    /// What the process is told in several directives.
+    pub(super) fn apply_process(&mut self) {
+        if let Some(status) = &mut self.server.status {
+            status.version = self.status_version;
+        }
     }
 
     /// Both roles need certificates: `signer` is their authority's, `ours` says whose the others are.
@@ -258,6 +296,7 @@ impl Draft {
                 self.server.push.push(format!("route-gateway {}", pool.gateway));
             }
             Some(Bridge::Dhcp) => self.server.push.push("route-gateway dhcp".into()),
+            Some(Bridge::Gateway(gateway)) => self.server.push.push(format!("route-gateway {gateway}")),
             Some(Bridge::NoGateway) => {}
             None if self.mode_server => {}
             None => {
@@ -269,6 +308,40 @@ impl Draft {
             }
         }
         Ok(())
+    }
+
+    /// `ifconfig-pool` without a helper: the mask is its own or `ifconfig`'s.
+    fn apply_ifconfig_pool(&mut self) -> Result<(), Error> {
+        let Some((first, last, mask, line)) = self.ifconfig_pool else { return Ok(()) };
+        let host = self.server.host_address;
+        let Some(netmask) = mask.or_else(|| host.map(|host| host.netmask)) else {
+            return Err(Error::at(
+                Place::line(&self.server.file, line),
+                "`ifconfig-pool` has no mask",
+                "write it behind the last address: `ifconfig-pool 10.8.0.2 10.8.0.254 255.255.255.0`",
+            ));
+        };
+        // Without an address of the host's own there is none to leave out.
+        let gateway = host.map_or(Ipv4Addr::UNSPECIFIED, |host| host.address);
+        if first.to_bits() & netmask.to_bits() != last.to_bits() & netmask.to_bits()
+            || last < first
+            || last.to_bits() - first.to_bits() >= super::apply::POOL_MAX
+        {
+            return Err(Error::at(
+                Place::line(&self.server.file, line),
+                format!("{first} to {last} is no pool of one subnet"),
+                "name its first address before its last, at most 65536 in all",
+            ));
+        }
+        let pool = Pool { gateway, netmask, first, last };
+        self.note_unleased(pool, line);
+        self.server.pool = Some(pool);
+        Ok(())
+    }
+
+    /// The first to say it counts, as in upstream's helpers.
+    pub(super) fn host_address(&mut self, address: HostAddress) {
+        self.server.host_address.get_or_insert(address);
     }
 
     fn note_unleased(&mut self, pool: Pool, line: u32) {
@@ -320,8 +393,10 @@ fn defaults(file: &Path) -> Server {
         key: nothing,
         crl: None,
         dh: None,
+        tls_versions: Versions::All,
         require_client_usage: false,
         pool: None,
+        host_address: None,
         client_to_client: false,
         ping: None,
         ping_restart: None,

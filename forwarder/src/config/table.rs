@@ -5,7 +5,8 @@
 
 use super::{
     apply::{self, Done},
-    negotiate,
+    nearest::nearest,
+    negotiate, routed, tls_version,
     words::Directive,
 };
 
@@ -38,6 +39,11 @@ const OUR_LOOP: Class = Accepted("the data path has its own batches and queues")
 const TCP_ONLY: Class = Accepted("it concerns TCP, and the tunnel is UDP");
 const RETIRED: Class = Refused("OpenVPN itself has given it up", "take the line out");
 const STRONGER: Class = Accepted("rustls allows only what is strong, whatever this says");
+const QUESTION: Class =
+    Refused("it is a command, not a setting", "take the line out, and give it to openvpn(8) by hand");
+const WINDOWS: Class = Accepted("it concerns Windows");
+const AGREED: Class =
+    Refused("it is agreed with each client and pushed by the server itself", "take the line out");
 const IN_PROFILE: Class = Refused("it belongs to the file of a single client", "take the line out");
 
 /// Names and their classes.
@@ -83,15 +89,15 @@ pub(super) const DIRECTIVES: Table = &[
     ("mtu-test", CLIENTS),
     ("mode", Does(1, 1, apply::mode)),
     ("server-bridge", Does(0, 4, apply::server_bridge)),
-    ("server", NotYet("write `server-bridge GATEWAY NETMASK FIRST LAST` for now")),
+    ("server", Does(2, 3, routed::server)),
     ("server-ipv6", NotYet("take the line out: IPv6 crosses like any frame, with the LAN's own router")),
     ("topology", Accepted("it concerns `dev tun`")),
     ("client-to-client", Does(0, 0, apply::client_to_client)),
-    ("ifconfig", NO_ROUTING),
+    ("ifconfig", Does(2, 2, routed::ifconfig)),
     ("ifconfig-ipv6", NO_ROUTING),
     ("ifconfig-noexec", Accepted("no address is set on the host's interface")),
     ("ifconfig-nowarn", Accepted("no such warning is made")),
-    ("ifconfig-pool", NotYet("write `server-bridge GATEWAY NETMASK FIRST LAST` for now")),
+    ("ifconfig-pool", Does(2, 3, routed::ifconfig_pool)),
     ("ifconfig-pool-persist", NotYet("take the line out for now: a client may get another address after a restart of the gateway")),
     ("ifconfig-ipv6-pool", NO_ROUTING),
     ("route", NO_ROUTING),
@@ -111,7 +117,7 @@ pub(super) const DIRECTIVES: Table = &[
     ("mktun", NotYet("take the line out: make the device with `ip tuntap add`, or let the gateway make it")),
     ("rmtun", NotYet("take the line out")),
     ("disable-dco", Accepted("the kernel's OpenVPN is not used")),
-    ("windows-driver", Accepted("it concerns Windows")),
+    ("windows-driver", WINDOWS),
     // Certificates and TLS.
     ("ca", Does(0, 1, apply::ca)),
     ("cert", Does(0, 1, apply::cert)),
@@ -135,8 +141,8 @@ pub(super) const DIRECTIVES: Table = &[
     ("x509-track", NO_SCRIPTS),
     ("tls-server", Accepted("a server is always the TLS server")),
     ("tls-client", CLIENTS),
-    ("tls-version-min", Does(1, 2, apply::tls_version_min)),
-    ("tls-version-max", Does(1, 1, apply::tls_version_max)),
+    ("tls-version-min", Does(1, 2, tls_version::min)),
+    ("tls-version-max", Does(1, 1, tls_version::max)),
     ("tls-cipher", STRONGER),
     ("tls-ciphersuites", STRONGER),
     ("tls-groups", STRONGER),
@@ -258,8 +264,8 @@ pub(super) const DIRECTIVES: Table = &[
     ("group", Does(1, 1, apply::group)),
     ("chroot", NotYet("take the line out for now: `user` gives up privileges")),
     ("setcon", NotYet("take the line out for now")),
-    ("daemon", NotYet("take the line out: systemd keeps the gateway in the background")),
-    ("syslog", NotYet("write `log-append FILE`, or leave it to the journal")),
+    ("daemon", Accepted("the gateway stays in the foreground, where systemd keeps it")),
+    ("syslog", Accepted("what is said goes to stderr, where the journal takes it, or to `log-append FILE`")),
     ("writepid", Does(1, 1, apply::writepid)),
     ("nice", Accepted("set it where the gateway is started: `Nice=` of systemd, or nice(1)")),
     ("mlock", NotYet("take the line out for now")),
@@ -316,6 +322,65 @@ pub(super) const DIRECTIVES: Table = &[
     ("route-method", CLIENTS),
     ("ip-win32", CLIENTS),
     ("lladdr", NotYet("take the line out and set the address of the host's interface by your network configuration")),
+    // Commands, other ends and other systems.
+    ("help", QUESTION),
+    ("version", QUESTION),
+    ("show-ciphers", QUESTION),
+    ("show-digests", QUESTION),
+    ("show-engines", QUESTION),
+    ("show-tls", QUESTION),
+    ("show-groups", QUESTION),
+    ("show-curves", QUESTION),
+    ("show-gateway", QUESTION),
+    ("show-pkcs11-ids", QUESTION),
+    ("show-adapters", QUESTION),
+    ("show-net", QUESTION),
+    ("show-net-up", QUESTION),
+    ("show-valid-subnets", QUESTION),
+    ("genkey", QUESTION),
+    ("test-crypto", QUESTION),
+    ("allow-nonadmin", WINDOWS),
+    ("cryptoapicert", Refused("it concerns Windows", "store the key in a file and name it by `key`")),
+    ("dhcp-release", WINDOWS),
+    ("dhcp-renew", WINDOWS),
+    ("dhcp-pre-release", WINDOWS),
+    ("pause-exit", WINDOWS),
+    ("service", WINDOWS),
+    ("tap-sleep", WINDOWS),
+    ("win-sys", WINDOWS),
+    ("dns-updown", CLIENTS),
+    ("http-proxy-retry", CLIENTS),
+    ("http-proxy-timeout", CLIENTS),
+    ("http-proxy-user-pass", CLIENTS),
+    ("socks-proxy-retry", CLIENTS),
+    ("allow-deprecated-insecure-static-crypto", Refused("static keys join two machines only, and OpenVPN itself has given them up", "make certificates and name them by `ca`, `cert` and `key`")),
+    ("force-tls-key-material-export", NotYet("take the line out: every client that can uses the exporter")),
+    ("ifconfig-pool-linear", RETIRED),
+    ("compat-names", RETIRED),
+    ("no-name-remapping", RETIRED),
+    ("mtu-dynamic", RETIRED),
+    ("udp-mtu", NotYet("take the line out here and in the clients' files, or write `tun-mtu` instead")),
+    ("tun-ipv6", Accepted("IPv6 crosses like any frame")),
+    ("max-routes", Accepted("OpenVPN itself has no such limit any more")),
+    ("max-packet-size", NotYet("write `mssfix N` instead: control packets are never longer than 1250 bytes")),
+    ("parameter", Accepted("there is no management client to show it to")),
+    ("override-username", NO_PASSWORDS),
+    ("route-ipv6-gateway", NO_ROUTING),
+    ("route-table", NO_ROUTING),
+    ("management-external-key", NotYet("store the key in a file and name it by `key`")),
+    ("management-external-cert", NotYet("store the certificate in a file and name it by `cert`")),
+    ("management-forget-disconnect", NotYet("take the line out for now")),
+    ("management-query-proxy", NotYet("take the line out for now")),
+    ("management-query-remote", NotYet("take the line out for now")),
+    ("pkcs11-cert-private", NotYet("store the key in a file and name it by `key`")),
+    ("pkcs11-id-management", NotYet("store the key in a file and name it by `key`")),
+    ("pkcs11-pin-cache", NotYet("store the key in a file and name it by `key`")),
+    ("pkcs11-private-mode", NotYet("store the key in a file and name it by `key`")),
+    ("pkcs11-protected-authentication", NotYet("store the key in a file and name it by `key`")),
+    ("peer-id", AGREED),
+    ("protocol-flags", AGREED),
+    ("key-derivation", AGREED),
+    ("push-continuation", AGREED),
 ];
 
 /// The class of directive `name`.
@@ -324,42 +389,8 @@ pub(super) fn class(table: Table, name: &str) -> Option<Class> {
 }
 
 /// The known directive that `name` is most likely meant for.
-pub(super) fn nearest(table: Table, name: &str) -> Option<&'static str> {
-    // Longer names are no slip of a known one; this also bounds the work on odd input.
-    if name.len() > 40 {
-        return None;
-    }
-    let most = match name.chars().count() {
-        0..4 => 1,
-        4..9 => 2,
-        _ => 3,
-    };
-    table
-        .iter()
-        .map(|&(known, _)| (distance(name, known), known))
-        .filter(|&(edits, _)| edits <= most)
-        .min_by_key(|&(edits, _)| edits)
-        .map(|(_, known)| known)
-}
-
-/// Edits between two words: characters inserted, removed or replaced (Levenshtein).
-fn distance(from: &str, to: &str) -> usize {
-    let to: Vec<char> = to.chars().collect();
-    let mut row: Vec<usize> = (0..=to.len()).collect();
-    for (above, from) in from.chars().enumerate() {
-        let mut diagonal = above;
-        let mut left = above + 1;
-        for (cell, &to) in row.iter_mut().skip(1).zip(&to) {
-            let replaced = diagonal + usize::from(from != to);
-            diagonal = *cell;
-            left = replaced.min(left + 1).min(*cell + 1);
-            *cell = left;
-        }
-        if let Some(first) = row.first_mut() {
-            *first = above + 1;
-        }
-    }
-    row.last().copied().unwrap_or_default()
+pub(super) fn suggested(table: Table, name: &str) -> Option<&'static str> {
+    nearest(name, table.iter().map(|&(known, _)| known))
 }
 
 #[cfg(test)]
@@ -374,20 +405,21 @@ mod tests {
     }
 
     #[test]
-    fn the_distance_counts_edits() {
-        assert_eq!(distance("verb", "verb"), 0);
-        assert_eq!(distance("kitten", "sitting"), 3);
-        assert_eq!(distance("", "abc"), 3);
-        assert_eq!(distance("abc", ""), 3);
+    fn every_directive_of_the_manual_is_known() {
+        let manual = include_str!("testdata/directives-2.7.txt");
+        let names: Vec<&str> = manual.lines().filter(|line| !line.starts_with('#')).collect();
+        assert!(names.len() > 300, "{} names", names.len());
+        let missing: Vec<&str> = names.into_iter().filter(|name| class(DIRECTIVES, name).is_none()).collect();
+        assert!(missing.is_empty(), "{missing:?}");
     }
 
     #[test]
     fn a_slip_suggests_the_known_word() {
-        let nearest = |name| nearest(DIRECTIVES, name);
-        assert_eq!(nearest("keepalve"), Some("keepalive"));
-        assert_eq!(nearest("cient-to-client"), Some("client-to-client"));
-        assert_eq!(nearest("potr"), Some("port"));
-        assert_eq!(nearest("frobnicate"), None);
-        assert_eq!(nearest(&"x".repeat(5000)), None);
+        let suggested = |name| suggested(DIRECTIVES, name);
+        assert_eq!(suggested("keepalve"), Some("keepalive"));
+        assert_eq!(suggested("cient-to-client"), Some("client-to-client"));
+        assert_eq!(suggested("potr"), Some("port"));
+        assert_eq!(suggested("frobnicate"), None);
+        assert_eq!(suggested(&"x".repeat(5000)), None);
     }
 }

@@ -3,6 +3,7 @@ use std::{net::Ipv4Addr, path::Path, time::Duration};
 use openvpn::{
     data::Cipher,
     server::{Compress, ExitNotify, Pool},
+    tls::Versions,
 };
 use proptest::prelude::*;
 
@@ -110,7 +111,6 @@ fn what_comes_later_says_what_to_do_for_now() {
     assert!(refused("proto udp6").contains("IPv6 outside comes later"));
     assert!(refused("tls-auth ta.key 0").contains("comes later"));
     assert!(refused("compress lz4").contains("comes later"));
-    assert!(refused("status-version 2").contains("come later"));
 }
 
 #[test]
@@ -228,6 +228,21 @@ fn data_ciphers_keep_their_order_and_what_is_not_there_yet_is_noted() {
 }
 
 #[test]
+fn versions_of_tls_are_bounded_from_both_sides() {
+    let versions = |text: &str| parsed(text).tls_versions;
+    assert_eq!(versions(""), Versions::All);
+    assert_eq!(versions("tls-version-min 1.2\n"), Versions::All);
+    assert_eq!(versions("tls-version-min 1.3\n"), Versions::Only13);
+    assert_eq!(versions("tls-version-max 1.2\n"), Versions::Only12);
+    assert_eq!(versions("tls-version-min 1.2\ntls-version-max 1.2\n"), Versions::Only12);
+    assert_eq!(versions("tls-version-min 1.4 or-highest\n"), Versions::Only13);
+    assert_eq!(versions("tls-version-min 1.0\n"), Versions::All);
+    assert_eq!(notes(&parsed("tls-version-max 1.1\n")).len(), 1);
+    assert!(refused("tls-version-min 1.4").contains("1.2"));
+    assert!(refused("tls-version-min 1.3\ntls-version-max 1.2").contains("no version is left"));
+}
+
+#[test]
 fn pushed_options_keep_their_order_before_the_servers_own() {
     let text = LEAST.replace("nogw", "10.0.0.5 255.255.255.0 10.0.0.100 10.0.0.200");
     let text = format!(
@@ -335,6 +350,28 @@ proptest! {
         let text = format!("{LEAST}{}{quoted}\n", table::DIRECTIVES[at].0);
         if let Err(error) = parse(text.as_bytes(), Path::new("s")) {
             prop_assert!(!error.to_string().contains('\n'));
+        }
+    }
+}
+
+#[test]
+fn no_directive_is_silently_ignored() {
+    for (name, class) in table::DIRECTIVES {
+        let named = format!("`{name}`");
+        match class {
+            Class::Accepted(because) => {
+                let said = notes(&parsed(name)).into_iter().filter(|note| note.contains(&named));
+                let said: Vec<String> = said.collect();
+                assert!(
+                    said.len() == 1 && said[0].contains(because) && !because.is_empty(),
+                    "{name}: {said:?}"
+                );
+            }
+            Class::NotYet(_) | Class::Refused(..) => {
+                let error = refused(name);
+                assert!(error.starts_with("s.conf:1: ") && error.contains(&named), "{name}: {error}");
+            }
+            Class::Done(..) => {}
         }
     }
 }

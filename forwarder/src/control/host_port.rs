@@ -33,6 +33,10 @@ pub(super) fn prepare(plan: &Plan, name: &str, requests: &mut Requests) -> Resul
         links::disable_ipv6(&link)?;
     }
     change.up().apply(requests)?;
+    if let Some(own) = plan.host_address {
+        let prefix = u8::try_from(own.netmask.to_bits().leading_ones()).unwrap_or(32);
+        links::add_address(requests, &link, own.address, prefix)?;
+    }
     Ok(HostInterface { index: link.index, mac: mac.or(link.mac).unwrap_or_default(), name: link.name })
 }
 

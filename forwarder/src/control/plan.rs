@@ -7,7 +7,7 @@ use openvpn::data::MAX_OVERHEAD;
 
 use super::surroundings::Place;
 use crate::{
-    config::{Config, Datapath, UplinkMode, XdpMode},
+    config::{Config, Datapath, HostAddress, UplinkMode, XdpMode},
     host::{
         self,
         links::{self, Link},
@@ -38,6 +38,8 @@ pub(super) struct Plan {
     pub host_port: String,
     /// The host port is there already, made persistent by the operator.
     pub host_port_exists: bool,
+    /// What address the host has on its port, where the gateway gives it one.
+    pub host_address: Option<HostAddress>,
     /// The segment's largest frame, in bytes.
     pub max_frame: usize,
     /// Ports and filters of the segment.
@@ -59,6 +61,7 @@ impl Plan {
             cpus: cpus(config),
             host_port_exists: all.values().any(|link| link.name == host_port),
             host_port,
+            host_address: config.server.host_address,
             max_frame: usize::from(config.server.tun_mtu) + LINK_HEADER_BYTES,
             segment: Segment { wire: bridge, peer_to_peer: config.server.client_to_client },
             nic,

@@ -72,7 +72,7 @@ impl StatusSchedule {
     pub fn open(server: &config::Server, now: Instant) -> Option<Self> {
         let status = server.status.as_ref()?;
         let path = config::tls::resolve(server, &status.path);
-        match StatusFile::open(&path) {
+        match StatusFile::open(&path, status.version) {
             Ok(file) => Some(Self { file, interval: status.interval, due: now }),
             Err(error) => {
                 tracing::warn!(path = %path.display(), %error, "no status file is written: make its directory");
@@ -261,14 +261,18 @@ impl Gateway {
     }
 
     fn clients(&self) -> Vec<Client> {
-        let peers = self.sessions.peers.values();
+        let peers = self.sessions.peers.iter();
         peers
-            .map(|peer| Client {
+            .map(|(peer_id, peer)| Client {
                 name: peer.name.clone(),
                 address: peer.path.remote.to_string(),
                 rx_bytes: peer.counters.rx_bytes.load(Relaxed),
                 tx_bytes: peer.counters.tx_bytes.load(Relaxed),
                 since: peer.connected_at,
+                inside: peer.address,
+                session: peer.session,
+                peer_id: peer_id.value(),
+                cipher: peer.cipher.name(),
             })
             .collect()
     }

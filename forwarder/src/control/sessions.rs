@@ -27,6 +27,8 @@ pub(super) struct Peer {
     pub software: String,
     pub connected: Instant,
     pub connected_at: SystemTime,
+    /// Number of its session: never used twice.
+    pub session: u64,
     /// As last told to the worker.
     pub outer: Option<Outer>,
 }
@@ -45,6 +47,8 @@ pub(super) struct Sessions {
     clock: Clock,
     max_frame: usize,
     mac_limit: usize,
+    /// Sessions that have begun.
+    begun: u64,
     refusals: Refusals,
 }
 
@@ -61,7 +65,7 @@ pub(super) enum Consequence {
 
 impl Sessions {
     pub fn new(clock: Clock, max_frame: usize, mac_limit: usize) -> Self {
-        Self { peers: BTreeMap::new(), clock, max_frame, mac_limit, refusals: Refusals::default() }
+        Self { peers: BTreeMap::new(), clock, max_frame, mac_limit, begun: 0, refusals: Refusals::default() }
     }
 
     /// Carries out one event of the server.
@@ -130,8 +134,10 @@ impl Sessions {
             software,
             connected: now,
             connected_at,
+            session: self.begun,
             outer: None,
         };
+        self.begun += 1;
         self.peers.insert(peer_id, peer);
     }
 

@@ -37,7 +37,7 @@ pub const ONE_CERTIFICATE: Suite = Suite {
     scenarios: scenarios![; stock: sessions_that_share_a_certificate_where_they_must_not_are_told],
 };
 
-fn open(mode: Mode, config: String) -> Result<Site> {
+pub(crate) fn open(mode: Mode, config: String) -> Result<Site> {
     let mut site =
         Site::prepare(Layout { agents: 1, ..Layout::default() }, Start { config, ..Start::reference(mode) })?;
     site.pki.issue("load", Purpose::Client)?.write(site.folder(), "load")?;
@@ -115,7 +115,7 @@ fn a_frame_file_or_address_that_is_no_good_is_said_so(site: &mut Site) -> Result
 }
 
 /// All three sessions were connected, and what they sent came, once and in order.
-fn assert_all_arrived(report: &Value) {
+pub(crate) fn assert_all_arrived(report: &Value) {
     let total = &report["total"];
     assert_eq!(report["sessions_connected"], 3, "{report:#}");
     assert!(total["sent"].as_u64() > Some(0), "{report:#}");
@@ -126,7 +126,7 @@ fn assert_all_arrived(report: &Value) {
 }
 
 /// The report of a run with a frame of `bytes`.
-fn load(site: &Site, bytes: usize, arguments: &[&str]) -> Result<Value> {
+pub(crate) fn load(site: &Site, bytes: usize, arguments: &[&str]) -> Result<Value> {
     let done = run(site, bytes, arguments)?;
     assert_eq!(done.code, Some(0), "{}{}", done.stderr, done.stdout);
     report(&done)

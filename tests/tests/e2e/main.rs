@@ -15,11 +15,13 @@ mod host_safety;
 mod hostility;
 mod join;
 mod load;
+mod negotiation;
 mod observation;
 mod sessions;
 mod stations;
 mod switching;
 mod underlay;
+mod weather;
 
 fn main() -> ExitCode {
     ExitCode::from(trestle_tests::runner::main(&[
@@ -36,8 +38,11 @@ fn main() -> ExitCode {
         sessions::SUITE,
         sessions::LIFE,
         sessions::KEEPALIVE,
+        negotiation::SUITE,
+        negotiation::OLDER,
         underlay::SUITE,
         underlay::CLOUD,
+        underlay::ROUTED,
         endurance::SUITE,
         endurance::CROWD,
         join::TRESTLE,
@@ -48,5 +53,6 @@ fn main() -> ExitCode {
         load::SUITE,
         load::ONE_CERTIFICATE,
         bad_start::SUITE,
+        weather::SUITE,
     ]))
 }

@@ -32,7 +32,6 @@ pub const SUITE: Suite = Suite {
         an_aes_128_client_gets_its_cipher,
         a_client_without_a_common_cipher_is_refused_in_plain_words,
         a_client_that_compresses_is_understood,
-        a_client_of_tls_1_2_is_refused_in_plain_words,
         a_client_that_starts_again_on_the_same_port_is_let_in;
         stock:
         addresses_come_from_the_pool_in_order,
@@ -162,20 +161,6 @@ fn a_client_that_compresses_is_understood(site: &mut Site) -> Result<()> {
     site.connect_agents(&[])
 }
 
-fn a_client_of_tls_1_2_is_refused_in_plain_words(site: &mut Site) -> Result<()> {
-    let since = site.gateway()?.log().len();
-    let agent = relaunch(site, 0, &["--tls-version-max", "1.2"])?;
-    let gateway = site.gateway()?;
-    let said = || {
-        let log = &gateway.log()[since..];
-        log.lines().any(|line| line.contains("198.51.100.11") && line.contains("TLS 1.")).then_some(())
-    };
-    wait_until("a refusal in the gateway's log", BRIEFLY, said, || gateway.log_tail())?;
-    assert_eq!(agent.times("Initialization Sequence Completed"), 0);
-    drop(agent);
-    site.connect_agents(&[])
-}
-
 fn a_client_that_exits_is_gone_at_once(site: &mut Site) -> Result<()> {
     let mut agent = relaunch(site, 0, &["--explicit-exit-notify", "1"])?;
     agent.wait_connected(site.agent(0))?;
@@ -187,7 +172,7 @@ fn a_client_that_exits_is_gone_at_once(site: &mut Site) -> Result<()> {
 }
 
 /// Waits until the gateway has forgotten the peer `name`.
-fn gone(site: &mut Site, name: &str, log_since: usize, limit: Duration) -> Result<()> {
+pub(crate) fn gone(site: &mut Site, name: &str, log_since: usize, limit: Duration) -> Result<()> {
     let gateway = site.gateway()?;
     let forgotten = || {
         if gateway.mode() == Mode::Stock {
@@ -330,12 +315,12 @@ fn the_pool_never_leases_the_broadcast_address_nor_the_gateways_own(site: &mut S
 }
 
 /// Ends agent `number` and starts it again with other arguments; the site no longer knows it.
-fn relaunch(site: &mut Site, number: usize, arguments: &[&str]) -> Result<Agent> {
+pub(crate) fn relaunch(site: &mut Site, number: usize, arguments: &[&str]) -> Result<Agent> {
     let name = format!("agent{}", number + 1);
     site.agents.retain(|agent| agent.name() != name);
     Agent::launch(site.agent(number), site.folder(), &site.pki, &name, arguments)
 }
 
-fn peers(status: &serde_json::Value) -> &[serde_json::Value] {
+pub(crate) fn peers(status: &serde_json::Value) -> &[serde_json::Value] {
     status["peers"].as_array().map(Vec::as_slice).unwrap_or_default()
 }

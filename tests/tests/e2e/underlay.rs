@@ -40,6 +40,35 @@ pub const CLOUD: Suite = Suite {
     scenarios: SCENARIOS,
 };
 
+/// `server` with `dev tap`: a network of its own, the host's address given by the gateway.
+pub const ROUTED: Suite = Suite {
+    name: "routed",
+    modes: &[Mode::Native],
+    site: |mode| {
+        let config = SERVER_CONF.replace(BRIDGED, "server 10.30.0.0 255.255.255.0");
+        assert_ne!(config, SERVER_CONF);
+        let start = Start { uplink: "ens5:underlay".to_owned(), config, ..Start::reference(mode) };
+        Site::open(Layout::default(), start)
+    },
+    fresh: false,
+    scenarios: scenarios![a_network_of_its_own_has_the_host_first],
+};
+
+/// The line of the reference file that a network of its own replaces.
+const BRIDGED: &str = "server-bridge 10.10.21.5 255.255.255.0 10.10.21.100 10.10.21.255";
+
+fn a_network_of_its_own_has_the_host_first(site: &mut Site) -> Result<()> {
+    let host = Ipv4Addr::new(10, 30, 0, 1);
+    let mut given = [site.address(0), site.address(1)];
+    given.sort();
+    assert_eq!(given, [Ipv4Addr::new(10, 30, 0, 2), Ipv4Addr::new(10, 30, 0, 3)]);
+    assert_eq!(site.network.gateway.ipv4("tap0"), Some(host));
+    assert!(reachable(site.agent(0), host, Duration::from_secs(20)));
+    assert!(ping(site.agent(0), host, 50, 1472)?.complete());
+    assert!(ping(site.agent(0), site.address(1), 50, 1472)?.complete());
+    Ok(())
+}
+
 fn site(mode: Mode, cloud: bool) -> Result<Site> {
     let config = SERVER_CONF.replace("10.10.21.", "10.20.0.");
     let start = Start { uplink: "ens5:underlay".to_owned(), config, ..Start::reference(mode) };

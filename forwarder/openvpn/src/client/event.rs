@@ -32,6 +32,8 @@ pub struct Config {
     pub ping_restart: Option<Duration>,
     /// `pull-filter`.
     pub pull_filters: Vec<PullFilter>,
+    /// Whether data keys from the TLS exporter are offered; without it they come from the PRF, as in OpenVPN 2.5.
+    pub exporter: bool,
 }
 
 impl Config {
@@ -48,6 +50,7 @@ impl Config {
             ping: None,
             ping_restart: None,
             pull_filters: Vec::new(),
+            exporter: true,
         }
     }
 }

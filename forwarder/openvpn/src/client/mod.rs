@@ -23,7 +23,7 @@ use crate::{
     data::{DataKeys, Framing, Role},
     ids::KeyId,
     random::Random,
-    session::{self, Engine, Greeting, Ignored, KeyBlock, Session, Times},
+    session::{self, Engine, Greeting, Ignored, KeyMaterial, Session, Times},
     wire::{ControlPacket, command::Command, occ, push::Assembly},
 };
 
@@ -49,7 +49,7 @@ enum Timer {
 
 enum Stage {
     /// Keys wait for the cipher that the push reply names.
-    Connecting { keys: Vec<(KeyId, KeyBlock)>, ask_at: Option<Instant> },
+    Connecting { keys: Vec<(KeyId, KeyMaterial)>, ask_at: Option<Instant> },
     /// Up.
     Connected(Box<Pushed>),
     /// Over; until then last words are repeated.
@@ -238,7 +238,7 @@ impl Client {
     fn handle_event(&mut self, now: Instant, event: session::Event) {
         match event {
             session::Event::KeyMethod(..) => self.session.accept(now, None),
-            session::Event::Keys(key_id, block) => self.take_keys(now, key_id, block),
+            session::Event::Keys(key_id, material) => self.take_keys(now, key_id, material),
             session::Event::SendWith(key_id) if self.is_connected() => {
                 self.events.push_back(Event::SendWith { key_id });
             }
@@ -252,13 +252,14 @@ impl Client {
         }
     }
 
-    fn take_keys(&mut self, now: Instant, key_id: KeyId, block: KeyBlock) {
+    fn take_keys(&mut self, now: Instant, key_id: KeyId, material: KeyMaterial) {
         match &mut self.stage {
             Stage::Connecting { keys, ask_at } => {
-                keys.push((key_id, block));
+                keys.push((key_id, material));
                 ask_at.get_or_insert(now + PUSH_REQUEST[0]);
             }
             Stage::Connected(pushed) => {
+                let block = material.block(pushed.derivation);
                 let keys = Box::new(DataKeys::new(pushed.connected.profile, Role::Client, block.bytes()));
                 self.events.push_back(Event::KeyInstalled { key_id, keys });
             }
@@ -289,12 +290,12 @@ impl Client {
         }
     }
 
-    fn connected(&mut self, now: Instant, pushed: Pushed, keys: Vec<(KeyId, KeyBlock)>) {
+    fn connected(&mut self, now: Instant, pushed: Pushed, keys: Vec<(KeyId, KeyMaterial)>) {
         self.events.push_back(Event::Connected(pushed.connected.clone()));
         let newest = keys.last().map(|(key_id, _)| *key_id);
         self.stage = Stage::Connected(Box::new(pushed));
-        for (key_id, block) in keys {
-            self.take_keys(now, key_id, block);
+        for (key_id, material) in keys {
+            self.take_keys(now, key_id, material);
         }
         self.events.extend(newest.map(|key_id| Event::SendWith { key_id }));
     }

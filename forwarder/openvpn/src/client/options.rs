@@ -6,6 +6,7 @@ use super::{CloseReason, Config, Connected};
 use crate::{
     data::{Cipher, Framing, Profile},
     ids::PeerId,
+    session::Derivation,
     wire::peer_info::proto,
 };
 
@@ -16,6 +17,7 @@ pub(super) struct Pushed {
     pub(super) ping: Option<Duration>,
     pub(super) ping_restart: Option<Duration>,
     pub(super) exit_notify: bool,
+    pub(super) derivation: Derivation,
 }
 
 impl Pushed {
@@ -24,9 +26,6 @@ impl Pushed {
         let mut draft = Draft::default();
         for option in &options {
             draft.read(option)?;
-        }
-        if !draft.exporter {
-            return Err(incompatible("no `tls-ekm`: data keys must come from the TLS exporter"));
         }
         let cipher = draft.cipher.filter(|cipher| config.data_ciphers.contains(cipher));
         let connected = Connected {
@@ -38,8 +37,9 @@ impl Pushed {
             ),
             options,
         };
-        let Draft { ping, ping_restart, exit_notify, .. } = draft;
-        Ok(Self { connected, ping, ping_restart, exit_notify })
+        let Draft { ping, ping_restart, exit_notify, exporter, .. } = draft;
+        let derivation = if exporter { Derivation::Exporter } else { Derivation::Prf };
+        Ok(Self { connected, ping, ping_restart, exit_notify, derivation })
     }
 }
 
@@ -101,7 +101,8 @@ impl Draft {
 /// What the client says about itself.
 pub(super) fn peer_info(config: &Config) -> String {
     let ciphers: Vec<&str> = config.data_ciphers.iter().map(|cipher| cipher.name()).collect();
-    let proto = proto::DATA_V2 | proto::REQUEST_PUSH | proto::TLS_KEY_EXPORT | proto::CC_EXIT_NOTIFY;
+    let exporter = if config.exporter { proto::TLS_KEY_EXPORT } else { 0 };
+    let proto = proto::DATA_V2 | proto::REQUEST_PUSH | exporter | proto::CC_EXIT_NOTIFY;
     let compression = if config.compression { "IV_LZ4v2=1\nIV_COMP_STUBv2=1\n" } else { "" };
     format!(
         "IV_VER=trestle_{}\nIV_PLAT=linux\nIV_MTU=1600\nIV_NCP=2\nIV_CIPHERS={}\nIV_PROTO={proto}\n{compression}",
@@ -137,7 +138,7 @@ mod tests {
         Pushed::parse(&Config::new(tls.into()), options.iter().map(|&option| option.into()).collect())
     }
 
-    const LEAST: [&str; 3] = ["peer-id 7", "cipher aes-128-gcm", "key-derivation tls-ekm"];
+    const LEAST: [&str; 2] = ["peer-id 7", "cipher aes-128-gcm"];
 
     #[test]
     fn the_least_a_server_must_push_is_enough() {
@@ -145,6 +146,15 @@ mod tests {
         assert_eq!(pushed.connected.peer_id.value(), 7);
         assert_eq!(pushed.connected.profile, Profile::new(Cipher::Aes128Gcm, Framing::None));
         assert_eq!((pushed.ping, pushed.ping_restart, pushed.exit_notify), (None, None, false));
+    }
+
+    #[test]
+    fn data_keys_come_from_the_exporter_only_where_the_server_says_so() {
+        let derivation = |option: &str| parse(&[&LEAST[..], &[option]].concat()).unwrap().derivation;
+        assert_eq!(derivation("key-derivation tls-ekm"), Derivation::Exporter);
+        assert_eq!(derivation("protocol-flags cc-exit tls-ekm"), Derivation::Exporter);
+        assert_eq!(derivation("protocol-flags cc-exit"), Derivation::Prf);
+        assert_eq!(derivation("ping 10"), Derivation::Prf);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use super::{Compress, Config};
 use crate::{
     data::{Cipher, Framing, Profile},
+    session::Derivation,
     wire::{
         key_method::KeyMethod,
         occ,
@@ -22,6 +23,13 @@ pub(super) struct Terms {
     pub(super) name: String,
     pub(super) info: PeerInfo,
     pub(super) profile: Profile,
+}
+
+impl Terms {
+    /// The exporter where the client has it. Source: multi.c `multi_client_set_protocol_options`.
+    pub(super) fn derivation(&self) -> Derivation {
+        if self.info.supports(proto::TLS_KEY_EXPORT) { Derivation::Exporter } else { Derivation::Prf }
+    }
 }
 
 /// Why a client may not in.
@@ -43,7 +51,6 @@ pub(super) fn judge(config: &Config, name: &str, message: &KeyMethod) -> Result<
         ));
     }
     require(&info, proto::DATA_V2, "data packets with a peer id (DATA_V2)")?;
-    require(&info, proto::TLS_KEY_EXPORT, "data keys from the TLS exporter")?;
     let cipher = choose_cipher(config, &info, message)?;
     let framing = compression(config.compress, &info).map_or(Framing::None, |_| Framing::V2);
     Ok(Terms { name: name.to_owned(), info, profile: Profile::new(cipher, framing) })
@@ -53,7 +60,7 @@ fn require(info: &PeerInfo, bit: u32, what: &str) -> Result<(), Refusal> {
     if info.supports(bit) {
         return Ok(());
     }
-    let reason = format!("it does not support {what}: it needs OpenVPN 2.6 or later");
+    let reason = format!("it does not support {what}: it needs OpenVPN 2.4 or later");
     Err(refusal("Data channel negotiation failed (client too old)", reason))
 }
 
@@ -106,15 +113,22 @@ pub(super) fn push_options(
     }
     options.push(format!("peer-id {peer_id}"));
     options.push(format!("cipher {}", terms.profile.cipher.name()));
-    let derivation = match terms.info.supports(proto::CC_EXIT_NOTIFY) {
-        true => "protocol-flags cc-exit tls-ekm",
-        false => "key-derivation tls-ekm",
-    };
-    options.push(derivation.into());
+    options.extend(protocol_flags(&terms.info));
     if terms.info.has_mtu {
         options.push(format!("tun-mtu {}", config.tun_mtu));
     }
     options
+}
+
+/// A client that knows `protocol-flags` says so by its exit notice. Source: push.c `prepare_push_reply`.
+fn protocol_flags(info: &PeerInfo) -> Option<String> {
+    let exporter = info.supports(proto::TLS_KEY_EXPORT);
+    match (info.supports(proto::CC_EXIT_NOTIFY), exporter) {
+        (true, true) => Some("protocol-flags cc-exit tls-ekm".into()),
+        (true, false) => Some("protocol-flags cc-exit".into()),
+        (false, true) => Some("key-derivation tls-ekm".into()),
+        (false, false) => None,
+    }
 }
 
 #[cfg(test)]
@@ -179,12 +193,20 @@ mod tests {
         "IV_PROTO=990\nIV_CIPHERS=AES-256-GCM:AES-128-GCM\nIV_MTU=1600\nIV_COMP_STUBv2=1\n";
 
     #[test]
-    fn clients_older_than_2_6_are_told_that_they_are_too_old() {
-        for peer_info in ["", "IV_PROTO=2\nIV_NCP=2\n", "IV_PROTO=6\nIV_CIPHERS=AES-256-GCM\n"] {
-            let refusal = refusal_of("V4,dev-type tap", peer_info);
-            assert!(refusal.told.contains("too old"), "{refusal:?}");
-            assert!(refusal.reason.contains("OpenVPN 2.6"), "{refusal:?}");
-        }
+    fn keys_come_from_the_exporter_only_where_the_client_has_it() {
+        let derivation = |peer_info: &str| {
+            judge(&config(), "agent", &message("V4,dev-type tap", peer_info)).map(|terms| terms.derivation())
+        };
+        assert_eq!(derivation("IV_PROTO=2\nIV_NCP=2\n"), Ok(Derivation::Prf));
+        assert_eq!(derivation("IV_PROTO=6\nIV_CIPHERS=AES-256-GCM\n"), Ok(Derivation::Prf));
+        assert_eq!(derivation(STOCK_2_6), Ok(Derivation::Exporter));
+    }
+
+    #[test]
+    fn a_client_without_data_v2_is_told_that_it_is_too_old() {
+        let refusal = refusal_of("V4,dev-type tap", "");
+        assert!(refusal.told.contains("too old"), "{refusal:?}");
+        assert!(refusal.reason.contains("OpenVPN 2.4"), "{refusal:?}");
     }
 
     #[test]
@@ -241,6 +263,8 @@ mod tests {
         );
         let small = pushed("IV_PROTO=14\nIV_CIPHERS=AES-128-GCM\n");
         assert_eq!(small[2..], ["peer-id 3", "cipher AES-128-GCM", "key-derivation tls-ekm"]);
+        let older = pushed("IV_PROTO=6\nIV_CIPHERS=AES-128-GCM\n");
+        assert_eq!(older[2..], ["peer-id 3", "cipher AES-128-GCM"]);
     }
 
     #[test]

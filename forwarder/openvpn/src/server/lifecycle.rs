@@ -41,9 +41,10 @@ impl Server {
     /// Keys concern the data path only while the client is a peer.
     fn pass_on(&mut self, instance: &Instance, event: session::Event) {
         let Some(peer) = instance.peer() else { return };
-        let (peer_id, profile) = (peer.id, peer.terms.profile);
+        let (peer_id, profile, derivation) = (peer.id, peer.terms.profile, peer.terms.derivation());
         self.events.extend(match event {
-            session::Event::Keys(key_id, block) => {
+            session::Event::Keys(key_id, material) => {
+                let block = material.block(derivation);
                 let keys = Box::new(DataKeys::new(profile, Role::Server, block.bytes()));
                 Some(Event::KeyInstalled { peer_id, key_id, keys })
             }

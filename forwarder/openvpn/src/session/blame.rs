@@ -29,13 +29,13 @@ fn incompatibility(incompatible: &PeerIncompatible) -> Option<String> {
         | Tls12NotOfferedOrEnabled
         | ServerDoesNotSupportTls12Or13
         | ServerTlsVersionIsDisabledByOurConfig => Some(
-            "the peer does not speak TLS 1.3: take `tls-version-max` out of its profile, or give it an OpenVPN built \
-             with OpenSSL 1.1.1 or later"
+            "the peer speaks no version of TLS that this end does: look at `tls-version-min` and `tls-version-max` on \
+             both ends; an OpenVPN built with OpenSSL 1.0.1 or later speaks TLS 1.2"
                 .to_owned(),
         ),
         NoCipherSuitesInCommon | NoKxGroupsInCommon => Some(format!(
-            "the peer offers no cipher suite or group that this end has ({incompatible:?}): take `tls-ciphersuites`, \
-             `tls-groups` and `ecdh-curve` out of its profile"
+            "the peer offers no cipher suite or group that this end has ({incompatible:?}): take `tls-cipher`, \
+             `tls-ciphersuites`, `tls-groups` and `ecdh-curve` out of its profile"
         )),
         _ => None,
     }

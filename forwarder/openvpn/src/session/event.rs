@@ -31,7 +31,7 @@ pub enum Event {
     /// else.
     KeyMethod(KeyId, Box<KeyMethod>),
     /// Key material under this key: accept data from now on.
-    Keys(KeyId, KeyBlock),
+    Keys(KeyId, KeyMaterial),
     /// Send data under this key from now on.
     SendWith(KeyId),
     /// The key is no longer accepted.
@@ -82,6 +82,32 @@ impl Timer {
             Self::RetireKey => "retire a superseded key",
             Self::TranWindow => "retire the old key",
             Self::Rekey => "begin a rekey",
+        }
+    }
+}
+
+/// Where data keys come from: agreed once a session, by the client with the push reply, after its first keys exist.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Derivation {
+    /// The TLS exporter (`tls-ekm`).
+    Exporter,
+    /// TLS 1.0's PRF over the key-method messages: peers before 2.6.
+    Prf,
+}
+
+/// What data keys under one key id can be made of.
+#[derive(Debug)]
+pub struct KeyMaterial {
+    pub(super) exporter: KeyBlock,
+    pub(super) prf: KeyBlock,
+}
+
+impl KeyMaterial {
+    /// The block that both ends agreed to use.
+    pub fn block(&self, derivation: Derivation) -> &KeyBlock {
+        match derivation {
+            Derivation::Exporter => &self.exporter,
+            Derivation::Prf => &self.prf,
         }
     }
 }

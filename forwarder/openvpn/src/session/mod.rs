@@ -14,6 +14,7 @@ mod blame;
 mod event;
 mod job;
 mod negotiation;
+mod prf;
 mod rekey;
 mod reliable;
 mod tls;
@@ -26,7 +27,7 @@ use std::{
 use negotiation::{Negotiation, State, Step};
 use rustls::pki_types::CertificateDer;
 
-pub use event::{Event, Greeting, Ignored, KeyBlock, Timer, Times};
+pub use event::{Derivation, Event, Greeting, Ignored, KeyBlock, KeyMaterial, Timer, Times};
 pub(crate) use job::{Job, JobDone};
 pub use tls::Engine;
 use tls::Tls;
@@ -234,21 +235,35 @@ impl Session {
             self.say_key_method();
         }
         let key_id = self.newest.key_id;
-        let keys = match self.newest.tls().map(Tls::export_data_keys) {
-            Some(Ok(keys)) => keys,
-            // Only handshakes are lent, and this one is over.
-            None => return,
-            Some(Err(error)) => return self.fail(now, format!("TLS cannot derive data keys: {error}")),
+        let material = match self.key_material() {
+            Ok(material) => material,
+            Err(reason) => return self.fail(now, reason),
         };
         self.newest.confirm();
         self.retire_superseded_soon(now);
         // There are eight ids: a key of the same one is replaced, and must not take this one with it when its time ends.
         self.retiring.retain(|(_, retiring)| *retiring != key_id);
-        self.events.push_back(Event::Keys(key_id, keys));
+        self.events.push_back(Event::Keys(key_id, material));
         if self.sending.is_none() {
             self.send_with(key_id);
         }
         self.advance(now);
+    }
+
+    fn key_material(&mut self) -> Result<KeyMaterial, String> {
+        let exported = self.newest.tls().map(Tls::export_data_keys);
+        // Only handshakes are lent, and this one is over.
+        let exported = exported.ok_or_else(|| "TLS is not there".to_owned())?;
+        let exporter = exported.map_err(|error| format!("TLS cannot derive data keys: {error}"))?;
+        let prf = self.prf_keys().ok_or_else(|| "a key-method 2 message lacks its secrets".to_owned())?;
+        Ok(KeyMaterial { exporter, prf })
+    }
+
+    /// The session ids are the same in all negotiations.
+    fn prf_keys(&mut self) -> Option<KeyBlock> {
+        let (said, heard) = self.newest.take_sources()?;
+        let (ours, theirs) = ((&said, self.local), (&heard, self.remote?));
+        if self.engine.is_client() { prf::data_keys(ours, theirs) } else { prf::data_keys(theirs, ours) }
     }
 
     /// The newest negotiation is given up.
@@ -394,7 +409,7 @@ impl Session {
             password: Vec::new(),
             peer_info: self.greeting.peer_info.clone().into_bytes(),
         };
-        self.newest.write(&message.emit());
+        self.newest.say(&message);
     }
 
     fn pre_master(&mut self) -> [u8; 48] {

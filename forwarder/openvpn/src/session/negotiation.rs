@@ -20,6 +20,7 @@ use std::{
 use super::{
     blame,
     job::{Job, JobDone},
+    prf::Source,
     reliable::{Received, Reliable},
     tls::{Engine, Tls},
 };
@@ -85,6 +86,9 @@ pub(super) struct Negotiation {
     /// Known to the job, which is worth nothing when this is gone.
     alive: Arc<()>,
     offloads: bool,
+    /// What this end's and the peer's key-method messages give to the keys, until they are made.
+    said: Option<Source>,
+    heard: Option<Source>,
     state: State,
     /// It had come to `Active` when it failed.
     was_active: bool,
@@ -124,6 +128,8 @@ impl Negotiation {
             job: None,
             alive: Arc::new(()),
             offloads: engine.offloads(),
+            said: None,
+            heard: None,
             state,
             was_active: false,
             is_client: engine.is_client(),
@@ -159,6 +165,17 @@ impl Negotiation {
     pub(super) fn write(&mut self, message: &[u8]) {
         debug_assert!(self.tls.is_some(), "after the handshake no job has the connection");
         self.tls.iter_mut().for_each(|tls| tls.write(message));
+    }
+
+    /// Says this end's key-method message.
+    pub(super) fn say(&mut self, message: &KeyMethod) {
+        self.said = Some(Source::of(message));
+        self.write(&message.emit());
+    }
+
+    /// What both ends gave to the keys, ours first; once.
+    pub(super) fn take_sources(&mut self) -> Option<(Source, Source)> {
+        self.said.take().zip(self.heard.take())
     }
 
     /// What another thread may do.
@@ -265,6 +282,7 @@ impl Negotiation {
             Ok((message, len)) => {
                 tls.plaintext.drain(..len);
                 tls.shrink();
+                self.heard = Some(Source::of(&message));
                 self.become_state(State::Judging);
                 Some(Step::KeyMethod(Box::new(message)))
             }

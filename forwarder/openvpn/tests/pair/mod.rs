@@ -103,6 +103,13 @@ impl Pki {
         tls::client_config(self.ca.as_bytes(), certificate.as_bytes(), key.as_bytes()).unwrap()
     }
 
+    /// A client that speaks these versions of TLS alone.
+    pub fn client_speaking(&self, versions: tls::Versions, name: &str) -> Arc<rustls::ClientConfig> {
+        let (certificate, key) = self.issue(name, ExtendedKeyUsagePurpose::ClientAuth);
+        let (ca, certificate, key) = (self.ca.as_bytes(), certificate.as_bytes(), key.as_bytes());
+        tls::client_config_with(versions, ca, certificate, key).unwrap()
+    }
+
     /// A client that trusts `other`'s servers but shows a certificate of ours.
     pub fn client_of(&self, other: &Self, name: &str) -> Arc<rustls::ClientConfig> {
         let (certificate, key) = self.issue(name, ExtendedKeyUsagePurpose::ClientAuth);

@@ -122,6 +122,7 @@ pub fn read(path: &Path) -> Result<Client, Error> {
 /// Checks what no directive can check alone, and adds what follows from several.
 fn finish(mut draft: Draft) -> Result<Client, Error> {
     draft.apply_device()?;
+    draft.apply_process();
     draft.apply_certificates("the certificate that signed the server's one", "this client's")?;
     let client = std::mem::take(&mut draft.client);
     let keepalive = draft

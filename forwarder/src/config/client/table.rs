@@ -10,6 +10,7 @@ use crate::config::{
         Class::{self, Accepted, Done as Does, NotYet, Refused},
         Table,
     },
+    tls_version,
 };
 
 const NO_SCRIPTS: Class = NotYet("take the line out for now: no scripts are run");
@@ -29,6 +30,9 @@ const TCP_ONLY: Class = Accepted("it concerns TCP, and the tunnel is UDP");
 const RETIRED: Class = Refused("OpenVPN itself has given it up", "take the line out");
 const STRONGER: Class = Accepted("rustls allows only what is strong, whatever this says");
 const IN_PROFILE: Class = Refused("it belongs to a server's file of a single client", "take the line out");
+const AGREED: Class = Refused("the server agrees it with us and pushes it", "take the line out");
+const QUESTION: Class =
+    Refused("it is a command, not a setting", "take the line out, and give it to openvpn(8) by hand");
 const WINDOWS: Class = Accepted("it concerns Windows");
 const NO_MANAGEMENT: Class = NotYet("take the line out for now: `trestle status` shows what happens");
 
@@ -65,6 +69,10 @@ pub(in crate::config) const DIRECTIVES: Table = &[
     ("http-proxy", NO_PROXY),
     ("http-proxy-option", NO_PROXY),
     ("socks-proxy", NO_PROXY),
+    ("socks-proxy-retry", RETIRED),
+    ("http-proxy-retry", RETIRED),
+    ("http-proxy-timeout", NO_PROXY),
+    ("http-proxy-user-pass", NO_PROXY),
     ("fast-io", OUR_LOOP),
     ("txqueuelen", OUR_LOOP),
     ("tcp-queue-limit", TCP_ONLY),
@@ -84,6 +92,9 @@ pub(in crate::config) const DIRECTIVES: Table = &[
     ("tun-mtu", Does(1, 1, common::tun_mtu)),
     ("tun-mtu-extra", Accepted("frames of any length up to `tun-mtu` and their headers are taken")),
     ("tun-mtu-max", Accepted("the segment keeps the `tun-mtu` of this file")),
+    ("udp-mtu", NotYet("take the line out, or write `tun-mtu` instead")),
+    ("tun-ipv6", Accepted("IPv6 crosses like any frame")),
+    ("max-packet-size", NotYet("take the line out: control packets are never longer than 1250 bytes")),
     ("link-mtu", NotYet("take the line out, or write `tun-mtu` instead")),
     ("fragment", NotYet("take the line out here and in the server's file: long packets are sent as IP fragments")),
     ("mssfix", Accepted("TCP segments cross as they are; long packets are sent as IP fragments")),
@@ -99,6 +110,7 @@ pub(in crate::config) const DIRECTIVES: Table = &[
     ("route-gateway", NO_ROUTING),
     ("route-ipv6-gateway", NO_ROUTING),
     ("route-metric", NO_ROUTING),
+    ("route-table", NO_ROUTING),
     ("route-delay", NO_ROUTING),
     ("route-noexec", NO_ROUTING),
     ("route-nopull", NO_ROUTING),
@@ -170,8 +182,8 @@ pub(in crate::config) const DIRECTIVES: Table = &[
     ("x509-username-field", NotYet("take the line out for now: a server's name is its certificate's common name")),
     ("x509-track", NO_SCRIPTS),
     ("tls-server", SERVERS),
-    ("tls-version-min", Does(1, 2, common::tls_version_min)),
-    ("tls-version-max", Does(1, 1, common::tls_version_max)),
+    ("tls-version-min", Does(1, 2, tls_version::min)),
+    ("tls-version-max", Does(1, 1, tls_version::max)),
     ("tls-cipher", STRONGER),
     ("tls-ciphersuites", STRONGER),
     ("tls-groups", STRONGER),
@@ -188,6 +200,7 @@ pub(in crate::config) const DIRECTIVES: Table = &[
     ("tls-verify", NO_SCRIPTS),
     ("tls-export-cert", NO_SCRIPTS),
     ("single-session", Accepted("the gateway has one session at a time")),
+    ("allow-deprecated-insecure-static-crypto", Refused("static keys join two machines only, and OpenVPN itself has given them up", "make certificates and name them by `ca`, `cert` and `key`")),
     ("secret", Refused("static keys join two machines only, and OpenVPN itself has given them up", "make certificates and name them by `ca`, `cert` and `key`")),
     ("engine", Refused("keys are handled by rustls, which has no engines", "store the key in a file and name it by `key`")),
     ("providers", Refused("keys are handled by rustls, which has no providers", "store the key in a file and name it by `key`")),
@@ -202,6 +215,7 @@ pub(in crate::config) const DIRECTIVES: Table = &[
     ("management-external-cert", NotYet("store the certificate in a file and name it by `cert`")),
     ("prng", Accepted("random numbers come from the kernel")),
     ("use-prediction-resistance", Accepted("random numbers come from the kernel")),
+    ("force-tls-key-material-export", Accepted("the exporter is used wherever the server has it")),
     ("keying-material-exporter", NotYet("take the line out for now")),
     // What server and client agree on.
     ("cipher", Does(1, 1, negotiate::cipher)),
@@ -217,6 +231,10 @@ pub(in crate::config) const DIRECTIVES: Table = &[
     ("allow-compression", Accepted("frames are never compressed here; what the server compresses is understood")),
     ("compat-mode", NotYet("take the line out for now: servers of 2.6 and later are joined")),
     ("push", SERVERS),
+    ("peer-id", AGREED),
+    ("protocol-flags", AGREED),
+    ("key-derivation", AGREED),
+    ("push-continuation", AGREED),
     ("push-reset", IN_PROFILE),
     ("push-remove", IN_PROFILE),
     ("push-peer-info", Accepted("the server is told version and platform; nothing else is to be had")),
@@ -257,6 +275,7 @@ pub(in crate::config) const DIRECTIVES: Table = &[
     ("auth-retry", Does(1, 1, apply::auth_retry)),
     ("auth-token", NO_PASSWORDS),
     ("auth-token-user", NO_PASSWORDS),
+    ("override-username", SERVERS),
     ("static-challenge", NO_PASSWORDS),
     ("auth-user-pass-verify", SERVERS),
     ("auth-user-pass-optional", SERVERS),
@@ -323,9 +342,30 @@ pub(in crate::config) const DIRECTIVES: Table = &[
     ("machine-readable-output", Accepted("`trestle status -j` is for machines")),
     ("errors-to-stderr", Accepted("errors at the start always go to stderr")),
     ("echo", Accepted("there is no management client to show it to")),
+    ("parameter", Accepted("there is no management client to show it to")),
     ("remap-usr1", Accepted("SIGUSR1 has no meaning here")),
     ("ignore-unknown-option", Does(1, 16, common::ignore_unknown_option)),
     ("multisession", RETIRED),
+    ("ifconfig-pool-linear", RETIRED),
+    ("compat-names", RETIRED),
+    ("no-name-remapping", RETIRED),
+    ("mtu-dynamic", RETIRED),
     ("shaper", NotYet("take the line out for now")),
     ("gremlin", Refused("it breaks packets on purpose", "take the line out")),
+    // Commands.
+    ("help", QUESTION),
+    ("version", QUESTION),
+    ("show-ciphers", QUESTION),
+    ("show-digests", QUESTION),
+    ("show-engines", QUESTION),
+    ("show-tls", QUESTION),
+    ("show-groups", QUESTION),
+    ("show-curves", QUESTION),
+    ("show-gateway", QUESTION),
+    ("show-pkcs11-ids", QUESTION),
+    ("show-adapters", QUESTION),
+    ("show-net", QUESTION),
+    ("show-valid-subnets", QUESTION),
+    ("genkey", QUESTION),
+    ("test-crypto", QUESTION),
 ];

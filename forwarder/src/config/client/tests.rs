@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::table::DIRECTIVES as SERVERS;
+use crate::config::table::{DIRECTIVES as SERVERS, class};
 
 /// The least a client's file holds.
 const LEAST: &str = "dev tap\nremote vpn.example.com\n<ca>\n</ca>\n<cert>\n</cert>\n<key>\n</key>\n";
@@ -88,7 +88,6 @@ fn what_cannot_be_is_refused_with_its_place_and_cure() {
         ("server-bridge", "a server's directive stands in a client's file"),
         ("mode server", "the file is a server's"),
         ("auth-user-pass", "`auth-user-pass` comes later"),
-        ("dev tun", "`dev tun` carries IP packets"),
         ("remote-cert-tls client", "`remote-cert-tls server` in a client's file"),
         ("pull-filter drop route", "`accept`, `ignore` or `reject`"),
         ("verify-x509-name a b", "`name-prefix`"),
@@ -98,8 +97,10 @@ fn what_cannot_be_is_refused_with_its_place_and_cure() {
         let error = refused(text);
         assert!(error.contains(words), "{text:?}: {error}");
     }
+    let parse_dev = |line: &str| read(&LEAST.replace("dev tap", line)).unwrap_err().to_string();
     let least_without = |line: &str| read(&LEAST.replace(line, "")).unwrap_err().to_string();
     assert!(least_without("remote vpn.example.com\n").contains("`remote` is missing"));
+    assert!(parse_dev("dev tun").contains("`dev tun` carries IP packets"));
     assert!(least_without("<key>\n</key>\n").contains("this client's private key"));
 }
 
@@ -118,9 +119,10 @@ fn a_name_rule_admits_whom_it_means() {
 }
 
 #[test]
-fn every_directive_of_a_server_has_a_class_in_a_clients_file_too_and_stands_once() {
-    for (name, _) in SERVERS {
-        assert!(super::super::table::class(table::DIRECTIVES, name).is_some(), "{name}");
+fn every_directive_of_the_manual_has_a_class_in_a_clients_file_and_stands_once() {
+    let manual = include_str!("../testdata/directives-2.7.txt").lines().filter(|line| !line.starts_with('#'));
+    for name in manual.chain(SERVERS.iter().map(|&(name, _)| name)) {
+        assert!(class(table::DIRECTIVES, name).is_some(), "{name}");
     }
     for (at, (name, _)) in table::DIRECTIVES.iter().enumerate() {
         assert!(table::DIRECTIVES[..at].iter().all(|(other, _)| other != name), "{name} stands twice");

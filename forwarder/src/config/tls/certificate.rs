@@ -131,7 +131,7 @@ fn check_key(certificate: &X509Certificate<'_>, role: Role) -> Result<(), Fault>
             format!("has an RSA key of {} bits, and less than 2048 are no longer safe", key.key_size()),
             new_key,
         )),
-        Ok(PublicKey::DSA(_)) => Err(fault("has a DSA key, which TLS 1.3 does not know", new_key)),
+        Ok(PublicKey::DSA(_)) => Err(fault("has a DSA key, which TLS libraries no longer take", new_key)),
         Ok(_) => Ok(()),
         Err(_) => Err(fault("has a public key that cannot be parsed", new_key)),
     }

@@ -34,7 +34,7 @@ use server_check::ServerCheck;
 /// What reading the files gave.
 #[derive(Clone, Debug)]
 pub struct Loaded {
-    /// Ready for handshakes: TLS 1.3, client certificates required, no tickets, no resumption.
+    /// Ready for handshakes: TLS 1.2 or 1.3, client certificates required, no tickets, no resumption.
     pub tls: Arc<ServerConfig>,
     /// What the operator should read although the gateway starts.
     pub notes: Vec<Note>,
@@ -61,7 +61,7 @@ pub fn load(server: &Server, now: i64) -> Result<Loaded, Error> {
         });
     }
     let mut tls = ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])
+        .with_protocol_versions(server.tls_versions.list())
         .map_err(|error| Error::new(format!("TLS cannot be set up: {error}"), "please report this"))?
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(identity)));
@@ -74,7 +74,7 @@ pub fn load(server: &Server, now: i64) -> Result<Loaded, Error> {
 /// What reading a client's files gave.
 #[derive(Clone, Debug)]
 pub struct LoadedClient {
-    /// Ready for handshakes: TLS 1.3, no resumption, no server name indicated.
+    /// Ready for handshakes: no resumption, no server name indicated.
     pub tls: Arc<ClientConfig>,
     /// What the operator should read although the gateway starts.
     pub notes: Vec<Note>,
@@ -105,7 +105,7 @@ pub fn load_client(client: &Client, now: i64) -> Result<LoadedClient, Error> {
         });
     }
     let mut tls = ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])
+        .with_protocol_versions(client.common.tls_versions.list())
         .map_err(|error| Error::new(format!("TLS cannot be set up: {error}"), "please report this"))?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(check))
@@ -116,7 +116,7 @@ pub fn load_client(client: &Client, now: i64) -> Result<LoadedClient, Error> {
     Ok(LoadedClient { tls: Arc::new(tls), notes })
 }
 
-/// `dh` has no effect with TLS 1.3; a missing file is a slip worth a line, not a reason to stay down.
+/// `dh` has no effect with elliptic curves; a missing file is a slip worth a line, not a reason to stay down.
 fn note_missing_dh(server: &Server, notes: &mut Vec<Note>) {
     let Some(source) = &server.dh else { return };
     if let Err(error) = Material::read(server, source, "dh") {

@@ -12,10 +12,12 @@ use super::netlink::Requests;
 use super::netlink::wire::{Attributes, attribute, body};
 use super::{Error, Result};
 
+mod address;
 mod change;
 mod unicast_filter;
 mod uppers;
 
+pub use address::add_address;
 pub use change::{LinkChange, disable_ipv6};
 pub use unicast_filter::unicast_filter;
 pub use uppers::{host_macs, uppers};
