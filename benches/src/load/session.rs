@@ -197,7 +197,7 @@ impl Session {
         match self.channel.open(packet, frame) {
             Ok(Opened::Frame { len }) => sink(self.number, frame.get(..len).unwrap_or_default()),
             Ok(Opened::Exit) => self.end(Reason::ServerLeft),
-            Ok(Opened::Ping | Opened::Occ) => {}
+            Ok(Opened::Ping | Opened::Occ | Opened::Fragment) => {}
             // Forged, replayed, under an unknown key: not heard.
             Err(_) => return,
         }

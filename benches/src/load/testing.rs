@@ -14,7 +14,7 @@ use std::{
 use openvpn::{
     data::{Cipher, DataChannel, MAX_OVERHEAD, Opened},
     ids::PeerId,
-    server::{Compress, Config, Event, Path, Server},
+    server::{AllowCompression, Compress, Config, Event, Path, Server, Sizes},
     tls,
 };
 use trestle_tests::pki::{Identity, Keys, Pki, Purpose};
@@ -85,7 +85,8 @@ fn config(pki: &Pki, server: &Identity) -> Config {
         ping: None,
         ping_restart: None,
         push: Vec::new(),
-        compress: Compress::PerClient,
+        compress: Compress::Lz4V2,
+        allow_compression: AllowCompression::Asym,
         pool: None,
         max_clients: 1024,
         duplicate_cn: true,
@@ -95,6 +96,7 @@ fn config(pki: &Pki, server: &Identity) -> Config {
         connect_freq_initial: (10_000, Duration::from_secs(1)),
         exit_notify: None,
         tun_mtu: 1500,
+        sizes: Sizes::default(),
         port: 0,
     }
 }

@@ -3,7 +3,7 @@
 use std::net::SocketAddrV4;
 use std::time::Duration;
 
-use openvpn::data::MAX_OVERHEAD;
+use openvpn::data::{Cipher, Framing, Profile};
 use trestle_tests::frame::{self, BROADCAST, Mac};
 use trestle_tests::netns::Namespace;
 use trestle_tests::network::NIC;
@@ -20,10 +20,12 @@ use crate::results::Direction;
 
 /// What recorded packets may take of the machine's memory, in bytes.
 const RECORDING_BYTES: f64 = 3e9;
+/// What sealing adds to a frame at most.
+const OVERHEAD: u32 = Profile::new(Cipher::Aes256Gcm, Framing::V2).max_overhead() as u32;
 /// What a packet on the wire may be longer than its frame: Ethernet, IPv4, UDP, what sealing adds, its length.
-const OUTER_BYTES: u32 = 42 + MAX_OVERHEAD as u32 + 8;
+const OUTER_BYTES: u32 = 42 + OVERHEAD + 8;
 /// Longest frame whose packet is not fragmented on a wire of 1500 bytes.
-const LONGEST_WHOLE: u32 = 1500 - 20 - 8 - MAX_OVERHEAD as u32;
+const LONGEST_WHOLE: u32 = 1500 - 20 - 8 - OVERHEAD;
 /// How much longer a load lasts than its warm-up and its measurement, for a machine that is late.
 const SPARE: Duration = Duration::from_millis(150);
 /// [`Traffic::frame_bytes`] of a mixture, [`MIXTURE`].

@@ -16,7 +16,7 @@ use std::{
 use trestle_openvpn::{
     data::{Cipher, DataChannel, Opened},
     ids::PeerId,
-    server::{Compress, Config, Event, ExitNotify, Path, Pool, Server},
+    server::{AllowCompression, Compress, Config, Event, ExitNotify, Path, Pool, Server, Sizes},
     tls,
 };
 
@@ -127,7 +127,8 @@ fn config(directory: &FilePath, port: u16, reneg: Duration) -> Result<Config, Bo
         ping: Some(Duration::from_secs(10)),
         ping_restart: Some(Duration::from_secs(240)),
         push: vec![format!("route-gateway {gateway}"), "ping 10".into(), "ping-restart 120".into()],
-        compress: Compress::PerClient,
+        compress: Compress::Lz4V2,
+        allow_compression: AllowCompression::Asym,
         pool: Some(Pool {
             gateway,
             netmask: Ipv4Addr::new(255, 255, 255, 0),
@@ -142,6 +143,7 @@ fn config(directory: &FilePath, port: u16, reneg: Duration) -> Result<Config, Bo
         connect_freq_initial: (100, Duration::from_secs(10)),
         exit_notify: Some(ExitNotify::Restart),
         tun_mtu: 1500,
+        sizes: Sizes::default(),
         port,
     })
 }

@@ -240,8 +240,8 @@ fn a_stock_2_6_clients_peer_info_is_understood() {
                  IV_CIPHERS=AES-256-GCM:AES-128-GCM:CHACHA20-POLY1305\nIV_PROTO=990\nIV_LZO_STUB=1\n\
                  IV_COMP_STUB=1\nIV_COMP_STUBv2=1\n";
     let info = PeerInfo::parse(text);
-    assert_eq!(info.ciphers, [Cipher::Aes256Gcm, Cipher::Aes128Gcm]);
-    assert_eq!((info.has_mtu, info.lz4_v2, info.stub_v2), (true, false, true));
+    assert_eq!(info.ciphers, Cipher::DEFAULT);
+    assert_eq!((info.has_mtu, info.framings.lz4_v2, info.framings.stub_v2), (true, false, true));
     assert!(
         info.supports(proto::DATA_V2 | proto::REQUEST_PUSH | proto::TLS_KEY_EXPORT | proto::CC_EXIT_NOTIFY)
     );

@@ -14,39 +14,7 @@ use crate::management::status_file::Version;
 /// What applying a directive gives.
 pub(super) type Done = Result<(), Error>;
 
-// Where the gateway listens.
-
-pub(super) fn port(d: Directive<'_>) -> Done {
-    d.draft.server.port = d.number(0, 1..=u16::MAX)?;
-    Ok(())
-}
-
-pub(super) fn proto(d: Directive<'_>) -> Done {
-    match d.word(0)? {
-        "udp" | "udp4" => Ok(()),
-        "udp6" => Err(d.error("`proto udp6`: IPv6 outside comes later", "write `proto udp` for now")),
-        "tcp" | "tcp4" | "tcp6" | "tcp-server" | "tcp4-server" | "tcp6-server" => {
-            Err(d.error("TCP comes later", "write `proto udp` here and in the clients' files for now"))
-        }
-        _ => Err(d.not_among(0, "`proto udp`")),
-    }
-}
-
-pub(super) fn local(d: Directive<'_>) -> Done {
-    if d.draft.server.local.is_some() {
-        return Err(d.error("a second `local` comes later", "name one address, or none to listen on all"));
-    }
-    if d.word(0)? != "*" {
-        d.draft.server.local = Some(d.address(0)?).filter(|address| !address.is_unspecified());
-    }
-    if d.optional(1).is_some() {
-        d.draft.server.port = d.number(1, 1..=u16::MAX)?;
-    }
-    match d.optional(2) {
-        None | Some("udp" | "udp4") => Ok(()),
-        Some(_) => Err(d.not_among(2, "`udp` as the protocol for now")),
-    }
-}
+// Where the gateway listens: besides, `listeners`.
 
 pub(super) fn sndbuf(d: Directive<'_>) -> Done {
     d.draft.server.sndbuf_bytes = buffer(&d)?;

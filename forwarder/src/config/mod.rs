@@ -18,6 +18,8 @@ pub mod client;
 pub mod error;
 /// The file's text into directives.
 pub mod lexer;
+/// Where the gateway listens.
+pub mod listeners;
 mod nearest;
 mod negotiate;
 /// What of the configuration the OpenVPN protocol needs.
@@ -32,6 +34,7 @@ mod tls_version;
 mod words;
 
 pub use error::{Error, Level, Note, Place};
+pub use listeners::{Family, Listener};
 pub use server::{HostAddress, LogFile, Server, Source, StatusFile};
 
 use server::Draft;
@@ -60,14 +63,6 @@ pub struct Config {
     pub control: PathBuf,
     /// A station not heard for this long is forgotten.
     pub ageing: Duration,
-}
-
-impl Config {
-    /// The same, bound to `port`, where the file left it to the kernel.
-    pub fn on_port(&self, port: u16) -> Self {
-        let server = Server { port, ..self.server.clone() };
-        Self { server, ..self.clone() }
-    }
 }
 
 /// What the gateway is to the other end of its tunnels, with what only that role needs.

@@ -80,7 +80,8 @@ pub(super) fn compress(d: Directive<'_>) -> Done {
 /// Only v2 framing, which leaves frames as they are. Source: brief A.11.
 fn framing(d: &Directive<'_>, algorithm: Option<&str>) -> Result<Compress, super::error::Error> {
     match algorithm {
-        Some("lz4-v2" | "stub-v2") => Ok(Compress::PerClient),
+        Some("lz4-v2") => Ok(Compress::Lz4V2),
+        Some("stub-v2") => Ok(Compress::StubV2),
         None | Some("stub" | "lz4" | "lzo" | "migrate") => Err(d.error(
             "this compression framing comes later",
             "take the line out, or write `compress lz4-v2`, which is offered to each client that can take it",

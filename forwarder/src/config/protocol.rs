@@ -15,6 +15,7 @@ pub fn protocol(server: &Server, tls: Arc<rustls::ServerConfig>) -> Protocol {
         ping_restart: server.ping_restart,
         push: server.push.clone(),
         compress: server.compress,
+        allow_compression: server.allow_compression,
         pool: server.pool,
         max_clients: server.max_clients,
         duplicate_cn: server.duplicate_cn,
@@ -26,7 +27,8 @@ pub fn protocol(server: &Server, tls: Arc<rustls::ServerConfig>) -> Protocol {
             .unwrap_or_else(|| first_packets(server.max_clients)),
         exit_notify: server.exit_notify,
         tun_mtu: server.tun_mtu,
-        port: server.port,
+        sizes: server.sizes,
+        port: server.listeners.first().map_or(0, |listener| listener.port),
     }
 }
 

@@ -9,13 +9,14 @@ use std::{
 
 use openvpn::{
     data::Cipher,
-    server::{Compress, ExitNotify, Pool},
+    server::{AllowCompression, Compress, ExitNotify, Pool, Sizes},
     tls::Versions,
 };
 
 use super::{
     client::ClientDraft,
     error::{Error, Level, Note, Place},
+    listeners::{Listener, Listening},
     tls_version::Bounds,
 };
 use crate::management::status_file::Version;
@@ -27,14 +28,16 @@ pub struct Server {
     pub file: PathBuf,
     /// `cd`: where relative paths begin; `None`: the current directory.
     pub directory: Option<PathBuf>,
-    /// `local`: the address listened on; `None`: every address of the host.
-    pub local: Option<Ipv4Addr>,
-    /// `port`.
-    pub port: u16,
+    /// Where clients reach the gateway: `local`, `port` and `proto`; at least one.
+    pub listeners: Vec<Listener>,
+    /// `tcp-queue-limit`: packets that may wait to be sent to one client over TCP.
+    pub tcp_queue_limit: usize,
     /// `dev`: the host port's name; `None` for bare `dev tap`, where the kernel chooses.
     pub device: Option<String>,
     /// `tun-mtu`: the segment's largest frame without its Ethernet header, in bytes.
     pub tun_mtu: u16,
+    /// `fragment` and `mssfix`.
+    pub sizes: Sizes,
     /// `ca`.
     pub ca: Source,
     /// `cert`.
@@ -63,6 +66,8 @@ pub struct Server {
     pub data_ciphers: Vec<Cipher>,
     /// `compress`, also where it is only pushed.
     pub compress: Compress,
+    /// `allow-compression`.
+    pub allow_compression: AllowCompression,
     /// Options pushed to every client, in upstream's order; `compress` does not stand here.
     pub push: Vec<String>,
     /// `max-clients`.
@@ -169,6 +174,7 @@ pub struct LogFile {
 #[derive(Debug)]
 pub(super) struct Draft {
     pub(super) server: Server,
+    pub(super) listening: Listening,
     pub(super) ca: Option<Source>,
     pub(super) cert: Option<Source>,
     pub(super) key: Option<Source>,
@@ -206,6 +212,7 @@ impl Draft {
     pub(super) fn new(file: &Path) -> Self {
         Self {
             server: defaults(file),
+            listening: Listening::default(),
             ca: None,
             cert: None,
             key: None,
@@ -230,6 +237,7 @@ impl Draft {
 
     /// Checks what no directive can check alone, and adds what follows from several.
     pub(super) fn finish(mut self) -> Result<Server, Error> {
+        self.server.listeners = self.listening.finish(|line| Place::line(&self.server.file, line))?;
         self.apply_device()?;
         self.apply_bridge()?;
         self.apply_ifconfig_pool()?;
@@ -384,10 +392,11 @@ fn defaults(file: &Path) -> Server {
     Server {
         file: file.to_owned(),
         directory: None,
-        local: None,
-        port: 1194,
+        listeners: Vec::new(),
+        tcp_queue_limit: 64,
         device: None,
         tun_mtu: 1500,
+        sizes: Sizes::default(),
         ca: nothing.clone(),
         cert: nothing.clone(),
         key: nothing,
@@ -402,6 +411,7 @@ fn defaults(file: &Path) -> Server {
         ping_restart: None,
         data_ciphers: vec![Cipher::Aes256Gcm, Cipher::Aes128Gcm],
         compress: Compress::Off,
+        allow_compression: AllowCompression::default(),
         push: Vec::new(),
         max_clients: 1024,
         max_macs_per_peer: 256,

@@ -5,6 +5,7 @@
 
 use super::{
     apply::{self, Done},
+    listeners,
     nearest::nearest,
     negotiate, routed, tls_version,
     words::Directive,
@@ -36,7 +37,6 @@ const NO_ROUTING: Class = NotYet(
 const CLIENTS: Class = Refused("a client's directive stands in a server's file", "take the line out");
 const KEYS_STAY: Class = Accepted("keys, device and addresses are always kept");
 const OUR_LOOP: Class = Accepted("the data path has its own batches and queues");
-const TCP_ONLY: Class = Accepted("it concerns TCP, and the tunnel is UDP");
 const RETIRED: Class = Refused("OpenVPN itself has given it up", "take the line out");
 const STRONGER: Class = Accepted("rustls allows only what is strong, whatever this says");
 const QUESTION: Class =
@@ -53,27 +53,27 @@ pub(super) type Table = &'static [(&'static str, Class)];
 #[rustfmt::skip]
 pub(super) const DIRECTIVES: Table = &[
     // Where the gateway listens.
-    ("port", Does(1, 1, apply::port)),
-    ("lport", Does(1, 1, apply::port)),
-    ("proto", Does(1, 1, apply::proto)),
-    ("local", Does(1, 3, apply::local)),
+    ("port", Does(1, 1, listeners::port)),
+    ("lport", Does(1, 1, listeners::port)),
+    ("proto", Does(1, 1, listeners::proto)),
+    ("local", Does(1, 3, listeners::local)),
+    ("bind", Does(0, 1, listeners::bind)),
     ("sndbuf", Does(1, 1, apply::sndbuf)),
     ("rcvbuf", Does(1, 1, apply::rcvbuf)),
     ("multihome", Accepted("answers always leave from the address the client used")),
     ("float", Accepted("a client may always change its address")),
-    ("bind", Accepted("a server always binds its port")),
     ("fast-io", OUR_LOOP),
     ("txqueuelen", OUR_LOOP),
-    ("tcp-queue-limit", TCP_ONLY),
-    ("tcp-nodelay", TCP_ONLY),
-    ("socket-flags", TCP_ONLY),
+    ("tcp-queue-limit", Does(1, 1, listeners::tcp_queue_limit)),
+    ("tcp-nodelay", Does(0, 0, listeners::tcp_nodelay)),
+    ("socket-flags", Does(0, 15, listeners::socket_flags)),
     ("connect-freq", Accepted("`connect-freq-initial` bounds how many clients begin at once")),
     ("connect-freq-initial", Does(2, 2, apply::connect_freq_initial)),
     ("bind-dev", NotYet("take the line out for now, or bind to one address by `local`")),
     ("mark", NotYet("take the line out for now")),
     ("passtos", NotYet("take the line out for now")),
     ("proto-force", CLIENTS),
-    ("port-share", NotYet("take the line out: it needs `proto tcp`")),
+    ("port-share", Refused("another server's connections are not passed on", "take the line out, and give the other server an address or a port of its own")),
     ("inetd", RETIRED),
     // The segment and the device on it.
     ("dev", Does(1, 1, apply::dev)),

@@ -1,6 +1,7 @@
 //! The workers, from their memory and ports to running threads.
 
 use std::{
+    io,
     net::UdpSocket,
     sync::Arc,
     thread::{self, JoinHandle},
@@ -18,7 +19,10 @@ use super::{Error, plan::Plan};
 use crate::{
     drops::DropCounters,
     host::huge_pages,
-    ports::{Frames, host::HostPort, nic::NicPort, tunnel::TunnelPort, wire::WirePort, xsk::XskPort},
+    ports::{
+        Frames, host::HostPort, nic::NicPort, tunnel::TunnelPort, tunnels::Tunnels, wire::WirePort,
+        xsk::XskPort,
+    },
     worker::{Clock, Handovers, Mailbox, Notice, Ports, Post, Settings, Worker, WorkerCounters},
     xdp::{
         attach::XdpChoice,
@@ -48,7 +52,7 @@ pub(super) fn memory_bytes(plan: &Plan) -> u64 {
 /// One worker that has not begun.
 #[derive(Debug)]
 struct Recruit {
-    ports: Ports<NicPort, TunnelPort, HostPort>,
+    ports: Ports<NicPort, Tunnels, HostPort>,
     frames: Frames,
     counters: Arc<WorkerCounters>,
 }
@@ -69,8 +73,8 @@ pub(super) struct Working {
 }
 
 impl Crew {
-    /// Opens memory and ports: one worker for each of `tunnels`. The first gets the host port.
-    pub fn enlist(plan: &Plan, tunnels: Vec<UdpSocket>) -> Result<Self, Error> {
+    /// Opens memory and ports: one worker for each of `tunnels`, its sockets. The first gets the host port.
+    pub fn enlist(plan: &Plan, tunnels: Vec<Vec<UdpSocket>>) -> Result<Self, Error> {
         let mut recruits = Vec::new();
         for (index, tunnel) in tunnels.into_iter().enumerate() {
             recruits.push(Recruit::enlist(plan, index, tunnel)?);
@@ -132,7 +136,7 @@ impl Crew {
 }
 
 impl Recruit {
-    fn enlist(plan: &Plan, index: usize, tunnel: UdpSocket) -> Result<Self, Error> {
+    fn enlist(plan: &Plan, index: usize, sockets: Vec<UdpSocket>) -> Result<Self, Error> {
         let counters = Arc::new(WorkerCounters::default());
         let drops = || Arc::clone(&counters.drops);
         let (nic, frames) = match (&plan.nic, plan.xdp) {
@@ -147,8 +151,10 @@ impl Recruit {
             }
             _ => (NicPort::None, plain_memory(plan)),
         };
-        let tunnel =
-            TunnelPort::new(tunnel, drops()).map_err(|error| Error::os("use its UDP socket", error))?;
+        let ports: io::Result<_> =
+            sockets.into_iter().map(|socket| TunnelPort::new(socket, drops())).collect();
+        let tunnel = ports.and_then(|ports| Tunnels::new(ports, drops()));
+        let tunnel = tunnel.map_err(|error| Error::os("use its UDP sockets", error))?;
         let host = (index == 0).then(|| HostPort::open(&plan.host_port, false, drops())).transpose()?;
         Ok(Self { ports: Ports { nic, tunnel, host }, frames, counters })
     }
@@ -207,7 +213,7 @@ fn settings(plan: &Plan, index: usize, ageing: Duration) -> Settings {
 fn spawn(
     plan: &Plan,
     index: usize,
-    worker: Worker<NicPort, TunnelPort, HostPort>,
+    worker: Worker<NicPort, Tunnels, HostPort>,
 ) -> Result<JoinHandle<()>, Error> {
     let cpu = plan.cpus.get(index % plan.cpus.len().max(1)).copied();
     thread::Builder::new()

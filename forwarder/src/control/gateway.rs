@@ -15,6 +15,7 @@ use openvpn::{
 use super::{
     Error,
     datapath::Datapath,
+    listeners::ControlSockets,
     plan::Plan,
     report::{About, StatusSchedule},
     role::Role,
@@ -26,7 +27,6 @@ use super::{
 use crate::{
     drops::Drop,
     management::socket::ControlSocket as ManagementSocket,
-    ports::tunnel::ControlSocket,
     switch::Port,
     worker::Notice,
     xdp::{attach::XdpGot, xsk::XskMode},
@@ -36,13 +36,14 @@ use crate::{
 pub(super) mod token {
     use mio::Token;
 
-    pub const TUNNEL: Token = Token(0);
     pub const NETLINK: Token = Token(1);
     pub const SOURCES: Token = Token(2);
     pub const SIGNALS: Token = Token(3);
     pub const NOTICES: Token = Token(4);
+    /// The UDP listeners have this one and those above, up to the next.
+    pub const TUNNEL: Token = Token(16);
     /// The control socket and its clients have this one and all above.
-    pub const MANAGEMENT: usize = 16;
+    pub const MANAGEMENT: usize = 1024;
 }
 
 /// How often the slow chores are done: ageing, heartbeat, keeping neighbours alive, the status file.
@@ -56,7 +57,7 @@ const DATAGRAM: usize = 2048;
 pub(super) struct Gateway {
     pub poll: Poll,
     pub signals: Signals,
-    pub socket: ControlSocket,
+    pub sockets: ControlSockets,
     pub role: Role,
     pub sessions: Sessions,
     pub stations: Stations,
@@ -95,7 +96,6 @@ impl Gateway {
     pub fn watch(&self) -> Result<(), Error> {
         let registry = self.poll.registry();
         let fds = [
-            (Some(self.socket.as_fd()), token::TUNNEL),
             (Some(self.surroundings.readable()), token::NETLINK),
             (self.datapath.sources(), token::SOURCES),
             (Some(self.signals.as_fd()), token::SIGNALS),
@@ -131,19 +131,20 @@ impl Gateway {
 
     fn handle_ready(&mut self, token: Token, now: Instant) {
         match token {
-            token::TUNNEL => self.handle_datagrams(now),
             token::NETLINK => self.handle_surroundings(now),
             token::SOURCES => self.handle_sources(now),
             token::SIGNALS => self.handle_signals(now),
             token::NOTICES => {}
+            tunnel if tunnel.0 < token::MANAGEMENT => self.handle_datagrams(tunnel, now),
             other => self.handle_management(other, now),
         }
     }
 
-    fn handle_datagrams(&mut self, now: Instant) {
+    fn handle_datagrams(&mut self, token: Token, now: Instant) {
         let mut buffer = [0; DATAGRAM];
+        let Some(socket) = self.sockets.of(token) else { return };
         for _ in 0..BATCH {
-            let (len, remote, local) = match self.socket.recv(&mut buffer) {
+            let (len, remote, local) = match socket.recv(&mut buffer) {
                 Ok(datagram) => datagram,
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
                 Err(error) => {
@@ -157,13 +158,7 @@ impl Gateway {
                 self.datapath.drops().count(reason(error));
             }
         }
-        self.rearm_tunnel();
-    }
-
-    /// mio tells of readiness once; what is left for the next turn must be told again.
-    fn rearm_tunnel(&mut self) {
-        let socket = self.socket.as_fd().as_raw_fd();
-        if let Err(error) = reregister(self.poll.registry(), socket, token::TUNNEL) {
+        if let Err(error) = self.sockets.rearm(self.poll.registry(), token) {
             tracing::warn!(%error, "the tunnel's socket cannot be waited for");
         }
     }
@@ -344,9 +339,7 @@ impl Gateway {
             self.fix_stations(now);
         }
         while let Some(transmit) = self.role.poll_transmit() {
-            if let Err(error) =
-                self.socket.send(&transmit.payload, transmit.path.remote, transmit.path.local.ip())
-            {
+            if let Err(error) = self.sockets.send(&transmit.payload, transmit.path) {
                 // It is sent again if it is not acknowledged.
                 tracing::debug!(%error, to = %transmit.path.remote, "a control packet was not sent");
                 self.datapath.drops().count(Drop::SocketSendFailed);
@@ -368,8 +361,4 @@ fn reason(error: ControlError) -> Drop {
 /// Has the loop woken when `fd` can be read.
 pub(super) fn register(registry: &Registry, fd: i32, token: Token) -> std::io::Result<()> {
     registry.register(&mut SourceFd(&fd), token, Interest::READABLE)
-}
-
-fn reregister(registry: &Registry, fd: i32, token: Token) -> std::io::Result<()> {
-    registry.reregister(&mut SourceFd(&fd), token, Interest::READABLE)
 }

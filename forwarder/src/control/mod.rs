@@ -18,6 +18,7 @@ mod error;
 mod fitness;
 mod gateway;
 mod host_port;
+mod listeners;
 mod plan;
 mod pool;
 mod report;

@@ -80,8 +80,7 @@ impl Plan {
             nic: self.nic.as_ref().map(|nic| nic.index),
             bridge: self.bridge,
             host_port: (!self.bridge).then_some(host_port),
-            local: config.server.local,
-            port: config.server.port,
+            listeners: config.server.listeners.clone(),
         }
     }
 

@@ -31,7 +31,6 @@ pub(super) struct About {
     mode: UplinkMode,
     mtu: u32,
     max_peers: usize,
-    listen_port: u16,
 }
 
 impl About {
@@ -43,7 +42,6 @@ impl About {
             mode: if plan.bridge { UplinkMode::Bridge } else { UplinkMode::Underlay },
             mtu: plan.host_port_mtu(),
             max_peers: config.server.max_clients,
-            listen_port: config.server.port,
         }
     }
 
@@ -98,7 +96,7 @@ impl Gateway {
                 peers: peers.collect(),
                 drops: status::drops(|reason| self.lost(reason)),
                 pid: std::process::id(),
-                listen: self.listen(),
+                listen: self.surroundings.listen_texts(),
                 max_peers: self.about.max_peers,
                 health: self.health(),
             },
@@ -109,18 +107,11 @@ impl Gateway {
     /// Frames lost for `reason`, wherever.
     fn lost(&self, reason: Drop) -> u64 {
         let elsewhere = match reason {
-            Drop::ControlQueueFull => self.socket.missed(),
+            Drop::ControlQueueFull => self.sockets.missed(),
             Drop::HostPortOverrun => transmit_drops(&self.about.host_port),
             _ => 0,
         };
         self.datapath.lost(reason) + elsewhere
-    }
-
-    fn listen(&self) -> Vec<String> {
-        let keys = self.surroundings.listeners();
-        keys.iter()
-            .map(|key| format!("{}:{}", std::net::Ipv4Addr::from(key.address), self.about.listen_port))
-            .collect()
     }
 
     /// What is slower or worse than it could be, with its cure.

@@ -7,7 +7,7 @@
 //! ```
 
 use std::{
-    net::{Ipv4Addr, SocketAddrV4, UdpSocket},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
     time::Instant,
 };
@@ -15,7 +15,6 @@ use std::{
 use crossbeam::channel::bounded;
 use mio::{Poll, Waker};
 use openvpn::server::{Job, Server};
-use socket2::SockRef;
 
 use super::{
     Error,
@@ -25,6 +24,7 @@ use super::{
     fitness,
     gateway::{Gateway, token},
     host_port,
+    listeners::{self, ControlSockets},
     plan::{self, Plan},
     pool::Pool,
     report::{About, StatusSchedule},
@@ -35,18 +35,20 @@ use super::{
     surroundings::Surroundings,
 };
 use crate::{
-    config::{self, Config},
+    config::{self, Config, Listener},
     host::{
         netlink::Requests,
         privileges::{self, Identity},
     },
     management::socket::ControlSocket as ManagementSocket,
-    ports::tunnel::{self, ControlSocket},
     worker::Clock,
 };
 
 /// Notices that may wait for the control thread: a batch of new stations from each of many workers.
 const NOTICES: usize = 4096;
+/// Where a client's file says nothing of its own address.
+const ANY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+
 /// Starts the gateway.
 #[expect(clippy::disallowed_methods, reason = "the process's clock begins here")]
 pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
@@ -63,15 +65,13 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
     watched.map_err(|error| Error::os("wait for events", error))?;
     let status_file = StatusSchedule::open(&config.server, now);
     write_pid(&config.server)?;
-    let address = SocketAddrV4::new(config.server.local.unwrap_or(Ipv4Addr::UNSPECIFIED), config.server.port);
-    let (control, tunnels) = tunnel::open(address, plan.workers)?;
-    // A client has any port.
-    let port = control.local_addr().map_err(|error| Error::os("use its UDP socket", error))?.port();
-    let config = &config.on_port(port);
-    size_buffers(&config.server, tunnels.iter().chain([&control]));
-    let socket = ControlSocket::new(control).map_err(|error| Error::os("use its UDP socket", error))?;
+    let listening = listeners::open(&config.server, plan.workers)?;
+    let config = &listening.bound(config).map_err(|error| Error::os("use its UDP sockets", error))?;
+    let mut sockets = ControlSockets::new(listening.control, token::TUNNEL)
+        .map_err(|error| Error::os("use its UDP sockets", error))?;
+    sockets.register(poll.registry()).map_err(|error| Error::os("wait for events", error))?;
     let preparation = fitness::prepare(&plan)?;
-    let crew = Crew::enlist(&plan, tunnels)?;
+    let crew = Crew::enlist(&plan, listening.tunnels)?;
     let host_port = host_port::prepare(&plan, crew.host_port(), &mut requests)?;
     let kernel = plan.needs_programs().then(|| Kernel::load(&plan, &crew, host_port.index)).transpose()?;
     // Threads inherit what is left, so this comes before the first.
@@ -92,7 +92,7 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
         datapath: Datapath::new(working, kernel, xsk, preparation),
         poll,
         signals,
-        socket,
+        sockets,
         surroundings,
         notices,
         management,
@@ -118,10 +118,9 @@ fn role(config: &Config, waker: Arc<Waker>, now: Instant) -> Result<Role, Error>
         }
         config::Role::Client(client, tls) => {
             let protocol = config::protocol::client_protocol(client, Arc::clone(tls));
-            let local =
-                SocketAddrV4::new(config.server.local.unwrap_or(Ipv4Addr::UNSPECIFIED), config.server.port);
+            let local = config.server.listeners.first().map_or(ANY, Listener::bind_address);
             let wake: Wake = Arc::new(move || wake(&waker));
-            let dialler = Dialler::new(client, protocol, local.into(), seed, wake, now)?;
+            let dialler = Dialler::new(client, protocol, local, seed, wake, now)?;
             Ok(Role::Client(Box::new(dialler)))
         }
     }
@@ -131,18 +130,6 @@ fn role(config: &Config, waker: Arc<Waker>, now: Instant) -> Result<Role, Error>
 fn wake(control: &Waker) {
     if let Err(error) = control.wake() {
         tracing::debug!(%error, "the control thread was not woken");
-    }
-}
-
-/// `sndbuf` and `rcvbuf`, where the file has them: what the sockets were opened with is larger than most ask for.
-fn size_buffers<'a>(server: &config::Server, sockets: impl Iterator<Item = &'a UdpSocket>) {
-    for socket in sockets {
-        let socket = SockRef::from(socket);
-        let send = server.sndbuf_bytes.map_or(Ok(()), |bytes| socket.set_send_buffer_size(bytes));
-        let receive = server.rcvbuf_bytes.map_or(Ok(()), |bytes| socket.set_recv_buffer_size(bytes));
-        if let Err(error) = send.and(receive) {
-            tracing::warn!(%error, "`sndbuf` or `rcvbuf` was not taken");
-        }
     }
 }
 

@@ -8,9 +8,10 @@ use std::{
 };
 
 use common::{ListenerKey, Mac};
-use openvpn::server::Path;
+use openvpn::server::{Path, Transport};
 
 use crate::{
+    config::{Family, Listener},
     host::{
         self,
         routes::{OuterPath, Outside},
@@ -32,28 +33,26 @@ pub(super) struct Surroundings {
     bridge: bool,
     /// The host port's own address, where it is an interface of its own (underlay).
     host_port: Option<Mac>,
-    local: Option<Ipv4Addr>,
-    port: u16,
+    listeners: Vec<Listener>,
     next_refresh: Instant,
 }
 
 /// What surroundings are told at birth.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Place {
     pub nic: Option<u32>,
     pub bridge: bool,
     pub host_port: Option<Mac>,
-    /// `local` and `port` of the server's file.
-    pub local: Option<Ipv4Addr>,
-    pub port: u16,
+    /// Of the server's file.
+    pub listeners: Vec<Listener>,
 }
 
 impl Surroundings {
     pub fn open(place: Place, now: Instant) -> host::Result<Self> {
         let uplinks: Vec<u32> = place.nic.into_iter().collect();
-        let Place { nic, bridge, host_port, local, port } = place;
+        let Place { nic, bridge, host_port, listeners } = place;
         let outside = Outside::open(&uplinks)?;
-        Ok(Self { outside, nic, bridge, host_port, local, port, next_refresh: now })
+        Ok(Self { outside, nic, bridge, host_port, listeners, next_refresh: now })
     }
 
     pub fn readable(&self) -> BorrowedFd<'_> {
@@ -106,22 +105,47 @@ impl Surroundings {
         host.chain(routers.into_iter().map(|mac| (mac, Port::Wire))).chain(own).collect()
     }
 
-    /// Where tunnel packets are addressed to.
+    /// Where tunnel packets are addressed to that XDP takes.
     pub fn listeners(&self) -> Vec<ListenerKey> {
-        let addresses: Vec<Ipv4Addr> = match self.local {
-            Some(local) => vec![local],
-            None => self.outside.known().addresses().map(|address| address.address).collect(),
-        };
-        let port = self.port.to_be_bytes();
+        let udp = self.listeners.iter().filter(|listener| listener.transport == Transport::Udp);
+        let addresses = udp.flat_map(|listener| self.addresses(listener));
         let mut keys: Vec<_> = addresses
-            .into_iter()
             // Nothing that comes in by a NIC is addressed there.
-            .filter(|address| !address.is_loopback())
-            .map(|address| ListenerKey { address: address.octets(), port, reserved: [0; 2] })
+            .filter(|(address, _)| !address.is_loopback())
+            .map(|(address, port)| ListenerKey {
+                address: address.octets(),
+                port: port.to_be_bytes(),
+                reserved: [0; 2],
+            })
             .collect();
-        keys.sort_by_key(|key| key.address);
+        keys.sort_by_key(|key| (key.address, key.port));
         keys.dedup();
         keys
+    }
+
+    /// The addresses clients reach a listener at, with its port.
+    fn addresses(&self, listener: &Listener) -> Vec<(Ipv4Addr, u16)> {
+        let every = || self.outside.known().addresses().map(|address| address.address);
+        let addresses: Vec<Ipv4Addr> = match (listener.family, listener.address) {
+            (Family::V6, _) => Vec::new(),
+            (_, Some(IpAddr::V4(address))) => vec![address],
+            _ => every().collect(),
+        };
+        addresses.into_iter().map(|address| (address, listener.port)).collect()
+    }
+
+    /// Addresses and ports for the operator, each behind its transport's name where that is not UDP.
+    pub fn listen_texts(&self) -> Vec<String> {
+        let texts = self.listeners.iter().flat_map(|listener| {
+            let scheme = if listener.transport == Transport::Tcp { "tcp " } else { "" };
+            let addresses =
+                self.addresses(listener).into_iter().filter(|(address, _)| !address.is_loopback());
+            addresses.map(move |(address, port)| format!("{scheme}{address}:{port}"))
+        });
+        let mut texts: Vec<String> = texts.collect();
+        texts.sort();
+        texts.dedup();
+        texts
     }
 
     /// Whether the host has an interface of this name.

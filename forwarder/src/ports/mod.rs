@@ -25,8 +25,10 @@ pub mod nic;
 pub mod segment;
 #[cfg(test)]
 mod testing;
-/// The tunnel's UDP sockets.
+/// The tunnel's UDP sockets of one listener.
 pub mod tunnel;
+/// A worker's sockets of all UDP listeners.
+pub mod tunnels;
 /// A NIC by packet socket, and promiscuity.
 pub mod wire;
 /// A NIC's queue, over AF_XDP.
@@ -72,7 +74,7 @@ const _: () = {
     goes_to_another_thread::<Frames>();
     goes_to_another_thread::<host::HostPort>();
     goes_to_another_thread::<memory::MemoryPort>();
-    goes_to_another_thread::<tunnel::TunnelPort>();
+    goes_to_another_thread::<tunnels::Tunnels>();
     goes_to_another_thread::<wire::WirePort>();
     goes_to_another_thread::<xsk::XskPort>();
 };

@@ -69,6 +69,14 @@ impl TunnelPort {
         })
     }
 
+    /// The address the socket is bound to.
+    ///
+    /// # Errors
+    /// What `getsockname` says.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
     /// Receives into the payload's place of each of `rooms`.
     fn receive_batch(&self, frames: &Frames, rooms: &mut [Frame], datagrams: &mut [Datagram]) -> usize {
         let mut slices = [const { None }; BATCH];
@@ -182,6 +190,12 @@ impl Port for TunnelPort {
 
     fn held(&self) -> usize {
         0
+    }
+}
+
+impl AsFd for TunnelPort {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 

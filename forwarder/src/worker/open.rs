@@ -84,7 +84,7 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
                 self.frames.set_len(&mut plain, len);
                 self.batch.inner.push((Ingress::Peer(peer_id), plain));
             }
-            Opened::Ping | Opened::Exit | Opened::Occ => self.frames.put(plain),
+            Opened::Ping | Opened::Exit | Opened::Occ | Opened::Fragment => self.frames.put(plain),
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ use std::{
 use libfuzzer_sys::fuzz_target;
 use openvpn::{
     data::Cipher,
-    server::{Compress, Config, ExitNotify, Path, Pool, Server},
+    server::{AllowCompression, Compress, Config, ExitNotify, Path, Pool, Server, Sizes},
     tls,
     wire::{Acks, Body, ControlPacket, SessionId, command, key_method::KeyMethod, occ, peer_info::PeerInfo},
 };
@@ -101,7 +101,8 @@ static CONFIG: LazyLock<Config> = LazyLock::new(|| {
         ping: Some(Duration::from_secs(10)),
         ping_restart: Some(Duration::from_secs(240)),
         push: vec!["route-gateway 10.10.21.5".to_owned()],
-        compress: Compress::PerClient,
+        compress: Compress::Lz4V2,
+        allow_compression: AllowCompression::Asym,
         pool: Some(Pool {
             gateway: Ipv4Addr::new(10, 10, 21, 5),
             netmask: Ipv4Addr::new(255, 255, 255, 0),
@@ -116,6 +117,7 @@ static CONFIG: LazyLock<Config> = LazyLock::new(|| {
         connect_freq_initial: (100, Duration::from_secs(10)),
         exit_notify: Some(ExitNotify::Restart),
         tun_mtu: 1500,
+        sizes: Sizes::default(),
         port: 443,
     }
 });

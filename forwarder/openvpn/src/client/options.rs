@@ -33,7 +33,7 @@ impl Pushed {
             address: draft.address,
             profile: Profile::new(
                 cipher.ok_or_else(|| incompatible("no `cipher` that was offered"))?,
-                if draft.compression { Framing::V2 } else { Framing::None },
+                draft.framing.unwrap_or(Framing::None),
             ),
             options,
         };
@@ -63,7 +63,7 @@ struct Draft {
     peer_id: Option<PeerId>,
     cipher: Option<Cipher>,
     address: Option<(Ipv4Addr, Ipv4Addr)>,
-    compression: bool,
+    framing: Option<Framing>,
     exporter: bool,
     exit_notify: bool,
     ping: Option<Duration>,
@@ -79,7 +79,11 @@ impl Draft {
             ["ifconfig", address, netmask] => self.address = parse_address(address, netmask),
             ["ping", seconds] => self.ping = parse_seconds(seconds),
             ["ping-restart", seconds] => self.ping_restart = parse_seconds(seconds),
-            ["compress", "lz4-v2" | "stub-v2"] => self.compression = true,
+            ["compress", "lz4-v2" | "stub-v2"] => self.framing = Some(Framing::V2),
+            ["compress"] | ["compress", "stub" | "lz4"] => self.framing = Some(Framing::Swapped),
+            ["comp-lzo"] | ["comp-lzo", "no" | "yes" | "adaptive"] | ["compress", "lzo"] => {
+                self.framing = Some(Framing::Prefixed);
+            }
             ["compress" | "comp-lzo", ..] => return Err(incompatible(option)),
             ["key-derivation", "tls-ekm"] => self.exporter = true,
             ["protocol-flags", flags @ ..] => return self.read_flags(option, flags),
@@ -165,7 +169,7 @@ mod tests {
             assert!(matches!(parse(&options), Err(CloseReason::Incompatible(_))), "{missing}");
         }
         let impossible =
-            ["comp-lzo no", "compress lz4", "compress", "protocol-flags tls-ekm aead-epoch", "cipher none"];
+            ["comp-lzo maybe", "compress snappy", "protocol-flags tls-ekm aead-epoch", "cipher none"];
         for option in impossible {
             let options = [&LEAST[..], &[option]].concat();
             assert!(matches!(parse(&options), Err(CloseReason::Incompatible(_))), "{option}");

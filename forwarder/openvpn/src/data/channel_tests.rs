@@ -1,10 +1,14 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::data::{Cipher, Framing, MAX_OVERHEAD, OCC_EXIT, OCC_MAGIC, PING, Role};
+use crate::data::{
+    Cipher, Digest, Framing, HEADER, MAX_OVERHEAD, OCC_EXIT, OCC_MAGIC, PING, Role,
+    aead::{AeadKeys, DirectionKey},
+    keys::{HALF, Kind},
+    packet::V2_PREFIX,
+};
 
 const MAX_FRAME: usize = 1518;
-/// For keys, which no framing concerns.
 const PLAIN: Profile = Profile::new(Cipher::Aes256Gcm, Framing::None);
 const FIRST: KeyId = KeyId::FIRST;
 const SECOND: KeyId = FIRST.next();
@@ -21,24 +25,29 @@ fn peer_id() -> PeerId {
 struct Pair {
     server: DataChannel,
     client: DataChannel,
+    profile: Profile,
 }
 
 impl Pair {
-    fn without_keys(framing: Framing) -> Self {
-        let channel = || DataChannel::new(peer_id(), Profile::new(Cipher::Aes256Gcm, framing), MAX_FRAME);
-        Self { server: channel(), client: channel() }
+    fn without_keys(profile: Profile) -> Self {
+        let channel = || DataChannel::new(peer_id(), profile, MAX_FRAME);
+        Self { server: channel(), client: channel(), profile }
     }
 
     fn new(framing: Framing) -> Self {
-        let mut pair = Self::without_keys(framing);
+        Self::of(Profile { framing, ..PLAIN })
+    }
+
+    fn of(profile: Profile) -> Self {
+        let mut pair = Self::without_keys(profile);
         pair.install(FIRST, 1);
         pair.send_with(FIRST);
         pair
     }
 
     fn install(&mut self, key_id: KeyId, seed: u8) {
-        self.server.install(key_id, DataKeys::new(PLAIN, Role::Server, &key2(seed)));
-        self.client.install(key_id, DataKeys::new(PLAIN, Role::Client, &key2(seed)));
+        self.server.install(key_id, DataKeys::new(self.profile, Role::Server, &key2(seed)));
+        self.client.install(key_id, DataKeys::new(self.profile, Role::Client, &key2(seed)));
     }
 
     fn send_with(&mut self, key_id: KeyId) {
@@ -174,7 +183,7 @@ fn a_frame_beyond_the_longest_is_too_long() {
 
 #[test]
 fn without_a_key_nothing_is_sealed_or_opened() {
-    let mut pair = Pair::without_keys(Framing::V2);
+    let mut pair = Pair::without_keys(Profile { framing: Framing::V2, ..PLAIN });
     assert_eq!(pair.server.seal(&FRAME, &mut [0; 100]), Err(SealError::NoKey));
     pair.send_with(FIRST);
     assert_eq!(pair.server.seal_ping(&mut [0; 100]), Err(SealError::NoKey), "unknown ids change nothing");
@@ -214,7 +223,7 @@ fn retiring_the_key_in_use_leaves_nothing_to_seal_with() {
 
 #[test]
 fn all_eight_key_ids_can_be_installed() {
-    let mut pair = Pair::without_keys(Framing::V2);
+    let mut pair = Pair::without_keys(Profile { framing: Framing::V2, ..PLAIN });
     let ids: Vec<KeyId> = std::iter::successors(Some(FIRST), |id| Some(id.next())).take(8).collect();
     for &id in &ids {
         pair.install(id, id.value());
@@ -226,19 +235,23 @@ fn all_eight_key_ids_can_be_installed() {
     }
 }
 
-fn allowance(channel: &mut DataChannel, key_id: KeyId) -> &mut Allowance {
-    &mut channel.keys[slot(key_id)].as_mut().unwrap().allowance
+/// The keys of AES-GCM in `P_DATA_V2`.
+fn aead(channel: &mut DataChannel, key_id: KeyId) -> &mut AeadKeys<V2_PREFIX> {
+    match &mut channel.keys[slot(key_id)].as_mut().unwrap().kind {
+        Kind::V2(keys) => keys,
+        _ => panic!("another kind of key"),
+    }
 }
 
 #[test]
 fn a_rekey_is_requested_once_and_the_last_id_ends_the_key() {
     let mut pair = Pair::new(Framing::V2);
     assert!(!pair.server.take_rekey_request());
-    allowance(&mut pair.server, FIRST).skip_to(0xff00_0000);
+    aead(&mut pair.server, FIRST).allowance.skip_to(0xff00_0000);
     seal(&mut pair.server, &FRAME);
     assert!(pair.server.take_rekey_request());
     assert!(!pair.server.take_rekey_request());
-    allowance(&mut pair.server, FIRST).skip_to(u32::MAX);
+    aead(&mut pair.server, FIRST).allowance.skip_to(u32::MAX);
     let last = seal(&mut pair.server, &FRAME);
     assert_eq!(open(&mut pair.client, &last).unwrap(), FRAME);
     assert_eq!(pair.server.seal(&FRAME, &mut [0; 100]), Err(SealError::KeyExhausted));
@@ -250,7 +263,7 @@ fn a_rekey_is_requested_once_and_the_last_id_ends_the_key() {
 #[test]
 fn what_is_received_asks_for_a_rekey_too() {
     let mut pair = Pair::new(Framing::V2);
-    pair.server.keys[slot(FIRST)].as_mut().unwrap().opened.add(16 * ((7 << 33) - 8));
+    aead(&mut pair.server, FIRST).opened.add(16 * ((7 << 33) - 8));
     let packet = seal(&mut pair.client, &FRAME);
     assert!(!pair.server.take_rekey_request());
     for _ in 0..2 {
@@ -266,7 +279,7 @@ fn what_is_received_asks_for_a_rekey_too() {
 fn no_rekey_is_requested_while_a_newer_key_waits() {
     let mut pair = Pair::new(Framing::V2);
     pair.install(SECOND, 2);
-    allowance(&mut pair.server, FIRST).skip_to(0xff00_0001);
+    aead(&mut pair.server, FIRST).allowance.skip_to(0xff00_0001);
     assert!(!pair.server.take_rekey_request());
     pair.server.retire(SECOND);
     assert!(pair.server.take_rekey_request(), "the newer key came to nothing");
@@ -294,28 +307,29 @@ fn printing_a_channel_shows_no_key() {
 fn openvpn_s_known_packet_is_reproduced() {
     let text = b"abcdefgh01234567ABCDEFGHjkuchenl";
     let key2: [u8; 256] = std::array::from_fn(|at| text[at % 32] ^ (at % 128) as u8);
-    // Both halves alike: the vector gives one.
-    let keys = DataKeys::new(PLAIN, Role::Server, &key2);
+    let half: &[u8; HALF] = key2.first_chunk().unwrap();
+    let key = DirectionKey::new(Cipher::Aes256Gcm, half);
     let text = *b"The quick little fox jumps over the bureaucratic hurdles";
     let (aad, id) = ([0x07, 0x00, 0x00, 0x17, 0, 0, 0, 1], std::num::NonZeroU32::MIN);
-    let (mut bytes, mut tag) = ([0; 56], [0; 16]);
-    keys.seal.seal(id, &aad, &text, &mut bytes, &mut tag).unwrap();
     let expected =
         [0x1f, 0xdd, 0x90, 0x8f, 0x0e, 0x9d, 0xc2, 0x5e, 0x79, 0xd8, 0x32, 0x02, 0x0d, 0x58, 0xe7, 0x3f];
-    assert_eq!(tag, expected);
-    let wire = [&aad[4..], &tag, &bytes].concat();
-    assert_eq!(wire[30..36], [0xa8, 0x2e, 0x6b, 0x17, 0x06, 0xd9]);
-
-    let (mut in_place, mut tag) = (text, [0; 16]);
-    keys.seal.seal_in_place(id, &aad, &mut in_place, &mut tag).unwrap();
-    assert_eq!((in_place, tag), (bytes, expected));
+    let whole = Plaintext { head: &[], body: &text, tail: &[] };
+    let parts = Plaintext { head: &text[..2], body: &text[2..55], tail: &text[55..] };
+    for plaintext in [whole, parts] {
+        let (mut bytes, mut tag) = ([0; 56], [0; 16]);
+        key.seal(id, &aad, &plaintext, &mut bytes, &mut tag).unwrap();
+        assert_eq!(tag, expected);
+        let wire = [&aad[4..], &tag, &bytes].concat();
+        assert_eq!(wire[30..36], [0xa8, 0x2e, 0x6b, 0x17, 0x06, 0xd9]);
+    }
 }
 
 /// The reference: another implementation of AES-GCM, and the layout written down a second time.
 mod reference {
     use aes_gcm::{
-        AeadInOut, Aes128Gcm, Aes256Gcm, KeyInit,
+        AeadInOut, Aes128Gcm, Aes256Gcm, AesGcm, KeyInit,
         aead::consts::{U12, U16},
+        aes::Aes192,
     };
 
     use super::Cipher;
@@ -324,14 +338,16 @@ mod reference {
     type Tag = aes_gcm::aead::array::Array<u8, U16>;
 
     /// The packet in which `plaintext` travels under one direction's half of the key block.
-    pub(super) fn seal(cipher: Cipher, half: &[u8], aad: [u8; 8], plaintext: &[u8]) -> Vec<u8> {
-        let nonce: [u8; 12] = [&aad[4..8], &half[64..72]].concat().try_into().unwrap();
+    pub(super) fn seal(cipher: Cipher, half: &[u8], aad: &[u8], plaintext: &[u8]) -> Vec<u8> {
+        let nonce: [u8; 12] = [aad.last_chunk::<4>().unwrap(), &half[64..72]].concat().try_into().unwrap();
         let mut text = plaintext.to_vec();
         let tag = match cipher {
-            Cipher::Aes128Gcm => encrypt::<Aes128Gcm>(&half[..16], nonce.into(), &aad, &mut text),
-            Cipher::Aes256Gcm => encrypt::<Aes256Gcm>(&half[..32], nonce.into(), &aad, &mut text),
+            Cipher::Aes128Gcm => encrypt::<Aes128Gcm>(&half[..16], nonce.into(), aad, &mut text),
+            Cipher::Aes192Gcm => encrypt::<AesGcm<Aes192, U12>>(&half[..24], nonce.into(), aad, &mut text),
+            Cipher::Aes256Gcm => encrypt::<Aes256Gcm>(&half[..32], nonce.into(), aad, &mut text),
+            other => panic!("no reference for {other:?}"),
         };
-        [&aad[..], &tag, &text].concat()
+        [aad, &tag, &text].concat()
     }
 
     fn encrypt<C>(key: &[u8], nonce: Nonce, aad: &[u8], text: &mut [u8]) -> Tag
@@ -347,14 +363,90 @@ fn frames() -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(any::<u8>(), 14..MAX_FRAME)
 }
 
-fn ciphers() -> impl Strategy<Value = Cipher> {
-    prop_oneof![Just(Cipher::Aes128Gcm), Just(Cipher::Aes256Gcm)]
+fn gcm() -> impl Strategy<Value = Cipher> {
+    prop_oneof![Just(Cipher::Aes128Gcm), Just(Cipher::Aes192Gcm), Just(Cipher::Aes256Gcm)]
+}
+
+/// Every cipher, with every digest where it matters, in every layout.
+fn profiles() -> Vec<Profile> {
+    let mut profiles = Vec::new();
+    for cipher in Cipher::ALL {
+        let digests = if cipher.is_aead() { &Digest::ALL[..1] } else { &Digest::ALL[..] };
+        for &digest in digests {
+            for layout in [Layout::V1, Layout::V2, Layout::Epoch] {
+                profiles.push(Profile { digest, layout, ..Profile::new(cipher, Framing::V2) });
+            }
+        }
+    }
+    profiles
+}
+
+#[test]
+fn frames_of_every_length_cross_under_every_profile_and_are_as_long_as_it_says() {
+    for profile in profiles() {
+        let mut pair = Pair::of(profile);
+        let mut longest = 0;
+        for len in (14..80).chain([590, 1513, MAX_FRAME]) {
+            let frame: Vec<u8> = (0..len).map(|at| at as u8 | 0x80).collect();
+            let packet = seal(&mut pair.client, &frame);
+            assert_eq!(packet.len(), profile.sealed_len(len), "{profile:?}");
+            longest = longest.max(packet.len() - len);
+            assert_eq!(open(&mut pair.server, &packet).as_ref(), Ok(&frame), "{profile:?}");
+            assert_eq!(opened(&mut pair.server, &packet), Err(OpenError::Replayed), "{profile:?}");
+            let back = seal(&mut pair.server, &frame);
+            assert_eq!(open(&mut pair.client, &back), Ok(frame), "{profile:?}");
+        }
+        // The escape is 2 bytes more.
+        assert_eq!(longest + 2, profile.max_overhead(), "{profile:?}");
+        assert!(profile.max_overhead() <= MAX_OVERHEAD, "{profile:?}");
+    }
+}
+
+#[test]
+fn what_comes_out_of_order_is_opened_once_under_every_profile() {
+    for profile in profiles() {
+        let mut pair = Pair::of(profile);
+        let packets: Vec<_> = (0..5).map(|_| seal(&mut pair.client, &FRAME)).collect();
+        for at in [4, 0, 3, 1, 2] {
+            assert_eq!(open(&mut pair.server, &packets[at]).unwrap(), FRAME, "{profile:?}");
+        }
+        for packet in &packets {
+            assert_eq!(opened(&mut pair.server, packet), Err(OpenError::Replayed), "{profile:?}");
+        }
+    }
+}
+
+#[test]
+fn packets_of_one_layout_are_none_of_another() {
+    let of = |layout| Pair::of(Profile { layout, ..PLAIN });
+    let layouts = [Layout::V1, Layout::V2, Layout::Epoch];
+    for (from, to) in layouts.into_iter().flat_map(|from| layouts.map(|to| (from, to))) {
+        let packet = seal(&mut of(from).client, &FRAME);
+        let (mut to_pair, same) = (of(to), from == to);
+        assert_eq!(opened(&mut to_pair.server, &packet).is_ok(), same, "{from:?} to {to:?}");
+    }
+}
+
+#[test]
+fn a_packet_without_peer_id_has_the_layout_the_protocol_says() {
+    let mut pair = Pair::of(Profile { layout: Layout::V1, ..PLAIN });
+    let packet = seal(&mut pair.server, &FRAME);
+    assert_eq!(packet.len(), 21 + FRAME.len());
+    assert_eq!(packet[..5], [0x30, 0, 0, 0, 1], "opcode and key id, packet id");
+    let reference = reference::seal(Cipher::Aes256Gcm, &key2(1)[128..], &packet[1..5], &FRAME);
+    assert_eq!(packet[1..], reference, "the packet id alone is authenticated with it");
+}
+
+#[test]
+fn printing_shows_the_profile() {
+    let shown = format!("{:?}", profiles()[0]);
+    assert!(shown.contains("cipher: Aes256Gcm") && shown.contains("layout: V1"), "{shown}");
 }
 
 proptest! {
     #[test]
     fn packets_agree_with_the_reference_in_both_directions(
-        cipher in ciphers(),
+        cipher in gcm(),
         key2 in prop::collection::vec(any::<u8>(), 256),
         frame in frames(),
         id in 1u32..=u32::MAX,
@@ -363,12 +455,12 @@ proptest! {
         let mut server = DataChannel::new(peer_id(), Profile::new(cipher, Framing::None), MAX_FRAME);
         server.install(SECOND, DataKeys::new(Profile::new(cipher, Framing::None), Role::Server, &key2));
         server.send_with(SECOND);
-        allowance(&mut server, SECOND).skip_to(id);
-        let aad: [u8; 8] = [&[0x49, 1, 2, 3][..], &id.to_be_bytes()].concat().try_into().unwrap();
+        aead(&mut server, SECOND).allowance.skip_to(id);
+        let aad = [&[0x49, 1, 2, 3][..], &id.to_be_bytes()].concat();
 
-        let from_client = reference::seal(cipher, &key2[..128], aad, &frame);
+        let from_client = reference::seal(cipher, &key2[..128], &aad, &frame);
         prop_assert_eq!(open(&mut server, &from_client), Ok(frame.clone()));
-        prop_assert_eq!(seal(&mut server, &frame), reference::seal(cipher, &key2[128..], aad, &frame));
+        prop_assert_eq!(seal(&mut server, &frame), reference::seal(cipher, &key2[128..], &aad, &frame));
     }
 
     #[test]
@@ -380,22 +472,30 @@ proptest! {
     }
 
     #[test]
-    fn no_changed_packet_is_opened(frame in frames(), at: prop::sample::Index, bit in 0..8u32) {
-        let mut pair = Pair::new(Framing::V2);
+    fn no_changed_packet_is_opened(
+        frame in frames(), at: prop::sample::Index, bit in 0..8u32, profile in prop::sample::select(profiles()),
+    ) {
+        let mut pair = Pair::of(profile);
         let packet = seal(&mut pair.client, &frame);
         let mut changed = packet.clone();
-        changed[at.index(packet.len())] ^= 1 << bit;
+        // In CBC mode the HMAC does not cover the peer id, and without AAD nothing covers the key id of `P_DATA_V1`.
+        let free = if profile.cipher.is_aead() { 0 } else { 4 };
+        changed[free + at.index(packet.len() - free)] ^= 1 << bit;
         prop_assert!(opened(&mut pair.server, &changed).is_err());
         prop_assert!(opened(&mut pair.server, &packet[..packet.len() - 1]).is_err());
         prop_assert!(opened(&mut pair.server, &packet).is_ok(), "the true one still is");
     }
 
     #[test]
-    fn arbitrary_packets_are_refused(packet in prop::collection::vec(any::<u8>(), 0..200), data_v2: bool) {
-        let mut pair = Pair::new(Framing::V2);
+    fn arbitrary_packets_are_refused(
+        packet in prop::collection::vec(any::<u8>(), 0..200),
+        first in prop_oneof![Just(0x30), Just(0x48), any::<u8>()],
+        profile in prop::sample::select(profiles()),
+    ) {
+        let mut pair = Pair::of(profile);
         let mut packet = packet;
-        if let (true, Some(first)) = (data_v2, packet.first_mut()) {
-            *first = 0x48;
+        if let Some(byte) = packet.first_mut() {
+            *byte = first;
         }
         prop_assert!(opened(&mut pair.server, &packet).is_err());
     }

@@ -1,17 +1,20 @@
 //! The data channel of one peer: keys, packets, replay window, framing, limits.
 //!
 //! ```text
-//!  open:  packet ─► split ─► key by id ─► replay? ─► AEAD ─► replay! ─► unframe ─► frame, ping, exit
-//!                  (packet)   (channel)   (replay)   (keys)  (replay)   (framing)   (message)
+//!  open:  packet ─► key by id ─► split ─► replay? ─► AEAD ─► replay! ─► unframe ─► frame, ping, exit
+//!         (channel)   (keys)    (aead, or epoch, or cbc: one match a packet)  (framing)   (message)
 //!  seal:  frame ─► escape ─► packet id, limits ─► AEAD ─► packet
-//!                 (framing)       (usage)        (keys)
+//!        (framing)           (usage)        (aead, epoch, cbc)
 //! ```
 //!
 //! One worker owns a [`DataChannel`]: packet ids are never used twice because nobody else seals. Nothing here allocates
 //! for a packet, reads a clock or believes a byte before it is authentic.
 
+mod aead;
+mod cbc;
 mod channel;
 mod cipher;
+mod epoch;
 mod framing;
 mod keys;
 mod message;
@@ -21,27 +24,20 @@ mod replay;
 mod usage;
 
 pub use channel::DataChannel;
-pub use cipher::Cipher;
+pub use cipher::{Cipher, Digest};
+pub use framing::Framing;
 pub use keys::DataKeys;
 pub use message::{OCC_EXIT, OCC_MAGIC, PING};
-pub use packet::{HEADER, peer_id_of};
+pub use packet::{HEADER, names_no_peer, peer_id_of};
 pub use profile::{Layout, Profile};
 pub use replay::WINDOW as REPLAY_WINDOW;
 
-/// Most bytes that sealing adds to a frame: the header and the 0x50 escape of v2 compression framing.
-pub const MAX_OVERHEAD: usize = HEADER + framing::ESCAPE;
+/// Most bytes that sealing adds to a frame under any profile: what a packet's memory has room for.
+pub const MAX_OVERHEAD: usize = profile::LONGEST.max_overhead();
+/// Bytes that `fragment` adds to every packet. Source: brief A.13.
+pub const FRAGMENT_HEADER: usize = 4;
 /// Shortest Ethernet frame in bytes: its header alone. Source: brief B, "Frames".
 pub const MIN_FRAME: usize = 14;
-
-/// How frames are framed for compression. Source: brief A.11.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Framing {
-    /// No compression framing.
-    None,
-    /// `compress lz4-v2` or `stub-v2`: a frame stands as it is unless it begins with 0x50. We never compress;
-    /// lz4 blocks from the other side are decompressed.
-    V2,
-}
 
 /// Which end of the tunnel we are: decides who uses which half of the key block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,15 +62,17 @@ pub enum Opened {
     Exit,
     /// Another OCC message: nothing to do.
     Occ,
+    /// Part of a frame, by `fragment`: the rest has not come yet.
+    Fragment,
 }
 
 /// Why a packet was not opened; each maps to one drop reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
-    /// Shorter than any data packet, or not DATA_V2.
+    /// Shorter than any data packet, or not of the peer's layout.
     #[error("the packet is too short or of another kind")]
     Malformed,
-    /// No key under this key id.
+    /// No key under this key id, or none of its epoch.
     #[error("no key is installed under the packet's key_id")]
     KeyUnknown,
     /// Forged, corrupted or of another session.

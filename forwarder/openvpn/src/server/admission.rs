@@ -3,9 +3,9 @@
 use rustls::pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::{Compress, Config};
+use super::{Config, compression};
 use crate::{
-    data::{Cipher, Framing, Profile},
+    data::{Cipher, Profile},
     session::Derivation,
     wire::{
         key_method::KeyMethod,
@@ -23,6 +23,8 @@ pub(super) struct Terms {
     pub(super) name: String,
     pub(super) info: PeerInfo,
     pub(super) profile: Profile,
+    /// What `compress` or `comp-lzo` it is pushed.
+    pub(super) compress: Option<&'static str>,
 }
 
 impl Terms {
@@ -52,8 +54,9 @@ pub(super) fn judge(config: &Config, name: &str, message: &KeyMethod) -> Result<
     }
     require(&info, proto::DATA_V2, "data packets with a peer id (DATA_V2)")?;
     let cipher = choose_cipher(config, &info, message)?;
-    let framing = compression(config.compress, &info).map_or(Framing::None, |_| Framing::V2);
-    Ok(Terms { name: name.to_owned(), info, profile: Profile::new(cipher, framing) })
+    let offer = compression::offer(config, &info, occ::has_compression(&message.options));
+    let profile = Profile { compresses: offer.compresses, ..Profile::new(cipher, offer.framing) };
+    Ok(Terms { name: name.to_owned(), info, profile, compress: offer.pushed })
 }
 
 fn require(info: &PeerInfo, bit: u32, what: &str) -> Result<(), Refusal> {
@@ -77,15 +80,6 @@ fn choose_cipher(config: &Config, info: &PeerInfo, message: &KeyMethod) -> Resul
     })
 }
 
-/// What `compress` is pushed, if any. Source: brief A.11.
-pub(super) fn compression(compress: Compress, info: &PeerInfo) -> Option<&'static str> {
-    match compress {
-        Compress::PerClient if info.lz4_v2 => Some("compress lz4-v2"),
-        Compress::PerClient if info.stub_v2 => Some("compress stub-v2"),
-        Compress::PerClient | Compress::Off => None,
-    }
-}
-
 pub(super) fn refusal(told: &'static str, reason: String) -> Refusal {
     Refusal { told, reason }
 }
@@ -106,7 +100,7 @@ pub(super) fn push_options(
     peer_id: crate::ids::PeerId,
 ) -> Vec<String> {
     let mut options: Vec<String> = Vec::new();
-    options.extend(compression(config.compress, &terms.info).map(str::to_owned));
+    options.extend(terms.compress.map(str::to_owned));
     options.extend(config.push.iter().cloned());
     if let (Some(address), Some(pool)) = (address, &config.pool) {
         options.push(format!("ifconfig {address} {}", pool.netmask));
@@ -136,7 +130,10 @@ mod tests {
     use std::{sync::Arc, time::Duration};
 
     use super::*;
-    use crate::{ids::PeerId, server::Pool};
+    use crate::{
+        ids::PeerId,
+        server::{AllowCompression, Compress, Pool, Sizes},
+    };
 
     fn config() -> Config {
         let tls =
@@ -152,7 +149,8 @@ mod tests {
             ping: None,
             ping_restart: None,
             push: vec!["route-gateway 10.10.21.5".into()],
-            compress: Compress::PerClient,
+            compress: Compress::Lz4V2,
+            allow_compression: AllowCompression::Asym,
             pool: Some(Pool {
                 gateway: address(5),
                 netmask: std::net::Ipv4Addr::new(255, 255, 255, 0),
@@ -167,6 +165,7 @@ mod tests {
             connect_freq_initial: (100, Duration::from_secs(10)),
             exit_notify: None,
             tun_mtu: 1500,
+            sizes: Sizes::default(),
             port: 443,
         }
     }
@@ -230,16 +229,6 @@ mod tests {
         assert_eq!(choice("", "IV_CIPHERS=AES-128-GCM\n"), Some(Cipher::Aes128Gcm));
         assert_eq!(choice("V4,cipher AES-128-GCM,x", ""), Some(Cipher::Aes128Gcm));
         assert_eq!(choice("V4,cipher BF-CBC", ""), None);
-    }
-
-    #[test]
-    fn each_client_is_pushed_the_compression_it_survives() {
-        let pushed =
-            |peer_info: &str| compression(Compress::PerClient, &PeerInfo::parse(peer_info.as_bytes()));
-        assert_eq!(pushed("IV_LZ4v2=1\nIV_COMP_STUBv2=1\n"), Some("compress lz4-v2"));
-        assert_eq!(pushed(STOCK_2_6), Some("compress stub-v2"));
-        assert_eq!(pushed("IV_COMP_STUB=1\n"), None);
-        assert_eq!(compression(Compress::Off, &PeerInfo::parse(STOCK_2_6.as_bytes())), None);
     }
 
     #[test]

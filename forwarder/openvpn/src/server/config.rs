@@ -2,6 +2,7 @@
 
 use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
+use super::Sizes;
 use crate::data::Cipher;
 
 /// What the server does, from `server.conf`. Times not in the file have upstream's defaults.
@@ -18,8 +19,10 @@ pub struct Config {
     /// Options pushed to every client, in order, before those the server adds (`ifconfig`, `peer-id`, ...).
     /// `compress` does not stand here.
     pub push: Vec<String>,
-    /// What `compress` becomes per client.
+    /// Which compression framing clients are to use; each gets what it survives.
     pub compress: Compress,
+    /// `allow-compression`.
+    pub allow_compression: AllowCompression,
     /// Addresses to lease; `None`: no `ifconfig` is pushed.
     pub pool: Option<Pool>,
     /// Most peers at once.
@@ -38,17 +41,41 @@ pub struct Config {
     pub exit_notify: Option<ExitNotify>,
     /// `tun-mtu`.
     pub tun_mtu: u16,
+    /// `fragment` and `mssfix`.
+    pub sizes: Sizes,
     /// The OCC string we would send is not sent by servers; this is the client's expectation for logs. Reserved.
     pub port: u16,
 }
 
-/// `compress` and `push "compress ..."` of the server's file.
+/// `compress` and `comp-lzo` of the server's file, set or pushed. Source: brief A.11.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compress {
-    /// Nothing is pushed; no framing.
+    /// None, or `compress migrate`: clients that have some in their own files are led away from it.
     Off,
-    /// `lz4-v2` to clients that survive it, `stub-v2` to the others that know it, else nothing (brief A.11).
-    PerClient,
+    /// `compress lz4-v2`.
+    Lz4V2,
+    /// `compress stub-v2`.
+    StubV2,
+    /// `compress`, `compress stub`.
+    Stub,
+    /// `compress lz4`.
+    Lz4,
+    /// `compress lzo`, `comp-lzo`, `comp-lzo yes`, `comp-lzo adaptive`.
+    Lzo,
+    /// `comp-lzo no`.
+    LzoNo,
+}
+
+/// `allow-compression`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AllowCompression {
+    /// What clients compress is decompressed; nothing is compressed here.
+    #[default]
+    Asym,
+    /// Frames are compressed, where the framing agreed has LZ4.
+    Yes,
+    /// Clients are offered framings without compression only.
+    No,
 }
 
 /// The addresses of `server-bridge GATEWAY NETMASK FIRST LAST`.

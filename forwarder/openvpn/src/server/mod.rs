@@ -8,6 +8,7 @@
 //! an address, or the session of another client.
 
 mod admission;
+mod compression;
 mod config;
 mod cookie;
 mod event;
@@ -17,6 +18,7 @@ mod jobs;
 mod leases;
 mod lifecycle;
 mod numbers;
+mod sizes;
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -24,9 +26,10 @@ use std::{
 };
 
 pub(crate) use admission::common_name;
-pub use config::{Compress, Config, ExitNotify, Pool};
+pub use config::{AllowCompression, Compress, Config, ExitNotify, Pool};
 pub use event::{Connected, ControlError, Event, GoneReason, Path, Transmit, Transport};
 pub use jobs::{Job, JobDone};
+pub use sizes::{Limit, Mssfix, Sizes};
 
 use self::{
     cookie::{Cookie, RateLimit, UsedCookies},

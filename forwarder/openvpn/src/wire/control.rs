@@ -157,8 +157,14 @@ impl Head {
 
     /// Appends the head to `out`.
     pub fn emit(&self, out: &mut Vec<u8>) {
-        out.push((self.opcode as u8) << 3 | self.key_id.value());
-        out.extend_from_slice(&self.session_id.bytes());
+        out.extend_from_slice(&self.bytes());
+    }
+
+    /// As it stands in packets.
+    pub fn bytes(&self) -> [u8; HEAD_LEN] {
+        let first = (self.opcode as u8) << 3 | self.key_id.value();
+        let [a, b, c, d, e, f, g, h] = self.session_id.bytes();
+        [first, a, b, c, d, e, f, g, h]
     }
 }
 

@@ -16,6 +16,8 @@ pub mod occ;
 pub mod peer_info;
 /// Push replies: splitting into messages, and putting together again.
 pub mod push;
+/// What protects control packets before TLS does: tls-auth, tls-crypt, tls-crypt-v2.
+pub mod wrapping;
 
 mod cursor;
 

@@ -45,6 +45,12 @@ pub fn device_type(text: &[u8]) -> Option<&str> {
     text.split(',').find_map(|item| item.strip_prefix("dev-type "))
 }
 
+/// Whether the peer has `fragment` in its file; `None` if it sends no string. Source: options.c `options_string`.
+pub fn fragments(text: &[u8]) -> Option<bool> {
+    let items = || text.split(|&byte| byte == b',');
+    (!text.is_empty()).then(|| items().any(|item| item == b"mtu-dynamic"))
+}
+
 /// True if a peer's string names a compression framing.
 pub fn has_compression(text: &[u8]) -> bool {
     text.split(|&byte| byte == b',').any(|item| item == b"comp-lzo")

@@ -26,10 +26,8 @@ pub struct PeerInfo {
     pub ciphers: Vec<Cipher>,
     /// `IV_MTU` was present: the client understands a pushed `tun-mtu`.
     pub has_mtu: bool,
-    /// `IV_LZ4v2=1`.
-    pub lz4_v2: bool,
-    /// `IV_COMP_STUBv2=1`.
-    pub stub_v2: bool,
+    /// Which compression framings it takes.
+    pub framings: Framings,
     /// `IV_VER` and `IV_PLAT`: printable ASCII, at most 64 bytes.
     pub software: String,
 }
@@ -49,8 +47,7 @@ impl PeerInfo {
                 "IV_CIPHERS" => info.ciphers = value.split(':').filter_map(Cipher::from_name).collect(),
                 "IV_NCP" => ncp = value.parse::<u32>().is_ok_and(|level| level >= 2),
                 "IV_MTU" => info.has_mtu = true,
-                "IV_LZ4v2" => info.lz4_v2 = value == "1",
-                "IV_COMP_STUBv2" => info.stub_v2 = value == "1",
+                _ if info.framings.read(key, value) => {}
                 "IV_VER" => version = value,
                 "IV_PLAT" => platform = value,
                 _ => {}
@@ -68,6 +65,41 @@ impl PeerInfo {
     /// True if every bit of `bits` is set in `IV_PROTO`.
     pub fn supports(&self, bits: u32) -> bool {
         self.proto & bits == bits
+    }
+}
+
+/// The compression framings a client takes when they are pushed; without peer info none. Source: comp.c
+/// `comp_generate_peer_info_string`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Framings {
+    /// `IV_LZ4v2=1`.
+    pub lz4_v2: bool,
+    /// `IV_COMP_STUBv2=1`.
+    pub stub_v2: bool,
+    /// `IV_LZ4=1`.
+    pub lz4: bool,
+    /// `IV_COMP_STUB=1`.
+    pub stub: bool,
+    /// `IV_LZO=1`.
+    pub lzo: bool,
+    /// `IV_LZO_STUB=1`: `comp-lzo`, as long as nothing is compressed.
+    pub lzo_stub: bool,
+}
+
+impl Framings {
+    /// Takes a line in; false if it is about something else.
+    fn read(&mut self, key: &str, value: &str) -> bool {
+        let framing = match key {
+            "IV_LZ4v2" => &mut self.lz4_v2,
+            "IV_COMP_STUBv2" => &mut self.stub_v2,
+            "IV_LZ4" => &mut self.lz4,
+            "IV_COMP_STUB" => &mut self.stub,
+            "IV_LZO" => &mut self.lzo,
+            "IV_LZO_STUB" => &mut self.lzo_stub,
+            _ => return false,
+        };
+        *framing = value == "1";
+        true
     }
 }
 

@@ -16,7 +16,9 @@ use trestle_openvpn::{
     client::{self, Client},
     data::{Cipher, DataChannel, OpenError, Opened},
     ids::PeerId,
-    server::{Compress, Config, Event, ExitNotify, GoneReason, Job, Path, Pool, Server},
+    server::{
+        AllowCompression, Compress, Config, Event, ExitNotify, GoneReason, Job, Path, Pool, Server, Sizes,
+    },
     tls,
     wire::{ControlPacket, Opcode},
 };
@@ -124,7 +126,8 @@ pub fn server_config() -> Config {
         ping: Some(Duration::from_secs(10)),
         ping_restart: Some(Duration::from_secs(240)),
         push: vec!["route-gateway 10.10.21.5".into(), "ping 10".into(), "ping-restart 120".into()],
-        compress: Compress::PerClient,
+        compress: Compress::Lz4V2,
+        allow_compression: AllowCompression::Asym,
         pool: Some(Pool {
             gateway: Ipv4Addr::new(10, 10, 21, 5),
             netmask: Ipv4Addr::new(255, 255, 255, 0),
@@ -139,6 +142,7 @@ pub fn server_config() -> Config {
         connect_freq_initial: (100, Duration::from_secs(10)),
         exit_notify: Some(ExitNotify::Restart),
         tun_mtu: 1500,
+        sizes: Sizes::default(),
         port: 443,
     }
 }

@@ -34,7 +34,7 @@ pub(super) fn nobind(d: Directive<'_>) -> Done {
 
 pub(super) fn local(d: Directive<'_>) -> Done {
     if d.word(0)? != "*" {
-        d.draft.server.local = Some(d.address(0)?).filter(|address| !address.is_unspecified());
+        d.draft.client.local = Some(d.address(0)?).filter(|address| !address.is_unspecified());
     }
     if d.optional(1).is_some() {
         d.draft.client.local_port = Some(d.number(1, 0..=u16::MAX)?);

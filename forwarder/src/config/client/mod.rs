@@ -3,14 +3,19 @@
 //! Read like a server's file, by the same lexer and with the same words for the same things; only the [table] is the
 //! client's own.
 
-use std::{path::Path, time::Duration};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    path::Path,
+    time::Duration,
+};
 
-use openvpn::client::PullFilter;
+use openvpn::{client::PullFilter, server::Transport};
 
 use super::{
     Level,
     error::{Error, Place},
     lexer,
+    listeners::{Family, Listener},
     server::{Draft, Server},
     tls,
 };
@@ -28,7 +33,7 @@ pub use tls_rules::NameRule;
 /// A client's configuration as its file has it, with upstream's defaults for what it leaves out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Client {
-    /// What both roles' files say in the same words. `port` is the local one here, 0 for any.
+    /// What both roles' files say in the same words. The one listener is where answers come to; port 0: any.
     pub common: Server,
     /// The `remote` lines, at least one.
     pub remotes: Vec<Remote>,
@@ -66,6 +71,7 @@ pub(super) struct ClientDraft {
     remote_port: Option<u16>,
     /// `port`: both ends', unless one has its own.
     port: Option<u16>,
+    local: Option<Ipv4Addr>,
     local_port: Option<u16>,
     nobind: bool,
     retry: Option<(Duration, Duration)>,
@@ -139,10 +145,12 @@ fn finish(mut draft: Draft) -> Result<Client, Error> {
         ));
     }
     let mut common = draft.server;
-    common.port = match (client.nobind, client.local_port.or(client.port)) {
+    let port = match (client.nobind, client.local_port.or(client.port)) {
         (false, Some(port)) => port,
         _ => 0,
     };
+    let address = client.local.map(IpAddr::V4);
+    common.listeners = vec![Listener { transport: Transport::Udp, family: Family::V4, address, port }];
     common.max_macs_per_peer = MACS;
     common.max_clients = 1;
     Ok(Client {

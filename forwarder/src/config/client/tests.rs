@@ -30,7 +30,7 @@ fn remotes(client: &Client) -> Vec<String> {
 fn the_reference_profile_is_taken_as_it_stands() {
     let client = read(REFERENCE).unwrap();
     assert_eq!(remotes(&client), ["SERVER_ADDRESS:443"]);
-    assert_eq!((client.common.device.as_deref(), client.common.port), (Some("tap0"), 0));
+    assert_eq!((client.common.device.as_deref(), client.common.listeners[0].port), (Some("tap0"), 0));
     assert!(client.require_server_usage);
     assert_eq!(client.retry, (Duration::from_secs(1), Duration::from_secs(300)));
     assert_eq!((client.ping, client.ping_restart), (None, Some(Duration::from_secs(120))));
@@ -57,7 +57,7 @@ fn remotes_keep_their_order_and_take_the_common_port() {
 
 #[test]
 fn our_own_port_is_any_unless_one_is_named() {
-    let port = |text: &str| parsed(text).common.port;
+    let port = |text: &str| parsed(text).common.listeners[0].port;
     assert_eq!([port(""), port("port 5000"), port("lport 6000"), port("lport 0")], [0, 5000, 6000, 0]);
     assert_eq!(port("port 5000\nnobind"), 0);
     assert_eq!(port("local 192.0.2.7 1195"), 1195);

@@ -1,7 +1,7 @@
 //! The headers ahead of a datagram of the tunnel's socket: made up on the way in, read on the way out.
 
 use std::{
-    net::{Ipv4Addr, SocketAddrV4},
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
     ops::Range,
 };
 
@@ -68,6 +68,12 @@ pub fn read(frame: &[u8]) -> Option<(Datagram, &[u8])> {
     let payload = frame.get(LEN..)?.get(..len)?;
     let remote = SocketAddrV4::new(address_at(header, DESTINATION), u16_at(header, DESTINATION_PORT));
     Some((Datagram { remote, local: address_at(header, SOURCE), len, truncated: false }, payload))
+}
+
+/// The address of ours that a frame to be sent leaves from.
+pub fn source(frame: &[u8]) -> Option<SocketAddr> {
+    let header: &[u8; LEN] = frame.first_chunk()?;
+    Some(SocketAddrV4::new(address_at(header, SOURCE), u16_at(header, SOURCE_PORT)).into())
 }
 
 fn u16_at(header: &[u8; LEN], field: Range<usize>) -> u16 {

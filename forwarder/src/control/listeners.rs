@@ -1,0 +1,138 @@
+//! Opening what the gateway listens on, and the control thread's sockets of it.
+
+use std::{
+    io,
+    net::{SocketAddr, SocketAddrV4, UdpSocket},
+    os::fd::AsFd,
+};
+
+use mio::{Interest, Registry, Token, event::Source};
+use openvpn::server::{Path, Transport};
+use socket2::SockRef;
+
+use super::Error;
+use crate::{
+    config::{self, Config, Family, Listener, Server},
+    ports::{
+        tunnel::{self, ControlSocket},
+        tunnels::bound_for,
+    },
+};
+
+/// What was opened, before privileges are dropped.
+#[derive(Debug)]
+pub(super) struct Opened {
+    /// The control thread's UDP sockets, one a listener.
+    pub control: Vec<UdpSocket>,
+    /// The workers' UDP sockets, in the workers' order, of each one a listener.
+    pub tunnels: Vec<Vec<UdpSocket>>,
+}
+
+impl Opened {
+    /// `config` with the ports that the kernel chose: a client's is any.
+    pub fn bound(&self, config: &Config) -> io::Result<Config> {
+        let mut config = config.clone();
+        let udp = config.server.listeners.iter_mut().filter(|listener| listener.transport == Transport::Udp);
+        for (listener, socket) in udp.zip(&self.control) {
+            listener.port = socket.local_addr()?.port();
+        }
+        Ok(config)
+    }
+}
+
+/// Opens all listeners of the file for `workers` workers.
+pub(super) fn open(server: &Server, workers: usize) -> Result<Opened, Error> {
+    server.listeners.iter().try_for_each(refuse_what_comes_later)?;
+    let mut opened = Opened { control: Vec::new(), tunnels: (0..workers).map(|_| Vec::new()).collect() };
+    for listener in server.listeners.iter().filter(|listener| listener.transport == Transport::Udp) {
+        let SocketAddr::V4(address) = listener.bind_address() else { continue };
+        open_udp(address, server, &mut opened)?;
+    }
+    Ok(opened)
+}
+
+fn open_udp(address: SocketAddrV4, server: &Server, opened: &mut Opened) -> Result<(), Error> {
+    let (control, tunnels) = tunnel::open(address, opened.tunnels.len())?;
+    tunnels.iter().chain([&control]).for_each(|socket| size_buffers(server, socket));
+    opened.control.push(control);
+    for (worker, tunnel) in opened.tunnels.iter_mut().zip(tunnels) {
+        worker.push(tunnel);
+    }
+    Ok(())
+}
+
+/// What the configuration can say and the data path cannot do.
+fn refuse_what_comes_later(listener: &Listener) -> Result<(), Error> {
+    let refused =
+        |what: &str, cure: &str| Err(config::Error::new(format!("{listener}: {what}"), cure).into());
+    match listener {
+        Listener { family: Family::V6 | Family::Dual, .. } => refused(
+            "IPv6 outside comes later",
+            "write `proto udp`, and an IPv4 address behind `local`, for now",
+        ),
+        Listener { transport: Transport::Tcp, .. } => {
+            refused("TCP comes later", "write `proto udp` here and in the clients' files for now")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// `sndbuf` and `rcvbuf`, where the file has them: what the sockets were opened with is larger than most ask for.
+fn size_buffers(server: &Server, socket: &impl AsFd) {
+    let socket = SockRef::from(socket);
+    let send = server.sndbuf_bytes.map_or(Ok(()), |bytes| socket.set_send_buffer_size(bytes));
+    let receive = server.rcvbuf_bytes.map_or(Ok(()), |bytes| socket.set_recv_buffer_size(bytes));
+    if let Err(error) = send.and(receive) {
+        tracing::warn!(%error, "`sndbuf` or `rcvbuf` was not taken");
+    }
+}
+
+/// The control thread's UDP sockets, one a listener.
+#[derive(Debug)]
+pub(super) struct ControlSockets {
+    sockets: Vec<ControlSocket>,
+    bound: Vec<SocketAddr>,
+    /// The first one's token; the others have those above.
+    first: Token,
+}
+
+impl ControlSockets {
+    /// Over sockets that [`open`] opened.
+    pub fn new(sockets: Vec<UdpSocket>, first: Token) -> io::Result<Self> {
+        let bound = sockets.iter().map(UdpSocket::local_addr).collect::<io::Result<_>>()?;
+        let sockets = sockets.into_iter().map(ControlSocket::new).collect::<io::Result<_>>()?;
+        Ok(Self { sockets, bound, first })
+    }
+
+    /// Has the loop woken when one can be read.
+    pub fn register(&mut self, registry: &Registry) -> io::Result<()> {
+        let tokens = (self.first.0..).map(Token);
+        let mut all = self.sockets.iter_mut().zip(tokens);
+        all.try_for_each(|(socket, token)| socket.register(registry, token, Interest::READABLE))
+    }
+
+    /// mio tells of readiness once; what is left for the next turn must be told again.
+    pub fn rearm(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        let socket = token.0.checked_sub(self.first.0).and_then(|index| self.sockets.get_mut(index));
+        socket.map_or(Ok(()), |socket| socket.reregister(registry, token, Interest::READABLE))
+    }
+
+    /// The socket that has this token.
+    pub fn of(&self, token: Token) -> Option<&ControlSocket> {
+        self.sockets.get(token.0.checked_sub(self.first.0)?)
+    }
+
+    /// Sends `payload` on `path`, by the socket of the listener that the client used.
+    ///
+    /// # Errors
+    /// See [`ControlSocket::send`]; `NotConnected` where nobody listens there.
+    pub fn send(&self, payload: &[u8], path: Path) -> io::Result<()> {
+        let index = bound_for(&self.bound, path.local).ok_or(io::ErrorKind::NotConnected)?;
+        self.sockets[index].send(payload, path.remote, path.local.ip())
+    }
+
+    /// Packets since the start that the kernel dropped because they were not received fast enough.
+    pub fn missed(&self) -> u64 {
+        self.sockets.iter().map(ControlSocket::missed).sum()
+    }
+}
