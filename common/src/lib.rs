@@ -11,7 +11,7 @@ pub type Mac = [u8; 6];
 
 /// Most entries the forwarding database holds; the control thread, its only writer, stops learning there.
 pub const FDB_ENTRIES: u32 = 65_536;
-/// Most (address, port) pairs the gateway listens on.
+/// Most (address, port) pairs the gateway listens on, of IPv4 and again of IPv6.
 pub const LISTENERS: u32 = 256;
 /// Most receive queues, hence workers, of one NIC.
 pub const QUEUES: u32 = 64;
@@ -85,12 +85,24 @@ pub struct FdbValue {
     pub last_seen_ns: u64,
 }
 
-/// Key of the listener set: where tunnel packets are addressed to.
+/// Key of the listener set of IPv4: where tunnel packets are addressed to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(C)]
 pub struct ListenerKey {
     /// IPv4 address in network order, as it stands in the packet.
     pub address: [u8; 4],
+    /// UDP port in network order.
+    pub port: [u8; 2],
+    /// Always zero.
+    pub reserved: [u8; 2],
+}
+
+/// Key of the listener set of IPv6. A set of its own: a longer key takes longer to look up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub struct ListenerKeyV6 {
+    /// IPv6 address as it stands in the packet.
+    pub address: [u8; 16],
     /// UDP port in network order.
     pub port: [u8; 2],
     /// Always zero.
@@ -154,6 +166,8 @@ pub mod names {
     pub const FDB: &str = "FDB";
     /// `HashMap<ListenerKey, u32>`.
     pub const LISTENERS: &str = "LISTENERS";
+    /// `HashMap<ListenerKeyV6, u32>`.
+    pub const LISTENERS_V6: &str = "LISTENERS_V6";
     /// `Array<Settings>` with one value.
     pub const SETTINGS: &str = "SETTINGS";
     /// `XskMap`, by receive queue.
@@ -240,6 +254,19 @@ impl ListenerKey {
     }
 }
 
+impl ListenerKeyV6 {
+    /// Size in the map.
+    pub const SIZE: usize = 20;
+
+    /// As it stands in the map.
+    pub fn to_bytes(self) -> [u8; Self::SIZE] {
+        let mut bytes = [0; Self::SIZE];
+        bytes[0..16].copy_from_slice(&self.address);
+        bytes[16..18].copy_from_slice(&self.port);
+        bytes
+    }
+}
+
 impl Settings {
     /// Size in the map.
     pub const SIZE: usize = 32;
@@ -263,6 +290,8 @@ const _: () = {
     assert!(size_of::<FdbKey>() == FdbKey::SIZE && core::mem::offset_of!(FdbKey, mac) == 4);
     assert!(size_of::<FdbValue>() == FdbValue::SIZE && core::mem::offset_of!(FdbValue, last_seen_ns) == 8);
     assert!(size_of::<ListenerKey>() == ListenerKey::SIZE && core::mem::offset_of!(ListenerKey, port) == 4);
+    assert!(size_of::<ListenerKeyV6>() == ListenerKeyV6::SIZE);
+    assert!(core::mem::offset_of!(ListenerKeyV6, port) == 16);
     assert!(size_of::<Settings>() == Settings::SIZE && core::mem::offset_of!(Settings, mac) == 16);
     assert!(core::mem::offset_of!(Settings, fragments) == 22);
     assert!(core::mem::offset_of!(Settings, heartbeat_timeout_ns) == 24);

@@ -18,6 +18,9 @@
 //! addresses alone, so one CPU sees all of a datagram. Where two CPUs do and look in the same instant, they may decide
 //! differently: one packet is lost then, as on a path that loses one.
 //!
+//! Of IPv6 a mark holds a fold of the source and half of the identification, whose other half is in the slot: who wants
+//! to disturb another's packets must guess the whole, which senders choose at random.
+//!
 //! ```text
 //!   mark  │ source address 32 │ fold of destination 8 │ when, in 2^20 ns 23 │ steered 1 │
 //! ```
@@ -27,7 +30,7 @@ use common::{FRAGMENT_AGE_NS, Settings};
 use crate::{
     frame::Frame,
     maps::{self, FragmentMark},
-    parse::{Fragment, Ipv4, Malformed},
+    parse::{Datagram, Fragment, FragmentV6, Ipv4, Ipv6, Malformed},
 };
 
 const TIME_SHIFT: u32 = 20;
@@ -52,19 +55,43 @@ pub fn is_steered(frame: &impl Frame, settings: &Settings, ip: &Ipv4) -> Result<
         return Ok(false);
     }
     let fragment = Fragment::behind(frame, ip)?;
-    let wish = wish(frame, settings, &fragment)?;
-    let Some(mark) = FragmentMark::at(slot(&fragment)) else { return Ok(false) };
-    Ok(agree(&mark, datagram(&fragment), wish))
+    let mut wish = Wish::Follow;
+    if fragment.is_first {
+        let (listener, is_data) = fragment.leads(frame)?;
+        wish = Wish::of(frame, settings, is_data && maps::is_listener(&listener));
+    }
+    Ok(decide(&fragment.datagram, wish))
+}
+
+/// The same of IPv6.
+#[inline(always)]
+pub fn is_steered_v6(frame: &impl Frame, settings: &Settings, ip: &Ipv6) -> Result<bool, Malformed> {
+    if settings.fragments == 0 {
+        return Ok(false);
+    }
+    let Some(fragment) = FragmentV6::behind(frame, ip)? else { return Ok(false) };
+    let mut wish = Wish::Follow;
+    if fragment.is_first {
+        let (listener, is_data) = fragment.leads(frame)?;
+        wish = Wish::of(frame, settings, is_data && maps::is_listener_v6(&listener));
+    }
+    Ok(decide(&fragment.datagram, wish))
+}
+
+impl Wish {
+    /// Of a first fragment.
+    #[inline(always)]
+    fn of(frame: &impl Frame, settings: &Settings, is_tunnel: bool) -> Self {
+        if is_tunnel && frame.length() <= settings.max_frame { Self::Steer } else { Self::Pass }
+    }
 }
 
 #[inline(always)]
-fn wish(frame: &impl Frame, settings: &Settings, fragment: &Fragment) -> Result<Wish, Malformed> {
-    if !fragment.is_first {
-        return Ok(Wish::Follow);
+fn decide(of: &Datagram, wish: Wish) -> bool {
+    match FragmentMark::at(slot(of)) {
+        Some(mark) => agree(&mark, datagram(of), wish),
+        None => false,
     }
-    let (listener, is_data) = fragment.leads(frame)?;
-    let steer = is_data && frame.length() <= settings.max_frame && maps::is_listener(&listener);
-    Ok(if steer { Wish::Steer } else { Wish::Pass })
 }
 
 #[inline(always)]
@@ -90,16 +117,15 @@ fn decision(mark: u64, datagram: u64, now: u64) -> Option<bool> {
 }
 
 #[inline(always)]
-fn datagram(fragment: &Fragment) -> u64 {
-    let [a, b, c, d] = fragment.destination;
-    u64::from(u32::from_be_bytes(fragment.source)) << 32 | u64::from(a ^ b ^ c ^ d) << 24
+fn datagram(of: &Datagram) -> u64 {
+    let [a, b, c, d] = of.destination.to_be_bytes();
+    u64::from(of.source) << 32 | u64::from(a ^ b ^ c ^ d) << 24
 }
 
 #[inline(always)]
-fn slot(fragment: &Fragment) -> u16 {
-    let from = u64::from(u32::from_be_bytes(fragment.source));
-    let to = u64::from(u32::from_be_bytes(fragment.destination));
+fn slot(of: &Datagram) -> u16 {
     // Knuth's multiplicative hash, whose upper bits are the good ones.
-    let hash = (to << 32 | from).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48;
-    (hash as u16).wrapping_add(fragment.identification)
+    let addresses = u64::from(of.destination) << 32 | u64::from(of.source);
+    let hash = addresses.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48;
+    (hash as u16).wrapping_add(of.identification)
 }

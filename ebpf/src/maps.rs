@@ -10,12 +10,14 @@ use aya_ebpf::{
     helpers::{bpf_ktime_get_coarse_ns, bpf_ktime_get_ns},
     macros::btf_map,
 };
-use common::{FdbKey, FdbValue, ListenerKey, Place, Settings, SourceEvent, Verdict};
+use common::{FdbKey, FdbValue, ListenerKey, ListenerKeyV6, Place, Settings, SourceEvent, Verdict};
 
 #[btf_map]
 static FDB: HashMap<FdbKey, FdbValue, { common::FDB_ENTRIES as usize }> = HashMap::new();
 #[btf_map]
 static LISTENERS: HashMap<ListenerKey, u32, { common::LISTENERS as usize }> = HashMap::new();
+#[btf_map]
+static LISTENERS_V6: HashMap<ListenerKeyV6, u32, { common::LISTENERS as usize }> = HashMap::new();
 #[btf_map]
 static SETTINGS: Array<Settings, 1> = Array::new();
 #[btf_map]
@@ -108,6 +110,13 @@ pub fn hear(key: &FdbKey) -> Station {
 pub fn is_listener(key: &ListenerKey) -> bool {
     // SAFETY: only the entry's being there is looked at.
     unsafe { LISTENERS.get(key) }.is_some()
+}
+
+/// The same of IPv6.
+#[inline(always)]
+pub fn is_listener_v6(key: &ListenerKeyV6) -> bool {
+    // SAFETY: as in `is_listener`.
+    unsafe { LISTENERS_V6.get(key) }.is_some()
 }
 
 /// Tells the gateway of a new or moved source. A full ring loses the event; the next frame brings another.

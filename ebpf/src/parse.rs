@@ -1,5 +1,9 @@
 //! What a frame is: malformed, not ours, or ours. Nothing here acts on it.
 
+mod ipv6;
+
+pub use ipv6::{FragmentV6, Ipv6, UdpV6};
+
 use common::{FdbKey, ListenerKey, Mac};
 
 use crate::frame::Frame;
@@ -192,16 +196,23 @@ impl Udp {
     }
 }
 
+/// What the fragments of one datagram have in common, as far as marks tell datagrams apart.
+pub struct Datagram {
+    /// IPv4: the address it comes from. IPv6: a fold of that and of a part of its identification.
+    pub source: u32,
+    /// IPv4: the address it goes to. IPv6: a fold of that.
+    pub destination: u32,
+    /// IPv4: its identification. IPv6: the other part of that.
+    pub identification: u16,
+}
+
 /// A fragment of a UDP datagram over IPv4 in an untagged frame.
 pub struct Fragment {
-    /// Address it comes from.
-    pub source: [u8; 4],
-    /// Address it goes to.
-    pub destination: [u8; 4],
-    /// What the fragments of one datagram have in common, besides the addresses.
-    pub identification: u16,
+    /// Which datagram it is of.
+    pub datagram: Datagram,
     /// The datagram begins here: this fragment has the UDP header.
     pub is_first: bool,
+    destination: [u8; 4],
     header_len: usize,
     payload_len: usize,
 }
@@ -217,10 +228,13 @@ impl Fragment {
             return Err(Malformed);
         }
         Ok(Self {
-            source: ip.source(),
-            destination: ip.destination(),
-            identification: u16::from_be_bytes([ip.header[4], ip.header[5]]),
+            datagram: Datagram {
+                source: u32::from_be_bytes(ip.source()),
+                destination: u32::from_be_bytes(ip.destination()),
+                identification: u16::from_be_bytes([ip.header[4], ip.header[5]]),
+            },
             is_first: field & OFFSET == 0,
+            destination: ip.destination(),
             header_len: ip.header_len,
             payload_len,
         })

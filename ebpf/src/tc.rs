@@ -9,7 +9,7 @@ use common::{MARK_INJECTED, Settings};
 use crate::{
     frame,
     maps::{self, Station},
-    parse::{Ethernet, Malformed, Udp, is_group},
+    parse::{Ethernet, Malformed, Udp, UdpV6, is_group},
 };
 
 /// What is done with a frame of the stack.
@@ -131,6 +131,15 @@ fn learn(ethernet: &Ethernet) {
 fn is_tunnel(context: &TcContext, ethernet: &Ethernet) -> bool {
     match Udp::parse(context, ethernet) {
         Ok(Some(udp)) => maps::is_listener(&udp.source),
-        Ok(None) | Err(Malformed) => false,
+        Ok(None) => is_tunnel_v6(context, ethernet).unwrap_or(false),
+        Err(Malformed) => false,
+    }
+}
+
+#[inline(always)]
+fn is_tunnel_v6(context: &TcContext, ethernet: &Ethernet) -> Result<bool, Malformed> {
+    match UdpV6::parse(context, ethernet)? {
+        Some(udp) => Ok(maps::is_listener_v6(&udp.source(context)?)),
+        None => Ok(false),
     }
 }

@@ -7,7 +7,7 @@ use crate::{
     fragments,
     frame::Frame,
     maps::{self, Station},
-    parse::{Ethernet, Ipv4, Malformed, Udp, is_group},
+    parse::{Ethernet, Ipv4, Ipv6, Malformed, Udp, UdpV6, is_group},
 };
 
 /// Decides about a frame and acts.
@@ -46,12 +46,22 @@ fn classify(frame: &XdpContext, settings: &Settings) -> Result<Option<Verdict>, 
 
 #[inline(always)]
 fn is_tunnel(frame: &XdpContext, settings: &Settings, ethernet: &Ethernet) -> Result<bool, Malformed> {
-    let Some(ip) = Ipv4::parse(frame, ethernet)? else { return Ok(false) };
+    let Some(ip) = Ipv4::parse(frame, ethernet)? else { return is_tunnel_v6(frame, settings, ethernet) };
     if ip.is_fragment() {
         return fragments::is_steered(frame, settings, &ip);
     }
     let udp = Udp::behind(frame, &ip)?;
     if maps::is_listener(&udp.destination) { udp.is_data(frame) } else { Ok(false) }
+}
+
+#[inline(always)]
+fn is_tunnel_v6(frame: &XdpContext, settings: &Settings, ethernet: &Ethernet) -> Result<bool, Malformed> {
+    let Some(ip) = Ipv6::parse(frame, ethernet)? else { return Ok(false) };
+    if ip.has_fragment_header {
+        return fragments::is_steered_v6(frame, settings, &ip);
+    }
+    let udp = UdpV6::behind(frame, &ip)?;
+    if maps::is_listener_v6(&udp.destination(frame)?) { udp.is_data(frame) } else { Ok(false) }
 }
 
 #[inline(always)]

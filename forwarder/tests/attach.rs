@@ -364,9 +364,12 @@ fn exercise(programs: &mut Programs) {
     assert_eq!(programs.fdb.entries().map(|entry| entry.expect("fdb")).collect::<Vec<_>>(), [(key, value)]);
     assert!(programs.fdb.remove(key).expect("fdb"));
     assert_eq!(programs.fdb.value(key).expect("fdb"), None);
-    programs.listeners.insert(listener(ADDRESS, PORT)).expect("listeners");
-    assert!(programs.listeners.remove(listener(ADDRESS, PORT)).expect("listeners"));
-    assert!(!programs.listeners.remove(listener(ADDRESS, PORT)).expect("listeners"));
+    for address in [std::net::IpAddr::from(ADDRESS), "2001:db8::5".parse().expect("an address")] {
+        let at = std::net::SocketAddr::new(address, PORT);
+        programs.listeners.insert(at).expect("listeners");
+        assert!(programs.listeners.remove(at).expect("listeners"));
+        assert!(!programs.listeners.remove(at).expect("listeners"));
+    }
     programs.settings.set(default_settings()).expect("settings");
     programs.heartbeat.beat().expect("heartbeat");
     assert_eq!(programs.verdicts.count(Verdict::NoSocket).expect("verdicts"), 0);

@@ -9,8 +9,14 @@
 //!   agent2  eth0 198.51.100.12┘
 //! ```
 //! Agents reach nothing of 10.10.21.0/24 but through the tunnel: the router forwards what it has translated, no more.
+//!
+//! With [`Layout::ipv6`] there is IPv6, too, without translation. The gateway knows the router by a link-local address:
+//!
+//! ```text
+//!   gateway ens5 2001:db8:21::5 ── lan0 fe80::1  router  out0 2001:db8:51::1 ── agent1 2001:db8:51::11, agent2 …::12
+//! ```
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
 use crate::Result;
@@ -25,6 +31,10 @@ pub const LAN_HOST: Ipv4Addr = Ipv4Addr::new(10, 10, 21, 20);
 pub const ROUTER: Ipv4Addr = Ipv4Addr::new(10, 10, 21, 1);
 /// Where agents find the gateway.
 pub const PUBLIC: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
+/// The gateway's IPv6 address, inside and outside.
+pub const GATEWAY_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x21, 0, 0, 0, 0, 5);
+/// The first agent's IPv6 address; the others' count on.
+pub const AGENT_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x51, 0, 0, 0, 0, 0x11);
 /// First address of the pool; the reference `server.conf` hands it to the first client.
 pub const POOL_FIRST: Ipv4Addr = Ipv4Addr::new(10, 10, 21, 100);
 /// The gateway's NIC.
@@ -42,11 +52,13 @@ pub struct Layout {
     pub unfinished_checksums: bool,
     /// The wire carries what EC2, Azure and GCE carry: IP and ARP of the NIC's own address, nothing else.
     pub cloud: bool,
+    /// There is IPv6 besides IPv4.
+    pub ipv6: bool,
 }
 
 impl Default for Layout {
     fn default() -> Self {
-        Self { agents: 2, queues: 1, unfinished_checksums: false, cloud: false }
+        Self { agents: 2, queues: 1, unfinished_checksums: false, cloud: false, ipv6: false }
     }
 }
 
@@ -84,6 +96,9 @@ impl Network {
         network.lan_side(layout.queues)?;
         network.outside()?;
         network.translation()?;
+        if layout.ipv6 {
+            network.second_family()?;
+        }
         if !layout.unfinished_checksums {
             network.wire.run("ethtool", "-K w-gw tx off txvlan off")?;
         }
@@ -158,6 +173,36 @@ impl Network {
         Ok(())
     }
 
+    fn second_family(&self) -> Result<()> {
+        self.gateway.ip_batch(&format!(
+            "address add {GATEWAY_V6}/64 dev {NIC} nodad
+             route add default via fe80::1 dev {NIC}"
+        ))?;
+        self.router.ip_batch(
+            "address add fe80::1/64 dev lan0 nodad
+             address add 2001:db8:21::1/64 dev lan0 nodad
+             address add 2001:db8:51::1/64 dev out0 nodad",
+        )?;
+        for (number, agent) in self.agents.iter().enumerate() {
+            agent.ip_batch(&format!(
+                "address add {}/64 dev eth0 nodad
+                 route add default via 2001:db8:51::1",
+                agent_v6(number)
+            ))?;
+        }
+        self.router.sysctl("net/ipv6/conf/all/forwarding", "1")?;
+        self.router.nft(&format!(
+            "table ip6 filter {{
+               chain across {{
+                 type filter hook forward priority 0; policy drop;
+                 ct state established,related accept
+                 ip6 daddr {GATEWAY_V6} udp dport 443 accept
+                 iifname \"lan0\" accept
+               }}
+             }}"
+        ))
+    }
+
     fn translation(&self) -> Result<()> {
         self.router.sysctl("net/ipv4/ip_forward", "1")?;
         self.router.nft(&format!(
@@ -179,6 +224,11 @@ impl Network {
              }}"
         ))
     }
+}
+
+/// IPv6 address of agent `number` (from 0) outside.
+pub fn agent_v6(number: usize) -> Ipv6Addr {
+    Ipv6Addr::from_bits(AGENT_V6.to_bits() + number as u128)
 }
 
 /// Makes `ports` of `switch` those of its bridge.

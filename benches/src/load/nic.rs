@@ -4,11 +4,10 @@
 use std::{
     collections::HashMap,
     fmt,
-    net::SocketAddrV4,
     time::{Duration, Instant},
 };
 
-use common::{ListenerKey, Settings};
+use common::Settings;
 use nix::net::if_::if_indextoname;
 use trestle::{
     host::routes::{Detour, NextHop, OuterPath, Outside},
@@ -298,7 +297,7 @@ fn arrived<'a>(ports: &HashMap<u16, usize>, frame: &'a [u8]) -> Option<(usize, &
 
 /// The way of `session`'s packets, if it leads out of an Ethernet NIC.
 fn next_hop(session: &Session, interface: Option<u32>) -> Result<NextHop, String> {
-    let (remote, local) = (*session.remote().ip(), *session.local().ip());
+    let (remote, local) = ((*session.remote().ip()).into(), (*session.local().ip()).into());
     let look = |uplinks: &[u32]| {
         Outside::open(uplinks)
             .and_then(|mut outside| outside.resolve(remote, local))
@@ -335,13 +334,9 @@ fn attach(
     programs.settings.set(settings).map_err(|error| error.to_string())?;
     programs.sockets.insert(QUEUE, rings.fd()).map_err(|error| error.to_string())?;
     for session in fleet.sessions().iter().take(common::LISTENERS as usize) {
-        programs.listeners.insert(listener(session.local())).map_err(|error| error.to_string())?;
+        programs.listeners.insert(session.local().into()).map_err(|error| error.to_string())?;
     }
     let uplink = Uplink { nic: name, xdp: Some(XdpChoice::Auto), host_port: None };
     let attachment = programs.attach(&uplink).map_err(|error| error.to_string())?;
     Ok((attachment, programs))
-}
-
-fn listener(local: SocketAddrV4) -> ListenerKey {
-    ListenerKey { address: local.ip().octets(), port: local.port().to_be_bytes(), reserved: [0; 2] }
 }

@@ -12,7 +12,7 @@ use std::{
 };
 
 use openvpn::{
-    data::{Cipher, DataChannel, MAX_OVERHEAD, Opened},
+    data::{Cipher, DataChannel, Digest, MAX_OVERHEAD, Opened},
     ids::PeerId,
     server::{AllowCompression, Compress, Config, Event, Path, Server, Sizes},
     tls,
@@ -82,6 +82,7 @@ fn config(pki: &Pki, server: &Identity) -> Config {
     Config {
         tls,
         data_ciphers: vec![Cipher::Aes256Gcm],
+        digest: Digest::Sha1,
         ping: None,
         ping_restart: None,
         push: Vec::new(),

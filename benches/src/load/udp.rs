@@ -4,7 +4,7 @@
 use std::{
     fmt,
     io::IoSlice,
-    net::{Ipv4Addr, UdpSocket},
+    net::UdpSocket,
     os::fd::{AsFd, AsRawFd},
     time::{Duration, Instant},
 };
@@ -14,7 +14,7 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::socket::{ControlMessage, MsgFlags, sendmsg},
 };
-use trestle::xdp::datagrams::{self, Datagram, Run};
+use trestle::xdp::datagrams::{self, Datagram, Family, Run};
 
 use super::{
     Session,
@@ -116,14 +116,14 @@ impl Udp {
         len: usize,
     ) -> Result<usize, Errno> {
         let bytes = self.packets.get(from * len..to * len).ok_or(Errno::EINVAL)?;
-        let datagram = Datagram { remote, local: Ipv4Addr::UNSPECIFIED, ..Datagram::EMPTY };
+        let datagram = Datagram { remote: remote.into(), ..Datagram::EMPTY };
         let datagrams = [Run::of_one(datagram); BURST];
         let mut payloads = [IoSlice::new(&[]); BURST];
         for (payload, packet) in payloads.iter_mut().zip(bytes.chunks_exact(len.max(1))) {
             *payload = IoSlice::new(packet);
         }
         let count = to - from;
-        let sent = datagrams::send(socket.as_fd(), &datagrams[..count], &payloads[..count]);
+        let sent = datagrams::send(socket.as_fd(), Family::V4, &datagrams[..count], &payloads[..count]);
         sent.map_err(|error| error.raw_os_error().map_or(Errno::EINVAL, Errno::from_raw))
     }
 }

@@ -14,7 +14,7 @@ use std::{
 };
 
 use trestle_openvpn::{
-    data::{Cipher, DataChannel, Opened},
+    data::{Cipher, DataChannel, Digest, Opened},
     ids::PeerId,
     server::{AllowCompression, Compress, Config, Event, ExitNotify, Path, Pool, Server, Sizes},
     tls,
@@ -124,6 +124,7 @@ fn config(directory: &FilePath, port: u16, reneg: Duration) -> Result<Config, Bo
     Ok(Config {
         tls: tls::server_config(&read("ca.crt")?, &read("server.crt")?, &read("server.key")?)?,
         data_ciphers: vec![Cipher::Aes256Gcm, Cipher::Aes128Gcm],
+        digest: Digest::Sha1,
         ping: Some(Duration::from_secs(10)),
         ping_restart: Some(Duration::from_secs(240)),
         push: vec![format!("route-gateway {gateway}"), "ping 10".into(), "ping-restart 120".into()],

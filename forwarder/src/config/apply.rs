@@ -63,12 +63,6 @@ pub(super) fn dev_type(d: Directive<'_>) -> Done {
     Ok(())
 }
 
-pub(super) fn tun_mtu(d: Directive<'_>) -> Done {
-    // 9000: a jumbo frame; more does not fit a worker's chunk of memory beside its headers.
-    d.draft.server.tun_mtu = d.number(0, 576..=9000)?;
-    Ok(())
-}
-
 pub(super) fn mode(d: Directive<'_>) -> Done {
     match d.word(0)? {
         "server" => d.draft.mode_server = true,

@@ -12,8 +12,10 @@ use std::{
 };
 
 mod apply;
+mod ciphers;
 /// What a client's file says, typed.
 pub mod client;
+mod compression;
 /// What is wrong with a configuration, with file and line.
 pub mod error;
 /// The file's text into directives.
@@ -27,6 +29,7 @@ pub mod protocol;
 mod routed;
 /// What `server.conf` says, typed.
 pub mod server;
+mod sizes;
 mod table;
 /// Certificates, keys and revocation lists.
 pub mod tls;

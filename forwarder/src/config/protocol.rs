@@ -2,7 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use openvpn::{client::Config as ClientProtocol, server::Config as Protocol};
+use openvpn::{
+    client::Config as ClientProtocol,
+    data::Framing,
+    server::{Compress, Config as Protocol},
+};
 
 use super::{Server, client::Client};
 
@@ -11,6 +15,7 @@ pub fn protocol(server: &Server, tls: Arc<rustls::ServerConfig>) -> Protocol {
     Protocol {
         tls,
         data_ciphers: server.data_ciphers.clone(),
+        digest: server.digest,
         ping: server.ping,
         ping_restart: server.ping_restart,
         push: server.push.clone(),
@@ -41,10 +46,22 @@ pub fn client_protocol(client: &Client, tls: Arc<rustls::ClientConfig>) -> Clien
         hand_window: common.hand_window,
         tran_window: common.tran_window,
         tun_mtu: common.tun_mtu,
+        digest: common.digest,
+        framing: framing(common.compress),
         ping: client.ping,
         ping_restart: client.ping_restart,
         pull_filters: client.pull_filters.clone(),
         ..ClientProtocol::new(tls)
+    }
+}
+
+/// The framing of a client's file, where the server pushes none. Source: brief A.11.
+const fn framing(compress: Compress) -> Framing {
+    match compress {
+        Compress::Off => Framing::None,
+        Compress::StubV2 | Compress::Lz4V2 => Framing::V2,
+        Compress::Stub | Compress::Lz4 => Framing::Swapped,
+        Compress::Lzo | Compress::LzoNo => Framing::Prefixed,
     }
 }
 

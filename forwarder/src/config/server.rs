@@ -8,15 +8,17 @@ use std::{
 };
 
 use openvpn::{
-    data::Cipher,
+    data::{Cipher, Digest},
     server::{AllowCompression, Compress, ExitNotify, Pool, Sizes},
     tls::Versions,
 };
 
 use super::{
     client::ClientDraft,
+    compression::Compressing,
     error::{Error, Level, Note, Place},
     listeners::{Listener, Listening},
+    sizes::Sizing,
     tls_version::Bounds,
 };
 use crate::management::status_file::Version;
@@ -64,6 +66,8 @@ pub struct Server {
     pub ping_restart: Option<Duration>,
     /// `data-ciphers`, in order of preference.
     pub data_ciphers: Vec<Cipher>,
+    /// `auth`: what authenticates packets whose cipher does not.
+    pub digest: Digest,
     /// `compress`, also where it is only pushed.
     pub compress: Compress,
     /// `allow-compression`.
@@ -175,6 +179,8 @@ pub struct LogFile {
 pub(super) struct Draft {
     pub(super) server: Server,
     pub(super) listening: Listening,
+    pub(super) compressing: Compressing,
+    pub(super) sizing: Sizing,
     pub(super) ca: Option<Source>,
     pub(super) cert: Option<Source>,
     pub(super) key: Option<Source>,
@@ -213,6 +219,8 @@ impl Draft {
         Self {
             server: defaults(file),
             listening: Listening::default(),
+            compressing: Compressing::default(),
+            sizing: Sizing::default(),
             ca: None,
             cert: None,
             key: None,
@@ -238,6 +246,9 @@ impl Draft {
     /// Checks what no directive can check alone, and adds what follows from several.
     pub(super) fn finish(mut self) -> Result<Server, Error> {
         self.server.listeners = self.listening.finish(|line| Place::line(&self.server.file, line))?;
+        self.compressing.check(|line| Place::line(&self.server.file, line))?;
+        let file = self.server.file.clone();
+        self.sizing.finish(&mut self.server, |line| Place::line(&file, line))?;
         self.apply_device()?;
         self.apply_bridge()?;
         self.apply_ifconfig_pool()?;
@@ -409,7 +420,8 @@ fn defaults(file: &Path) -> Server {
         client_to_client: false,
         ping: None,
         ping_restart: None,
-        data_ciphers: vec![Cipher::Aes256Gcm, Cipher::Aes128Gcm],
+        data_ciphers: Cipher::DEFAULT.to_vec(),
+        digest: Digest::default(),
         compress: Compress::Off,
         allow_compression: AllowCompression::default(),
         push: Vec::new(),

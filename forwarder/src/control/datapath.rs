@@ -2,12 +2,13 @@
 
 use std::{
     collections::BTreeSet,
+    net::SocketAddr,
     os::fd::{AsFd, BorrowedFd},
     sync::{Arc, atomic::Ordering::Relaxed},
     thread::JoinHandle,
 };
 
-use common::{FdbKey, ListenerKey, Mac, Settings};
+use common::{FdbKey, Mac, Settings};
 
 use super::{
     Error,
@@ -54,7 +55,7 @@ pub(super) struct Kernel {
     promiscuous: Option<Promiscuous>,
     programs: Programs,
     settings: Settings,
-    listeners: BTreeSet<[u8; ListenerKey::SIZE]>,
+    listeners: BTreeSet<SocketAddr>,
 }
 
 impl Datapath {
@@ -149,7 +150,7 @@ impl Datapath {
     }
 
     /// Tells the eBPF programs where tunnel packets are addressed to.
-    pub fn set_listeners(&mut self, listeners: &[ListenerKey]) {
+    pub fn set_listeners(&mut self, listeners: BTreeSet<SocketAddr>) {
         if let Some(kernel) = &mut self.kernel {
             kernel.set_listeners(listeners);
         }
@@ -221,19 +222,13 @@ impl Kernel {
         self.programs.sources.as_fd()
     }
 
-    fn set_listeners(&mut self, listeners: &[ListenerKey]) {
-        let wanted: BTreeSet<_> = listeners.iter().map(|key| key.to_bytes()).collect();
-        for key in listeners.iter().filter(|key| !self.listeners.contains(&key.to_bytes())) {
-            if let Err(error) = self.programs.listeners.insert(*key) {
-                tracing::warn!("{error}");
-            }
-        }
-        for gone in self.listeners.difference(&wanted) {
-            let [a, b, c, d, p, q, ..] = *gone;
-            let key = ListenerKey { address: [a, b, c, d], port: [p, q], reserved: [0; 2] };
-            if let Err(error) = self.programs.listeners.remove(key) {
-                tracing::warn!("{error}");
-            }
+    fn set_listeners(&mut self, wanted: BTreeSet<SocketAddr>) {
+        let map = &mut self.programs.listeners;
+        let added = wanted.difference(&self.listeners).map(|address| map.insert(*address));
+        let failed = added.filter_map(Result::err).collect::<Vec<_>>();
+        let gone = self.listeners.difference(&wanted).map(|address| map.remove(*address));
+        for error in gone.filter_map(Result::err).chain(failed) {
+            tracing::warn!("{error}");
         }
         self.listeners = wanted;
     }

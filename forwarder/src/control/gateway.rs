@@ -212,7 +212,7 @@ impl Gateway {
     /// each peer is reached.
     pub fn apply_surroundings(&mut self, now: Instant) {
         self.role.handle_surroundings();
-        self.datapath.set_listeners(&self.surroundings.listeners());
+        self.datapath.set_listeners(self.surroundings.listeners());
         if let Some(mac) = self.surroundings.nic_mac() {
             self.datapath.set_nic_mac(mac);
         }

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::{SocketAddr, SocketAddrV4, UdpSocket},
+    net::{SocketAddr, UdpSocket},
     os::fd::AsFd,
 };
 
@@ -14,7 +14,7 @@ use super::Error;
 use crate::{
     config::{self, Config, Family, Listener, Server},
     ports::{
-        tunnel::{self, ControlSocket},
+        tunnel::{self, Bind, ControlSocket},
         tunnels::bound_for,
     },
 };
@@ -45,14 +45,14 @@ pub(super) fn open(server: &Server, workers: usize) -> Result<Opened, Error> {
     server.listeners.iter().try_for_each(refuse_what_comes_later)?;
     let mut opened = Opened { control: Vec::new(), tunnels: (0..workers).map(|_| Vec::new()).collect() };
     for listener in server.listeners.iter().filter(|listener| listener.transport == Transport::Udp) {
-        let SocketAddr::V4(address) = listener.bind_address() else { continue };
-        open_udp(address, server, &mut opened)?;
+        open_udp(listener, server, &mut opened)?;
     }
     Ok(opened)
 }
 
-fn open_udp(address: SocketAddrV4, server: &Server, opened: &mut Opened) -> Result<(), Error> {
-    let (control, tunnels) = tunnel::open(address, opened.tunnels.len())?;
+fn open_udp(listener: &Listener, server: &Server, opened: &mut Opened) -> Result<(), Error> {
+    let bind = Bind { address: listener.bind_address(), v6_only: listener.family == Family::V6 };
+    let (control, tunnels) = tunnel::open(bind, opened.tunnels.len())?;
     tunnels.iter().chain([&control]).for_each(|socket| size_buffers(server, socket));
     opened.control.push(control);
     for (worker, tunnel) in opened.tunnels.iter_mut().zip(tunnels) {
@@ -66,10 +66,6 @@ fn refuse_what_comes_later(listener: &Listener) -> Result<(), Error> {
     let refused =
         |what: &str, cure: &str| Err(config::Error::new(format!("{listener}: {what}"), cure).into());
     match listener {
-        Listener { family: Family::V6 | Family::Dual, .. } => refused(
-            "IPv6 outside comes later",
-            "write `proto udp`, and an IPv4 address behind `local`, for now",
-        ),
         Listener { transport: Transport::Tcp, .. } => {
             refused("TCP comes later", "write `proto udp` here and in the clients' files for now")
         }

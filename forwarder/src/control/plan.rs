@@ -14,7 +14,7 @@ use crate::{
         netlink::Requests,
     },
     switch::Segment,
-    worker::outer::OUTER_HEADER,
+    worker::outer::LONGEST_OUTER_HEADER,
     xdp::{attach::XdpChoice, frames::chunk_bytes_for, sys},
 };
 
@@ -97,7 +97,7 @@ impl Plan {
 
     /// The longest frame sealed and addressed, in bytes: what a worker's chunk of memory must hold.
     pub fn longest_packet(&self) -> usize {
-        self.max_frame + OUTER_HEADER + MAX_OVERHEAD
+        self.max_frame + LONGEST_OUTER_HEADER + MAX_OVERHEAD
     }
 
     /// Every receive queue of the NIC has a worker.

@@ -2,12 +2,13 @@
 //! addressed to, and how packets to a peer leave.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
     os::fd::{AsFd, BorrowedFd},
     time::{Duration, Instant},
 };
 
-use common::{ListenerKey, Mac};
+use common::Mac;
 use openvpn::server::{Path, Transport};
 
 use crate::{
@@ -106,41 +107,30 @@ impl Surroundings {
     }
 
     /// Where tunnel packets are addressed to that XDP takes.
-    pub fn listeners(&self) -> Vec<ListenerKey> {
+    pub fn listeners(&self) -> BTreeSet<SocketAddr> {
         let udp = self.listeners.iter().filter(|listener| listener.transport == Transport::Udp);
-        let addresses = udp.flat_map(|listener| self.addresses(listener));
-        let mut keys: Vec<_> = addresses
-            // Nothing that comes in by a NIC is addressed there.
-            .filter(|(address, _)| !address.is_loopback())
-            .map(|(address, port)| ListenerKey {
-                address: address.octets(),
-                port: port.to_be_bytes(),
-                reserved: [0; 2],
-            })
-            .collect();
-        keys.sort_by_key(|key| (key.address, key.port));
-        keys.dedup();
-        keys
+        udp.flat_map(|listener| self.addresses(listener)).collect()
     }
 
-    /// The addresses clients reach a listener at, with its port.
-    fn addresses(&self, listener: &Listener) -> Vec<(Ipv4Addr, u16)> {
+    /// The addresses clients reach a listener at, with its port: but for those that are no address on a wire, and those
+    /// that mean something on one interface only, whose packets are the kernel's.
+    fn addresses(&self, listener: &Listener) -> Vec<SocketAddr> {
         let every = || self.outside.known().addresses().map(|address| address.address);
-        let addresses: Vec<Ipv4Addr> = match (listener.family, listener.address) {
-            (Family::V6, _) => Vec::new(),
-            (_, Some(IpAddr::V4(address))) => vec![address],
-            _ => every().collect(),
+        let addresses: Vec<IpAddr> = match (listener.address, listener.family) {
+            (Some(address), _) => vec![address],
+            (None, Family::V4) => every().filter(IpAddr::is_ipv4).collect(),
+            (None, Family::V6) => every().filter(IpAddr::is_ipv6).collect(),
+            (None, Family::Dual) => every().collect(),
         };
-        addresses.into_iter().map(|address| (address, listener.port)).collect()
+        let reached = addresses.into_iter().filter(|address| !address.is_loopback() && is_routed(*address));
+        reached.map(|address| SocketAddr::new(address, listener.port)).collect()
     }
 
     /// Addresses and ports for the operator, each behind its transport's name where that is not UDP.
     pub fn listen_texts(&self) -> Vec<String> {
         let texts = self.listeners.iter().flat_map(|listener| {
             let scheme = if listener.transport == Transport::Tcp { "tcp " } else { "" };
-            let addresses =
-                self.addresses(listener).into_iter().filter(|(address, _)| !address.is_loopback());
-            addresses.map(move |(address, port)| format!("{scheme}{address}:{port}"))
+            self.addresses(listener).into_iter().map(move |address| format!("{scheme}{address}"))
         });
         let mut texts: Vec<String> = texts.collect();
         texts.sort();
@@ -160,9 +150,12 @@ impl Surroundings {
 
     /// How packets leave for a peer at `path`; `None` where they cannot.
     pub fn outer(&mut self, path: Path, by_nic: bool) -> Option<Outer> {
-        let (SocketAddr::V4(remote), SocketAddr::V4(local)) = (path.remote, path.local) else { return None };
+        let Path { remote, local, .. } = path;
+        if !is_routed(remote.ip()) {
+            return Some(Outer::by_socket(local, remote));
+        }
         // Asked for even where packets go by the socket: it makes the next hop one of the protected.
-        let resolved = self.outside.resolve(*remote.ip(), *local.ip());
+        let resolved = self.outside.resolve(remote.ip(), local.ip());
         match resolved {
             Ok(OuterPath::Direct(hop)) if by_nic && Some(hop.nic) == self.nic => {
                 let mtu = u16::try_from(hop.mtu).unwrap_or(u16::MAX);
@@ -179,8 +172,11 @@ impl Surroundings {
 
     /// The peer at `path` is gone.
     pub fn forget(&mut self, path: Path) {
-        if let (IpAddr::V4(remote), IpAddr::V4(local)) = (path.remote.ip(), path.local.ip()) {
-            self.outside.forget(remote, local);
-        }
+        self.outside.forget(path.remote.ip(), path.local.ip());
     }
+}
+
+/// Whether the way to an address does not depend on an interface that the address itself does not name.
+fn is_routed(address: IpAddr) -> bool {
+    !matches!(address, IpAddr::V6(address) if address.is_unicast_link_local())
 }

@@ -10,8 +10,9 @@
 //!
 //! So no thread passes packets on to another, and a flood of control packets does not starve data, nor data control.
 //!
-//! To the worker a datagram is a whole frame, `Ethernet 14 │ IPv4 20 │ UDP 8 │ payload`, whose headers are made up here
-//! ([`headers`]) or, on the way out, read for the addresses and left behind.
+//! To the worker a datagram is a whole frame, `Ethernet │ IPv4 or IPv6 │ UDP │ payload`, whose headers are made up here
+//! ([`headers`]) or, on the way out, read for the addresses and left behind. A socket of IPv6 serves IPv4 as well, unless
+//! it was opened for IPv6 only; nobody but [`datagrams`] can tell.
 
 mod group;
 /// The headers ahead of a datagram.
@@ -19,7 +20,7 @@ pub mod headers;
 
 use std::{
     io::{self, IoSlice, IoSliceMut},
-    net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket},
+    net::{IpAddr, SocketAddr, UdpSocket},
     os::fd::{AsFd, AsRawFd, BorrowedFd},
     sync::Arc,
 };
@@ -27,12 +28,12 @@ use std::{
 use mio::{Interest, Registry, Token, event::Source, unix::SourceFd};
 use nix::errno::Errno;
 
-pub use self::group::{OpenError, open};
+pub use self::group::{Bind, OpenError, open};
 use super::{BATCH, Frame, Frames, Port};
 use crate::{
     drops::{Drop, DropCounters},
     xdp::{
-        datagrams::{self, Datagram, LONGEST_RUN, Run},
+        datagrams::{self, Datagram, Family, LONGEST_RUN, Run},
         sys,
     },
 };
@@ -41,6 +42,7 @@ use crate::{
 #[derive(Debug)]
 pub struct TunnelPort {
     socket: UdpSocket,
+    family: Family,
     /// The socket's own port.
     port: u16,
     drops: Arc<DropCounters>,
@@ -58,10 +60,11 @@ impl TunnelPort {
     /// # Errors
     /// The socket has no address of its own.
     pub fn new(socket: UdpSocket, drops: Arc<DropCounters>) -> io::Result<Self> {
-        let port = socket.local_addr()?.port();
+        let bound = socket.local_addr()?;
         Ok(Self {
             socket,
-            port,
+            family: Family::of(bound),
+            port: bound.port(),
             drops,
             rooms: Vec::with_capacity(BATCH),
             refusals: Refusals::default(),
@@ -82,7 +85,7 @@ impl TunnelPort {
         let mut slices = [const { None }; BATCH];
         let count = rooms.len().min(BATCH);
         for (slice, frame) in slices.iter_mut().zip(rooms) {
-            *slice = frames.room(frame).get_mut(headers::LEN..).map(IoSliceMut::new);
+            *slice = frames.room(frame).get_mut(headers::len(self.family)..).map(IoSliceMut::new);
         }
         let mut slices = slices.map(|slice| slice.unwrap_or_else(|| IoSliceMut::new(&mut [])));
         // An error is `WouldBlock`, or of a moment (a queued ICMP error): what is there is read in the next turn.
@@ -91,10 +94,11 @@ impl TunnelPort {
 
     /// Writes the headers ahead of one datagram; its frame goes to `received` or, if it is of no use, back.
     fn deliver(&self, frames: &mut Frames, mut frame: Frame, datagram: &Datagram, received: &mut Vec<Frame>) {
-        let local = SocketAddrV4::new(datagram.local, self.port);
-        let written = !datagram.truncated && headers::write(frames.room(&mut frame), datagram, local);
+        let local = SocketAddr::new(datagram.local, self.port);
+        let room = frames.room(&mut frame);
+        let written = !datagram.truncated && headers::write(room, self.family, datagram, local);
         if written {
-            frames.set_len(&mut frame, headers::LEN + datagram.len);
+            frames.set_len(&mut frame, headers::len(self.family) + datagram.len);
             received.push(frame);
         } else {
             self.drops.count(Drop::FrameMalformed);
@@ -109,7 +113,11 @@ impl TunnelPort {
         let mut payloads = [IoSlice::new(&[]); BATCH];
         let (mut count, mut run_count) = (0, 0);
         for frame in queue.iter().take(BATCH) {
-            let Some((datagram, payload)) = headers::read(frames.bytes(frame)) else { break };
+            let read = headers::read(frames.bytes(frame));
+            let Some((datagram, payload)) = read.filter(|(datagram, _)| self.family.reaches(datagram.remote))
+            else {
+                break;
+            };
             payloads[count] = IoSlice::new(payload);
             count += 1;
             match runs[..run_count].last_mut() {
@@ -124,7 +132,7 @@ impl TunnelPort {
             self.drops.count(Drop::FrameMalformed);
             return 1;
         }
-        match datagrams::send(self.socket.as_fd(), &runs[..run_count], &payloads[..count]) {
+        match datagrams::send(self.socket.as_fd(), self.family, &runs[..run_count], &payloads[..count]) {
             Ok(sent) => sent.max(1),
             Err(error) => self.refuse(&error, &runs[0], queue.len()),
         }
@@ -206,7 +214,7 @@ struct Refusals {
 }
 
 impl Refusals {
-    fn log(&mut self, error: &io::Error, remote: SocketAddrV4) {
+    fn log(&mut self, error: &io::Error, remote: SocketAddr) {
         if self.last != error.raw_os_error() {
             self.last = error.raw_os_error();
             tracing::warn!(%error, %remote, "the kernel does not take tunnel packets to this address");
@@ -218,6 +226,7 @@ impl Refusals {
 #[derive(Debug)]
 pub struct ControlSocket {
     socket: UdpSocket,
+    family: Family,
     /// The socket's own port.
     port: u16,
 }
@@ -228,8 +237,8 @@ impl ControlSocket {
     /// # Errors
     /// The socket has no address of its own.
     pub fn new(socket: UdpSocket) -> io::Result<Self> {
-        let port = socket.local_addr()?.port();
-        Ok(Self { socket, port })
+        let bound = socket.local_addr()?;
+        Ok(Self { socket, family: Family::of(bound), port: bound.port() })
     }
 
     /// Receives one datagram: its payload's length in `buffer`, the sender, and our address that it came to. A longer
@@ -245,19 +254,20 @@ impl ControlSocket {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         let [datagram] = datagram;
-        let local = SocketAddrV4::new(datagram.local, self.port);
-        Ok((datagram.len, datagram.remote.into(), local.into()))
+        Ok((datagram.len, datagram.remote, SocketAddr::new(datagram.local, self.port)))
     }
 
     /// Sends `payload` to `remote` from our address `local` (unspecified: the kernel chooses). Never waits.
     ///
     /// # Errors
-    /// `WouldBlock` when the socket's buffer is full, else what the kernel says. Only IPv4 goes over this socket.
+    /// `WouldBlock` when the socket's buffer is full, `Unsupported` for IPv6 by a socket of IPv4, else what the kernel
+    /// says.
     pub fn send(&self, payload: &[u8], remote: SocketAddr, local: IpAddr) -> io::Result<()> {
-        let SocketAddr::V4(remote) = remote else { return Err(io::ErrorKind::Unsupported.into()) };
-        let local = if let IpAddr::V4(local) = local { local } else { Ipv4Addr::UNSPECIFIED };
-        let datagram = Datagram { remote, local, ..Datagram::EMPTY };
-        datagrams::send(self.socket.as_fd(), &[Run::of_one(datagram)], &[IoSlice::new(payload)]).map(|_| ())
+        if !self.family.reaches(remote) {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        let run = Run::of_one(Datagram { remote, local, ..Datagram::EMPTY });
+        datagrams::send(self.socket.as_fd(), self.family, &[run], &[IoSlice::new(payload)]).map(|_| ())
     }
 
     /// Packets since the start that the kernel dropped because they were not received fast enough.
@@ -296,3 +306,5 @@ impl Source for ControlSocket {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_v6;

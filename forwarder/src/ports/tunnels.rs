@@ -5,7 +5,7 @@
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     os::fd::{AsFd, BorrowedFd},
     sync::Arc,
 };
@@ -60,12 +60,15 @@ impl Tunnels {
     }
 }
 
-/// Which of the sockets bound to `bound` packets from `local` leave by: the one bound to that address, else one bound to
-/// every address, and the right port.
+/// Which of the sockets bound to `bound` packets from `local` leave by: of those with the right port the one bound to that
+/// address, else one bound to every address of its family, else one bound to every address of both.
 pub fn bound_for(bound: &[SocketAddr], local: SocketAddr) -> Option<usize> {
-    let exact = bound.iter().position(|bound| *bound == local);
-    let every = |bound: &SocketAddr| bound.port() == local.port() && bound.ip().is_unspecified();
-    exact.or_else(|| bound.iter().position(every))
+    let position = |fits: &dyn Fn(IpAddr) -> bool| {
+        bound.iter().position(|bound| bound.port() == local.port() && fits(bound.ip()))
+    };
+    position(&|ip| ip == local.ip())
+        .or_else(|| position(&|ip| ip.is_unspecified() && ip.is_ipv4() == local.is_ipv4()))
+        .or_else(|| position(&|ip| ip.is_unspecified() && ip.is_ipv6()))
 }
 
 fn watch_all(ports: &[TunnelPort]) -> io::Result<Epoll> {
@@ -124,7 +127,7 @@ impl Port for Tunnels {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+    use std::net::{Ipv4Addr, UdpSocket};
 
     use super::*;
     use crate::ports::{
@@ -133,7 +136,7 @@ mod tests {
     };
 
     fn listener() -> (UdpSocket, TunnelPort) {
-        let (control, mut workers) = tunnel::open(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0), 1).unwrap();
+        let (control, mut workers) = tunnel::open(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)), 1).unwrap();
         (control, TunnelPort::new(workers.remove(0), Arc::default()).unwrap())
     }
 
@@ -177,6 +180,10 @@ mod tests {
         let of = |local: &str| bound_for(&bound, local.parse().unwrap());
         assert_eq!([of("10.0.0.5:443"), of("10.0.0.6:443"), of("10.0.0.5:444")], [Some(1), Some(0), Some(2)]);
         assert_eq!([of("10.0.0.5:445"), of("[2001:db8::1]:445")], [None, None]);
+        assert_eq!([of("[2001:db8::1]:444"), of("[2001:db8::1]:443")], [Some(2), None]);
+        let both: Vec<SocketAddr> = ["[::]:443", "0.0.0.0:443"].map(|text| text.parse().unwrap()).into();
+        assert_eq!(bound_for(&both, "10.0.0.5:443".parse().unwrap()), Some(1));
+        assert_eq!(bound_for(&both, "[2001:db8::1]:443".parse().unwrap()), Some(0));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! packets are opened and sealed in one place, in order.
 
 use std::{
+    hash::{BuildHasher, RandomState},
     net::SocketAddr,
     sync::{
         Arc,
@@ -83,12 +84,15 @@ impl Lane {
 
 /// No peer has port 0.
 const NOWHERE: u64 = 0;
+/// Of a place reached by IPv6; IPv4's have 48 bits.
+const BY_IPV6: u64 = 1 << 63;
 
-/// Address and port in one number; tunnel packets are IPv4.
-fn packed(remote: SocketAddr) -> u64 {
+/// Address and port in one number: of IPv4 themselves, of IPv6 a hash, whose `secret` keeps strangers from finding an
+/// address with that of a peer.
+fn packed(remote: SocketAddr, secret: &RandomState) -> u64 {
     match remote {
         SocketAddr::V4(remote) => u64::from(remote.ip().to_bits()) << 16 | u64::from(remote.port()),
-        SocketAddr::V6(_) => NOWHERE,
+        SocketAddr::V6(remote) => secret.hash_one((remote.ip(), remote.port())) | BY_IPV6,
     }
 }
 
@@ -102,6 +106,8 @@ pub struct Handovers {
     rung: Vec<bool>,
     /// Where each peer is, by number: written by its owner, read by those that have a packet in its name.
     whereabouts: Arc<[AtomicU64]>,
+    /// All workers' the same.
+    secret: RandomState,
     /// The NIC spreads the fragments of one packet over its queues.
     scattered: Arc<AtomicBool>,
     /// The lane to look at first: after each frame the next one, so that none waits for another to be empty.
@@ -116,9 +122,11 @@ impl Handovers {
             (0..count).map(|_| (0..count).map(|_| Lane::new()).collect()).collect();
         let whereabouts: Arc<[AtomicU64]> = (0..KNOWN_PEERS).map(|_| AtomicU64::new(NOWHERE)).collect();
         let scattered = Arc::<AtomicBool>::default();
+        let secret = RandomState::new();
         (0..count)
             .map(|index| Self {
                 scattered: Arc::clone(&scattered),
+                secret: secret.clone(),
                 whereabouts: Arc::clone(&whereabouts),
                 index,
                 to: lanes[index].clone(),
@@ -133,6 +141,11 @@ impl Handovers {
     /// Number of workers.
     pub fn workers(&self) -> usize {
         self.to.len()
+    }
+
+    /// What all workers know and nobody else.
+    pub fn secret(&self) -> &RandomState {
+        &self.secret
     }
 
     /// The worker that owns `peer_id`. The tunnel's sockets are chosen by the same rule.
@@ -161,7 +174,7 @@ impl Handovers {
     /// Notes where a peer of this worker is; `None`: it is gone.
     pub fn locate(&self, peer_id: PeerId, remote: Option<SocketAddr>) {
         if let Some(place) = self.whereabouts.get(peer_id.index()) {
-            place.store(remote.map_or(NOWHERE, packed), Relaxed);
+            place.store(remote.map_or(NOWHERE, |remote| packed(remote, &self.secret)), Relaxed);
         }
     }
 
@@ -175,7 +188,7 @@ impl Handovers {
     /// Whether the peer is known to be at `remote`.
     pub fn is_located(&self, peer_id: PeerId, remote: SocketAddr) -> bool {
         let place = self.whereabouts.get(peer_id.index()).map_or(NOWHERE, |place| place.load(Relaxed));
-        place != NOWHERE && place == packed(remote)
+        place != NOWHERE && place == packed(remote, &self.secret)
     }
 
     /// The worker where fragments of one packet meet that came by several queues, by a hash of what they share.

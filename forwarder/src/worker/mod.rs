@@ -19,6 +19,7 @@ mod forward;
 pub mod fragments;
 mod handover;
 mod mailbox;
+mod mss;
 mod obey;
 mod open;
 pub mod outer;
@@ -150,7 +151,7 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
         let drops = Arc::clone(&counters.drops);
         Self {
             reassembly: Reassembly::new(frames.total(), fragments::random_seed(), drops),
-            identifications: Identifications::new(settings.index, handovers.workers()),
+            identifications: Identifications::new(settings.index, handovers.workers(), handovers.secret()),
             settings,
             ports,
             frames,

@@ -10,6 +10,7 @@ use openvpn::{
 use super::{
     AHEAD, Arrival, Mailbox, Notice, Worker,
     counters::add,
+    mss,
     outer::{self, Arrived},
     peers::Peer,
 };
@@ -81,6 +82,9 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
         }
         match opened {
             Opened::Frame { len } => {
+                if let Some(most) = peer.channel.mssfix() {
+                    mss::limit(&mut self.frames.room(&mut plain)[..len], most);
+                }
                 self.frames.set_len(&mut plain, len);
                 self.batch.inner.push((Ingress::Peer(peer_id), plain));
             }

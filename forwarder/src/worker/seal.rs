@@ -7,13 +7,7 @@ use openvpn::{
     ids::PeerId,
 };
 
-use super::{
-    AHEAD, Way, Worker,
-    counters::add,
-    fragments::Identifications,
-    outer::{self, OUTER_HEADER},
-    peers::Peer,
-};
+use super::{AHEAD, Outer, Way, Worker, counters::add, fragments::Identifications, mss, outer, peers::Peer};
 use crate::{
     drops::Drop,
     ports::{BATCH, Frame, Port},
@@ -28,11 +22,11 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
     pub(super) fn seal_unicast(&mut self, now: Instant) {
         let mut to_peer = std::mem::take(&mut self.batch.to_peer);
         let mut waiting = to_peer.drain(..);
-        while let Some((peer_id, frame)) = waiting.next() {
+        while let Some((peer_id, mut frame)) = waiting.next() {
             if let Some((_, ahead)) = waiting.as_slice().get(AHEAD) {
                 self.frames.prefetch_all(ahead);
             }
-            self.seal_for(peer_id, &frame, now);
+            self.seal_for(peer_id, &mut frame, now);
             self.frames.put(frame);
         }
         drop(waiting);
@@ -48,9 +42,9 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
         self.batch.flooded = flooded;
     }
 
-    fn flood(&mut self, ingress: Ingress, flood: Flood, frame: Frame, now: Instant) {
+    fn flood(&mut self, ingress: Ingress, flood: Flood, mut frame: Frame, now: Instant) {
         if flood.peers {
-            self.flood_to_peers(ingress, &frame, now);
+            self.flood_to_peers(ingress, &mut frame, now);
         }
         if flood.host && self.ports.host.is_some() {
             match self.copy_in_frame(&frame) {
@@ -65,15 +59,19 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
         }
     }
 
-    fn flood_to_peers(&mut self, ingress: Ingress, frame: &Frame, now: Instant) {
+    fn flood_to_peers(&mut self, ingress: Ingress, frame: &mut Frame, now: Instant) {
         for at in 0..self.peers.len() {
             let Some(peer_id) = self.peers.nth(at) else { break };
             if ingress != Ingress::Peer(peer_id) {
                 self.seal_for(peer_id, frame, now);
             }
-            if self.batch.to_nic.len() + self.batch.to_tunnel.len() >= BATCH {
-                self.flush();
-            }
+            self.flush_if_full();
+        }
+    }
+
+    fn flush_if_full(&mut self) {
+        if self.batch.to_nic.len() + self.batch.to_tunnel.len() >= BATCH {
+            self.flush();
         }
     }
 
@@ -85,17 +83,42 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
         Some(copy)
     }
 
-    fn seal_for(&mut self, peer_id: PeerId, frame: &Frame, now: Instant) {
+    /// A flooded SYN is lowered for one peer after the other, and then for the wire and the host: less is never wrong.
+    fn seal_for(&mut self, peer_id: PeerId, frame: &mut Frame, now: Instant) {
         let Some(mut packet) = self.frames.take() else {
             self.counters.drops.count(Drop::NoFreeFrame);
             return;
         };
         let ids = &mut self.identifications;
+        let len = frame.len();
+        let frame = self.frames.room(frame).get_mut(..len).unwrap_or_default();
         let sealed = match self.peers.get_mut(peer_id) {
-            Some(peer) => peer.seal(self.frames.bytes(frame), self.frames.room(&mut packet), ids),
+            Some(peer) => peer.seal(frame, self.frames.room(&mut packet), ids),
             None => Err(Drop::PeerUnknown),
         };
+        let has_rest = sealed.as_ref().is_ok_and(|sealed| sealed.has_rest);
         self.send_sealed(peer_id, packet, sealed, 1, now);
+        if has_rest {
+            self.seal_rest(peer_id, now);
+        }
+    }
+
+    /// With `fragment`: what is left of a frame, packet by packet.
+    #[cold]
+    fn seal_rest(&mut self, peer_id: PeerId, now: Instant) {
+        while let Some(peer) = self.peers.get_mut(peer_id).filter(|peer| peer.channel.has_rest()) {
+            let Some(mut packet) = self.frames.take() else {
+                self.counters.drops.count(Drop::NoFreeFrame);
+                return;
+            };
+            let sealed = peer.seal_rest(self.frames.room(&mut packet), &mut self.identifications);
+            let failed = sealed.is_err();
+            self.send_sealed(peer_id, packet, sealed, 0, now);
+            if failed {
+                return;
+            }
+            self.flush_if_full();
+        }
     }
 
     /// Sends the peer what `message` seals: a keepalive, or that we leave.
@@ -113,20 +136,20 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
         &mut self,
         peer_id: PeerId,
         mut packet: Frame,
-        sealed: Result<(usize, Way), Drop>,
+        sealed: Result<Sealed, Drop>,
         frames: usize,
         now: Instant,
     ) {
-        let (len, way) = match sealed {
+        let Sealed { header, payload, way, .. } = match sealed {
             Ok(sealed) => sealed,
             Err(reason) => return self.drop_frame(packet, reason),
         };
-        self.frames.set_len(&mut packet, len);
+        self.frames.set_len(&mut packet, header + payload);
         if let Err(reason) = self.queue_packet(packet, way) {
             return self.counters.drops.count(reason);
         }
         if let Some(peer) = self.peers.get_mut(peer_id) {
-            peer.count_sent(frames, len - OUTER_HEADER, self.clock.millis(now));
+            peer.count_sent(frames, payload, self.clock.millis(now));
             peer.tell_rekey(peer_id, &mut self.mailbox);
         }
     }
@@ -143,17 +166,38 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
     }
 }
 
+/// A packet that can leave: `header` bytes, then `payload`.
+struct Sealed {
+    header: usize,
+    payload: usize,
+    way: Way,
+    /// There is more of the frame in it: [`Peer::seal_rest`].
+    has_rest: bool,
+}
+
 impl Peer {
-    /// Seals `frame` into `packet` with its outer headers; the packet's length and way.
+    /// Seals `frame` into `packet` with its outer headers. A SYN is lowered first.
     fn seal(
         &mut self,
-        frame: &[u8],
+        frame: &mut [u8],
         packet: &mut [u8],
         ids: &mut Identifications,
-    ) -> Result<(usize, Way), Drop> {
-        let room = packet.get_mut(OUTER_HEADER..).ok_or(Drop::FrameMalformed)?;
-        let sealed = self.channel.seal(frame, room).map_err(reason)?;
-        self.address(packet, sealed, ids)
+    ) -> Result<Sealed, Drop> {
+        if let Some(most) = self.channel.mssfix() {
+            mss::limit(frame, most);
+        }
+        let header = self.header_len()?;
+        let room = packet.get_mut(header..).ok_or(Drop::FrameMalformed)?;
+        let payload = self.channel.seal(frame, room).map_err(reason)?;
+        self.address(packet, header, payload, ids)
+    }
+
+    /// Seals what is next of the frame sealed last; the caller has seen that there is more.
+    fn seal_rest(&mut self, packet: &mut [u8], ids: &mut Identifications) -> Result<Sealed, Drop> {
+        let header = self.header_len()?;
+        let room = packet.get_mut(header..).ok_or(Drop::FrameMalformed)?;
+        let payload = self.channel.seal_rest(room).unwrap_or(Err(SealError::NoKey)).map_err(reason)?;
+        self.address(packet, header, payload, ids)
     }
 
     fn seal_message(
@@ -161,21 +205,28 @@ impl Peer {
         message: SealMessage,
         packet: &mut [u8],
         ids: &mut Identifications,
-    ) -> Result<(usize, Way), Drop> {
-        let room = packet.get_mut(OUTER_HEADER..).ok_or(Drop::FrameMalformed)?;
-        let sealed = message(&mut self.channel, room).map_err(reason)?;
-        self.address(packet, sealed, ids)
+    ) -> Result<Sealed, Drop> {
+        let header = self.header_len()?;
+        let room = packet.get_mut(header..).ok_or(Drop::FrameMalformed)?;
+        let payload = message(&mut self.channel, room).map_err(reason)?;
+        self.address(packet, header, payload, ids)
+    }
+
+    fn header_len(&self) -> Result<usize, Drop> {
+        self.outer.as_deref().map(Outer::header_len).ok_or(Drop::PeerNoPath)
     }
 
     fn address(
         &self,
         packet: &mut [u8],
-        sealed: usize,
+        header: usize,
+        payload: usize,
         ids: &mut Identifications,
-    ) -> Result<(usize, Way), Drop> {
+    ) -> Result<Sealed, Drop> {
         let outer = self.outer.as_deref().ok_or(Drop::PeerNoPath)?;
-        let len = OUTER_HEADER + sealed;
-        Ok((len, outer.write(&mut packet[..len], ids.next(outer.destination()))))
+        let identification = outer.destination_v4().map_or(0, |destination| ids.next(destination));
+        let way = outer.write(&mut packet[..header + payload], identification);
+        Ok(Sealed { header, payload, way, has_rest: self.channel.has_rest() })
     }
 
     fn count_sent(&self, frames: usize, bytes: usize, now_ms: u64) {

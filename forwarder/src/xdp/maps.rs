@@ -5,11 +5,12 @@
 
 use std::{
     io,
+    net::{SocketAddr, SocketAddrV4, SocketAddrV6},
     os::fd::{AsFd, AsRawFd, BorrowedFd},
 };
 
 use aya::maps::{Array, HashMap, MapData, MapError as AyaError, PerCpuArray, RingBuf, XskMap};
-use common::{FdbKey, FdbValue, ListenerKey, QUEUES, Settings, SourceEvent, Verdict};
+use common::{FdbKey, FdbValue, ListenerKey, ListenerKeyV6, QUEUES, Settings, SourceEvent, Verdict};
 use nix::time::{ClockId, clock_gettime};
 
 /// What the kernel said to an operation on a map.
@@ -76,21 +77,40 @@ impl Fdb {
     }
 }
 
-/// Where tunnel packets are addressed to. At most [`common::LISTENERS`].
-pub struct Listeners(pub(super) HashMap<MapData, [u8; ListenerKey::SIZE], u32>);
+/// Where tunnel packets are addressed to. At most [`common::LISTENERS`] of each family.
+pub struct Listeners {
+    pub(super) v4: HashMap<MapData, [u8; ListenerKey::SIZE], u32>,
+    pub(super) v6: HashMap<MapData, [u8; ListenerKeyV6::SIZE], u32>,
+}
 
 impl Listeners {
     const NAME: &str = "set of listeners";
 
     /// Steers data packets for this address and port to the workers.
-    pub fn insert(&mut self, key: ListenerKey) -> Result<(), MapError> {
-        self.0.insert(key.to_bytes(), 1, 0).map_err(|error| failed("write", Self::NAME, error))
+    pub fn insert(&mut self, at: SocketAddr) -> Result<(), MapError> {
+        let inserted = match at {
+            SocketAddr::V4(at) => self.v4.insert(key_v4(at), 1, 0),
+            SocketAddr::V6(at) => self.v6.insert(key_v6(at), 1, 0),
+        };
+        inserted.map_err(|error| failed("write", Self::NAME, error))
     }
 
     /// Leaves them to the kernel again; `false` if they were.
-    pub fn remove(&mut self, key: ListenerKey) -> Result<bool, MapError> {
-        found(self.0.remove(&key.to_bytes())).map_err(|error| failed("write", Self::NAME, error))
+    pub fn remove(&mut self, at: SocketAddr) -> Result<bool, MapError> {
+        let removed = match at {
+            SocketAddr::V4(at) => self.v4.remove(&key_v4(at)),
+            SocketAddr::V6(at) => self.v6.remove(&key_v6(at)),
+        };
+        found(removed).map_err(|error| failed("write", Self::NAME, error))
     }
+}
+
+fn key_v4(at: SocketAddrV4) -> [u8; ListenerKey::SIZE] {
+    ListenerKey { address: at.ip().octets(), port: at.port().to_be_bytes(), reserved: [0; 2] }.to_bytes()
+}
+
+fn key_v6(at: SocketAddrV6) -> [u8; ListenerKeyV6::SIZE] {
+    ListenerKeyV6 { address: at.ip().octets(), port: at.port().to_be_bytes(), reserved: [0; 2] }.to_bytes()
 }
 
 /// The programs' settings: all zero, which passes everything, until they are set.

@@ -71,7 +71,10 @@ impl Programs {
         }
         Ok(Self {
             fdb: Fdb(take(&mut ebpf, names::FDB)?),
-            listeners: Listeners(take(&mut ebpf, names::LISTENERS)?),
+            listeners: Listeners {
+                v4: take(&mut ebpf, names::LISTENERS)?,
+                v6: take(&mut ebpf, names::LISTENERS_V6)?,
+            },
             settings: SettingsMap(take(&mut ebpf, names::SETTINGS)?),
             sockets: Sockets(take(&mut ebpf, names::XSKS)?),
             sources: Sources(take(&mut ebpf, names::EVENTS)?),

@@ -10,7 +10,7 @@ use std::{
 
 use libfuzzer_sys::fuzz_target;
 use openvpn::{
-    data::Cipher,
+    data::{Cipher, Digest},
     server::{AllowCompression, Compress, Config, ExitNotify, Path, Pool, Server, Sizes},
     tls,
     wire::{Acks, Body, ControlPacket, SessionId, command, key_method::KeyMethod, occ, peer_info::PeerInfo},
@@ -98,6 +98,7 @@ static CONFIG: LazyLock<Config> = LazyLock::new(|| {
     Config {
         tls: tls::server_config(&certificate, &certificate, &key).expect("the certificates are good"),
         data_ciphers: vec![Cipher::Aes256Gcm, Cipher::Aes128Gcm],
+        digest: Digest::Sha1,
         ping: Some(Duration::from_secs(10)),
         ping_restart: Some(Duration::from_secs(240)),
         push: vec!["route-gateway 10.10.21.5".to_owned()],

@@ -87,7 +87,7 @@ impl Bench {
         assert!(!is_fragment(packet) && packet.len() <= CAPACITY);
         assert_eq!(usize::from(u16::from_be_bytes([packet[16], packet[17]])), packet.len() - 14);
         if self.all_made {
-            let [_, number] = last.key.identification.to_be_bytes();
+            let [.., number] = last.key.identification.to_be_bytes();
             let mut datagram = packet[HEADER..].iter().enumerate();
             assert!(datagram.all(|(at, byte)| *byte == pattern(number, at)), "a byte is out of its place");
         }

@@ -13,6 +13,7 @@ mod fragments;
 mod guards;
 mod host_safety;
 mod hostility;
+mod ipv6;
 mod join;
 mod load;
 mod negotiation;
@@ -43,6 +44,9 @@ fn main() -> ExitCode {
         underlay::SUITE,
         underlay::CLOUD,
         underlay::ROUTED,
+        ipv6::SUITE,
+        ipv6::UNDERLAY,
+        ipv6::ALONE,
         endurance::SUITE,
         endurance::CROWD,
         join::TRESTLE,

@@ -3,7 +3,7 @@
 use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
 use crate::{
-    data::{Cipher, DataKeys, Profile},
+    data::{Cipher, DataKeys, Digest, Framing, Profile},
     ids::{KeyId, PeerId},
 };
 
@@ -26,6 +26,10 @@ pub struct Config {
     pub tun_mtu: u16,
     /// Whether v2 compression framing is offered.
     pub compression: bool,
+    /// `auth`: authenticates data packets whose cipher does not.
+    pub digest: Digest,
+    /// The file's compression framing, where the server pushes none.
+    pub framing: Framing,
     /// `ping`, where the server pushes none.
     pub ping: Option<Duration>,
     /// `ping-restart`, where the server pushes none.
@@ -47,6 +51,8 @@ impl Config {
             tran_window: Duration::from_secs(3600),
             tun_mtu: 1500,
             compression: true,
+            digest: Digest::Sha1,
+            framing: Framing::None,
             ping: None,
             ping_restart: None,
             pull_filters: Vec::new(),

@@ -79,7 +79,7 @@ impl Client {
         let times =
             Times { hand_window: config.hand_window, tran_window: config.tran_window, reneg: config.reneg };
         let cipher = config.data_ciphers.first().copied().unwrap_or(crate::data::Cipher::Aes256Gcm);
-        let occ = occ::Options { tun_mtu: config.tun_mtu, cipher, framing: Framing::None, server: false };
+        let occ = occ::Options { tun_mtu: config.tun_mtu, cipher, framing: config.framing, server: false };
         let greeting = Greeting { options: occ.to_text(), peer_info: options::peer_info(&config) };
         let engine = Engine::Client(config.tls.clone());
         let session = Session::connect(now, engine, times, greeting, Random::new(seed))?;

@@ -31,10 +31,13 @@ impl Pushed {
         let connected = Connected {
             peer_id: draft.peer_id.ok_or_else(|| incompatible("no valid `peer-id`"))?,
             address: draft.address,
-            profile: Profile::new(
-                cipher.ok_or_else(|| incompatible("no `cipher` that was offered"))?,
-                draft.framing.unwrap_or(Framing::None),
-            ),
+            profile: Profile {
+                digest: config.digest,
+                ..Profile::new(
+                    cipher.ok_or_else(|| incompatible("no `cipher` that was offered"))?,
+                    draft.framing.unwrap_or(config.framing),
+                )
+            },
             options,
         };
         let Draft { ping, ping_restart, exit_notify, exporter, .. } = draft;

@@ -77,9 +77,7 @@ struct SealingKey {
 impl CbcKeys {
     pub(super) fn new(profile: Profile, halves: Halves<'_>) -> Self {
         let Profile { cipher, digest, .. } = profile;
-        let hmac_key = |half: &[u8; keys::HALF]| {
-            hmac::Key::new(digest.hmac(), &half[keys::CIPHER_PART..][..digest.hmac_len()])
-        };
+        let hmac_key = |half: &[u8; keys::HALF]| digest.hmac_key(&half[keys::CIPHER_PART..]);
         Self {
             prefix_len: if profile.layout == Layout::V1 { V1_PREFIX } else { V2_PREFIX },
             open: OpeningKey {

@@ -4,8 +4,10 @@ use std::fmt;
 
 use super::{
     DataKeys, Layout, OpenError, Opened, Profile, SealError,
-    framing::{Plaintext, Unframer},
+    fragment::Joiner,
+    framing::{self, Plaintext, Unframer},
     message,
+    shaper::Shaper,
 };
 use crate::ids::{KeyId, PeerId};
 
@@ -18,6 +20,12 @@ pub struct DataChannel {
     layout: Layout,
     max_frame: usize,
     unframer: Unframer,
+    /// Only where frames are cut.
+    joiner: Option<Box<Joiner>>,
+    /// Only where frames are cut or compressed.
+    shaper: Option<Box<Shaper>>,
+    /// The largest TCP segment a SYN may ask for.
+    mssfix: Option<u16>,
     /// By key id.
     keys: [Option<Box<DataKeys>>; KEY_IDS],
     /// What packets are sealed under; if set, there is a key under it.
@@ -35,6 +43,9 @@ impl DataChannel {
             layout: profile.layout,
             max_frame,
             unframer: Unframer::new(profile.framing, max_frame),
+            joiner: profile.fragment.map(|_| Box::new(Joiner::new(max_frame + framing::ESCAPE))),
+            shaper: Shaper::new(profile, max_frame).map(Box::new),
+            mssfix: profile.mssfix,
             keys: [const { None }; KEY_IDS],
             sending: None,
             newest: None,
@@ -69,20 +80,52 @@ impl DataChannel {
     pub fn open(&mut self, packet: &[u8], out: &mut [u8]) -> Result<Opened, OpenError> {
         let key_id = self.layout.key_id(packet).ok_or(OpenError::Malformed)?;
         let key = self.keys[slot(key_id)].as_mut().ok_or(OpenError::KeyUnknown)?;
-        let len = key.open(packet, out)?;
+        let mut len = key.open(packet, out)?;
+        if let Some(joiner) = &mut self.joiner {
+            match joiner.join(out, len)? {
+                Some(whole) => len = whole,
+                None => return Ok(Opened::Fragment),
+            }
+        }
         let len = self.unframer.unframe(out, len)?;
         message::classify(out.get(..len).ok_or(OpenError::TooLong)?, self.max_frame)
     }
 
-    /// Seals `frame` into `out` and returns the packet's length: [`Profile::sealed_len`] of the frame and its framing.
+    /// Seals `frame` into `out`, or, with `fragment`, what of it one packet takes: [`Self::seal_rest`] has the others.
+    /// Returns the packet's length: [`Profile::sealed_len`] of what stands in it.
     ///
     /// # Errors
     /// See [`SealError`].
     pub fn seal(&mut self, frame: &[u8], out: &mut [u8]) -> Result<usize, SealError> {
         let key_id = self.sending.ok_or(SealError::NoKey)?;
         let key = self.keys[slot(key_id)].as_mut().ok_or(SealError::NoKey)?;
-        let plaintext = Plaintext::plain(self.unframer.framing(), frame);
+        let plaintext = match &mut self.shaper {
+            None => Plaintext::plain(self.unframer.framing(), frame),
+            Some(shaper) => shaper.shape(frame)?,
+        };
         key.seal(&self.layout.prefix(key_id, self.peer_id), &plaintext, out)
+    }
+
+    /// True while there is more to seal of the frame that was handed to [`Self::seal`] last.
+    pub fn has_rest(&self) -> bool {
+        self.shaper.as_ref().is_some_and(|shaper| shaper.has_rest())
+    }
+
+    /// Seals the next part of the frame that was handed to [`Self::seal`] last; `None` when all of it has been sealed,
+    /// always so without `fragment`.
+    ///
+    /// # Errors
+    /// See [`SealError`].
+    pub fn seal_rest(&mut self, out: &mut [u8]) -> Option<Result<usize, SealError>> {
+        let plaintext = self.shaper.as_mut()?.rest()?;
+        let key_id = self.sending?;
+        let key = self.keys[slot(key_id)].as_mut()?;
+        Some(key.seal(&self.layout.prefix(key_id, self.peer_id), &plaintext, out))
+    }
+
+    /// The largest TCP segment over IPv4 that a SYN from or to the peer may ask for, in bytes; `None` if any.
+    pub fn mssfix(&self) -> Option<u16> {
+        self.mssfix
     }
 
     /// Seals a keepalive into `out`.

@@ -72,10 +72,11 @@ impl Cipher {
     }
 }
 
-/// What authenticates packets whose cipher does not (`auth`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What authenticates packets whose cipher does not (`auth`): those that `auth` can name and aws-lc has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Digest {
-    /// HMAC-SHA1, OpenVPN's default.
+    /// HMAC-SHA1: upstream's default, and safe in an HMAC.
+    #[default]
     Sha1,
     /// HMAC-SHA224.
     Sha224,
@@ -91,9 +92,11 @@ impl Digest {
     /// Every digest there is.
     pub const ALL: [Self; 5] = [Self::Sha1, Self::Sha224, Self::Sha256, Self::Sha384, Self::Sha512];
 
-    /// The digest of that name, in any case, also as OpenSSL 3 writes it (`SHA2-256`); `None` for those we do not have.
+    /// The digest of that name, in any of the spellings that OpenSSL takes; `None` for those we do not have.
     pub fn from_name(name: &str) -> Option<Self> {
-        let plain = name.to_ascii_uppercase().replace("SHA2-", "SHA").replace("SHA-", "SHA");
+        let upper = name.to_ascii_uppercase();
+        let bare = upper.strip_prefix("RSA-").unwrap_or(&upper);
+        let plain = bare.replacen("SHA2-", "SHA", 1).replacen("SHA-", "SHA", 1);
         Self::ALL.into_iter().find(|digest| digest.name() == plain)
     }
 
@@ -109,7 +112,7 @@ impl Digest {
     }
 
     /// Length of an HMAC, and of its key, in bytes.
-    pub const fn hmac_len(self) -> usize {
+    pub const fn tag_len(self) -> usize {
         match self {
             Self::Sha1 => 20,
             Self::Sha224 => 28,
@@ -119,8 +122,12 @@ impl Digest {
         }
     }
 
-    /// The HMAC by this digest.
-    pub(crate) fn hmac(self) -> hmac::Algorithm {
+    /// The HMAC's key: the beginning of `material`, which is 64 bytes long.
+    pub(crate) fn hmac_key(self, material: &[u8]) -> hmac::Key {
+        hmac::Key::new(self.algorithm(), material.get(..self.tag_len()).unwrap_or(material))
+    }
+
+    fn algorithm(self) -> hmac::Algorithm {
         match self {
             Self::Sha1 => hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY,
             Self::Sha224 => hmac::HMAC_SHA224,
@@ -144,9 +151,10 @@ mod tests {
         assert_eq!(Cipher::from_name("BF-CBC"), None);
         for digest in Digest::ALL {
             assert_eq!(Digest::from_name(digest.name()), Some(digest));
-            assert_eq!(digest.hmac().tag_len(), digest.hmac_len());
+            assert_eq!(digest.algorithm().tag_len(), digest.tag_len());
         }
         assert_eq!(Digest::from_name("sha2-256"), Some(Digest::Sha256));
+        assert_eq!(Digest::from_name("RSA-SHA1"), Some(Digest::Sha1));
         assert_eq!(Digest::from_name("SHA-1"), Some(Digest::Sha1));
         assert_eq!(Digest::from_name("none"), None);
     }

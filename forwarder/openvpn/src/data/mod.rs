@@ -15,12 +15,14 @@ mod cbc;
 mod channel;
 mod cipher;
 mod epoch;
+mod fragment;
 mod framing;
 mod keys;
 mod message;
 mod packet;
 mod profile;
 mod replay;
+mod shaper;
 mod usage;
 
 pub use channel::DataChannel;

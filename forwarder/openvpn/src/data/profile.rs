@@ -84,7 +84,7 @@ impl Profile {
         };
         prefix
             + match self.layout {
-                _ if !self.cipher.is_aead() => self.digest.hmac_len() + cbc::BLOCK,
+                _ if !self.cipher.is_aead() => self.digest.tag_len() + cbc::BLOCK,
                 Layout::Epoch => epoch::PACKET_ID + TAG,
                 Layout::V1 | Layout::V2 => PACKET_ID + TAG,
             }

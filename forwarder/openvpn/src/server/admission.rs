@@ -55,7 +55,11 @@ pub(super) fn judge(config: &Config, name: &str, message: &KeyMethod) -> Result<
     require(&info, proto::DATA_V2, "data packets with a peer id (DATA_V2)")?;
     let cipher = choose_cipher(config, &info, message)?;
     let offer = compression::offer(config, &info, occ::has_compression(&message.options));
-    let profile = Profile { compresses: offer.compresses, ..Profile::new(cipher, offer.framing) };
+    let profile = Profile {
+        digest: config.digest,
+        compresses: offer.compresses,
+        ..Profile::new(cipher, offer.framing)
+    };
     Ok(Terms { name: name.to_owned(), info, profile, compress: offer.pushed })
 }
 
@@ -131,6 +135,7 @@ mod tests {
 
     use super::*;
     use crate::{
+        data::Digest,
         ids::PeerId,
         server::{AllowCompression, Compress, Pool, Sizes},
     };
@@ -146,6 +151,7 @@ mod tests {
         Config {
             tls: Arc::new(tls),
             data_ciphers: vec![Cipher::Aes256Gcm, Cipher::Aes128Gcm],
+            digest: Digest::Sha1,
             ping: None,
             ping_restart: None,
             push: vec!["route-gateway 10.10.21.5".into()],

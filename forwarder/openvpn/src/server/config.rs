@@ -3,7 +3,7 @@
 use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
 use super::Sizes;
-use crate::data::Cipher;
+use crate::data::{Cipher, Digest};
 
 /// What the server does, from `server.conf`. Times not in the file have upstream's defaults.
 #[derive(Clone, Debug)]
@@ -12,6 +12,8 @@ pub struct Config {
     pub tls: Arc<rustls::ServerConfig>,
     /// Data ciphers in order of preference.
     pub data_ciphers: Vec<Cipher>,
+    /// `auth`: what authenticates data packets whose cipher does not.
+    pub digest: Digest,
     /// `keepalive`: the server pings after this much silence of its own; `None`: never.
     pub ping: Option<Duration>,
     /// The server drops a peer not heard for this long; `None`: never.

@@ -14,7 +14,7 @@ use std::{
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use trestle_openvpn::{
     client::{self, Client},
-    data::{Cipher, DataChannel, OpenError, Opened},
+    data::{Cipher, DataChannel, Digest, OpenError, Opened},
     ids::PeerId,
     server::{
         AllowCompression, Compress, Config, Event, ExitNotify, GoneReason, Job, Path, Pool, Server, Sizes,
@@ -123,6 +123,7 @@ pub fn server_config() -> Config {
     Config {
         tls: PKI.server(),
         data_ciphers: vec![Cipher::Aes256Gcm, Cipher::Aes128Gcm],
+        digest: Digest::Sha1,
         ping: Some(Duration::from_secs(10)),
         ping_restart: Some(Duration::from_secs(240)),
         push: vec!["route-gateway 10.10.21.5".into(), "ping 10".into(), "ping-restart 120".into()],

@@ -127,6 +127,10 @@ pub fn read(path: &Path) -> Result<Client, Error> {
 
 /// Checks what no directive can check alone, and adds what follows from several.
 fn finish(mut draft: Draft) -> Result<Client, Error> {
+    let file = draft.server.file.clone();
+    let place = |line| Place::line(&file, line);
+    draft.compressing.check(place)?;
+    draft.sizing.finish(&mut draft.server, place)?;
     draft.apply_device()?;
     draft.apply_process();
     draft.apply_certificates("the certificate that signed the server's one", "this client's")?;

@@ -20,7 +20,7 @@ use std::{
 use openvpn::{
     client::{self, Client, CloseReason, Config},
     ids::PeerId,
-    server::{Connected, ControlError, Event, Path, Transmit},
+    server::{Connected, ControlError, Event, Path, Sizes, Transmit},
     session::Ignored,
 };
 
@@ -65,6 +65,7 @@ struct Rules {
     float: bool,
     exit_on_silence: bool,
     exit_notify: bool,
+    sizes: Sizes,
 }
 
 enum Stage {
@@ -111,6 +112,7 @@ impl Dialler {
             float: file.float,
             exit_on_silence: file.exit_on_silence,
             exit_notify: file.exit_notify,
+            sizes: file.common.sizes,
         };
         Ok(Self {
             protocol,
@@ -370,6 +372,8 @@ impl Dialler {
         // There may have been no way yet when the call began.
         call.path.local = source(self.local, call.path.remote).unwrap_or(call.path.local);
         let path = call.path;
+        // Both ends must have `fragment` or neither: the file's word counts, as upstream.
+        let profile = self.rules.sizes.agree(profile, &path, None);
         self.trouble = None;
         self.targets.connected();
         let peer = Connected { peer_id, name, path, address, profile, software: String::new() };

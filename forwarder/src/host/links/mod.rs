@@ -1,7 +1,7 @@
 //! The host's interfaces: what they are, and whose frames carry which address.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use common::Mac;
 use neli::consts::rtnl::{Arphrd, Ifa, Iff, Ifla, IflaInfo, RtAddrFamily, RtScope};
@@ -151,35 +151,40 @@ fn no_such_interface<'a>(name: &str, links: impl Iterator<Item = &'a Link>) -> E
     ))
 }
 
-/// An IPv4 address of the host.
+/// An address of the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Address {
     /// The interface it is set on.
     pub index: u32,
     /// The address.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// Length of its subnet's prefix.
     pub prefix: u8,
 }
 
 impl Address {
-    /// What `RTM_NEWADDR` and `RTM_DELADDR` hold, if it is IPv4.
+    /// What `RTM_NEWADDR` and `RTM_DELADDR` hold.
     pub fn parse(rest: &[u8]) -> Option<Self> {
         let info: Ifaddrmsg = body(rest)?;
-        if *info.ifa_family() != RtAddrFamily::Inet {
-            return None;
-        }
         let attributes = Attributes::of(info.rtattrs());
         // On a point-to-point interface IFA_ADDRESS is the other end's.
-        let address = attributes.array::<4>(Ifa::Local).or_else(|| attributes.array(Ifa::Address))?;
-        Some(Self { index: *info.ifa_index(), address: address.into(), prefix: *info.ifa_prefixlen() })
+        let address = match info.ifa_family() {
+            RtAddrFamily::Inet => {
+                attributes.array::<4>(Ifa::Local).or_else(|| attributes.array(Ifa::Address))?.into()
+            }
+            RtAddrFamily::Inet6 => {
+                attributes.array::<16>(Ifa::Local).or_else(|| attributes.array(Ifa::Address))?.into()
+            }
+            _ => return None,
+        };
+        Some(Self { index: *info.ifa_index(), address, prefix: *info.ifa_prefixlen() })
     }
 }
 
-/// All IPv4 addresses of the host.
+/// All addresses of the host.
 pub fn addresses(requests: &mut Requests) -> Result<BTreeSet<Address>> {
     let everything = IfaddrmsgBuilder::default()
-        .ifa_family(RtAddrFamily::Inet)
+        .ifa_family(RtAddrFamily::Unspecified)
         .ifa_prefixlen(0)
         .ifa_scope(RtScope::Universe)
         .ifa_index(0)

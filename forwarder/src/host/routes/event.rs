@@ -1,7 +1,7 @@
 //! What one routing message says, as far as it matters here.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use common::Mac;
 use neli::consts::rtnl::{Nda, Nud, RtAddrFamily, Rta, RtmF, Rtn};
@@ -40,10 +40,17 @@ pub(super) struct Prefix {
 }
 
 impl Prefix {
-    pub(super) fn contains(&self, address: Ipv4Addr) -> bool {
-        let IpAddr::V4(prefix) = self.address else { return false };
-        let differing = prefix.to_bits() ^ address.to_bits();
-        differing.leading_zeros() >= u32::from(self.length)
+    pub(super) fn contains(&self, address: IpAddr) -> bool {
+        let equal = match (self.address, address) {
+            (IpAddr::V4(prefix), IpAddr::V4(address)) => {
+                (prefix.to_bits() ^ address.to_bits()).leading_zeros()
+            }
+            (IpAddr::V6(prefix), IpAddr::V6(address)) => {
+                (prefix.to_bits() ^ address.to_bits()).leading_zeros()
+            }
+            _ => return false,
+        };
+        equal >= u32::from(self.length)
     }
 
     /// Everything, or one half of it: the two halves together are how VPN software writes a default route that is to
@@ -171,14 +178,19 @@ mod tests {
     #[test]
     fn a_prefix_contains_what_it_should() {
         let prefix = |address: [u8; 4], length| Prefix { address: address.into(), length };
-        let address = Ipv4Addr::new(203, 0, 113, 9);
+        let address = IpAddr::from([203, 0, 113, 9]);
         assert!(prefix([203, 0, 113, 0], 24).contains(address));
         assert!(!prefix([203, 0, 112, 0], 24).contains(address));
         assert!(prefix([203, 0, 112, 0], 23).contains(address));
         assert!(prefix([0; 4], 0).contains(address));
         assert!(prefix([203, 0, 113, 9], 32).contains(address));
         assert!(!prefix([203, 0, 113, 8], 32).contains(address));
-        assert!(!Prefix { address: std::net::Ipv6Addr::UNSPECIFIED.into(), length: 0 }.contains(address));
+        let six = |text: &str, length| Prefix { address: text.parse().unwrap(), length };
+        assert!(!six("::", 0).contains(address));
+        let address = "2001:db8:1::9".parse().unwrap();
+        assert!(six("2001:db8:1::", 64).contains(address) && six("::", 0).contains(address));
+        assert!(!six("2001:db8:2::", 64).contains(address) && six("2001:db8:2::", 46).contains(address));
+        assert!(!prefix([0; 4], 0).contains(address));
     }
 
     proptest! {

@@ -1,7 +1,7 @@
 //! What is known of the surroundings, and how news changes it. Pure: no socket.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use common::Mac;
 
@@ -27,7 +27,7 @@ pub struct Known {
     /// Further unicast addresses in the uplinks' receive filters.
     pub(super) filters: BTreeMap<u32, BTreeSet<Mac>>,
     /// What the kernel answered, by remote and local address.
-    pub(super) routes: BTreeMap<(Ipv4Addr, Ipv4Addr), Result<Route, Detour>>,
+    pub(super) routes: BTreeMap<(IpAddr, IpAddr), Result<Route, Detour>>,
 }
 
 /// What news has touched since it was last told.
@@ -47,7 +47,7 @@ impl Known {
         &self.links
     }
 
-    /// The host's IPv4 addresses.
+    /// The host's addresses.
     pub fn addresses(&self) -> impl Iterator<Item = &Address> {
         self.addresses.iter()
     }
@@ -75,7 +75,7 @@ impl Known {
     pub fn router_macs(&self, nic: u32) -> BTreeSet<Mac> {
         let gateways = self.gateways(nic).filter_map(|(_, mac)| mac);
         let next_hops = self.next_hops().filter(|(on, _)| *on == nic);
-        gateways.chain(next_hops.filter_map(|(on, address)| self.neighbour(on, address.into()))).collect()
+        gateways.chain(next_hops.filter_map(|(on, address)| self.neighbour(on, address))).collect()
     }
 
     /// Hardware addresses of remotes that are reached on `nic`'s wire without a router: whoever can make a path be asked
@@ -84,18 +84,18 @@ impl Known {
         let routes =
             self.routes.iter().filter_map(|((remote, _), route)| Some((remote, route.as_ref().ok()?)));
         let direct = routes.filter(|(remote, route)| route.nic == nic && route.next_hop == **remote);
-        direct.filter_map(|(remote, _)| self.neighbour(nic, (*remote).into())).collect()
+        direct.filter_map(|(remote, _)| self.neighbour(nic, *remote)).collect()
     }
 
     /// Interface and address of the next hops of the paths that were asked for, without repetition.
-    pub fn next_hops(&self) -> impl Iterator<Item = (u32, Ipv4Addr)> {
+    pub fn next_hops(&self) -> impl Iterator<Item = (u32, IpAddr)> {
         let routes = self.routes.values().filter_map(|route| route.as_ref().ok());
         let through_uplinks = routes.filter(|route| self.uplinks.contains(&route.nic));
         through_uplinks.map(|route| (route.nic, route.next_hop)).collect::<BTreeSet<_>>().into_iter()
     }
 
     /// The path to `remote` from `local`, if the kernel's answer for it is still known.
-    pub fn path(&self, remote: Ipv4Addr, local: Ipv4Addr) -> Option<OuterPath> {
+    pub fn path(&self, remote: IpAddr, local: IpAddr) -> Option<OuterPath> {
         let route = self.routes.get(&(remote, local))?;
         Some(match route.and_then(|route| self.next_hop(&route)) {
             Ok(next_hop) => OuterPath::Direct(next_hop),
@@ -111,7 +111,7 @@ impl Known {
         let (link, source) =
             link.and_then(|link| Some((link, link.mac?))).ok_or(Detour::InterfaceDown(route.nic))?;
         let destination =
-            self.neighbour(route.nic, route.next_hop.into()).ok_or(Detour::NoNeighbour(route.next_hop))?;
+            self.neighbour(route.nic, route.next_hop).ok_or(Detour::NoNeighbour(route.next_hop))?;
         Ok(NextHop {
             nic: route.nic,
             address: route.next_hop,
@@ -123,12 +123,12 @@ impl Known {
     }
 
     /// Forgets the answer about a peer that has gone.
-    pub(super) fn forget(&mut self, remote: Ipv4Addr, local: Ipv4Addr) {
+    pub(super) fn forget(&mut self, remote: IpAddr, local: IpAddr) {
         self.routes.remove(&(remote, local));
     }
 
     /// Keeps an answer; whether it says something new.
-    pub(super) fn keep(&mut self, remote: Ipv4Addr, local: Ipv4Addr, route: Result<Route, Detour>) -> bool {
+    pub(super) fn keep(&mut self, remote: IpAddr, local: IpAddr, route: Result<Route, Detour>) -> bool {
         if self.routes.len() >= ROUTES {
             self.routes.clear();
         }
@@ -227,14 +227,16 @@ impl Known {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::super::event::Prefix;
     use super::*;
     use crate::host::links::sample;
 
     const NIC: u32 = 2;
-    const HOST: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
-    const ROUTER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 254);
-    const PEER: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 9);
+    const HOST: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+    const ROUTER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 254));
+    const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 9));
     const OWN: Mac = [2, 0, 0, 0, 0, 2];
     const ROUTER_MAC: Mac = [2, 0, 0, 0, 0, 0xfe];
 
@@ -243,11 +245,11 @@ mod tests {
     }
 
     fn neighbour(mac: Option<Mac>) -> Event {
-        Event::Neighbour(Neighbour { nic: NIC, address: ROUTER.into(), mac })
+        Event::Neighbour(Neighbour { nic: NIC, address: ROUTER, mac })
     }
 
-    fn news(gone: bool, address: [u8; 4], length: u8, gateway: Option<Ipv4Addr>) -> Event {
-        let gateways = gateway.map(|gateway| (NIC, gateway.into())).into_iter().collect();
+    fn news(gone: bool, address: [u8; 4], length: u8, gateway: Option<IpAddr>) -> Event {
+        let gateways = gateway.map(|gateway| (NIC, gateway)).into_iter().collect();
         Event::Route(RouteNews { gone, destination: Prefix { address: address.into(), length }, gateways })
     }
 
@@ -300,10 +302,10 @@ mod tests {
 
     #[test]
     fn remotes_without_a_router_are_told_from_routers() {
-        const BESIDE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 9);
+        const BESIDE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 9));
         const BESIDE_MAC: Mac = [2, 0, 0, 0, 0, 9];
         let mut known = known();
-        known.neighbours.insert((NIC, BESIDE.into()), BESIDE_MAC);
+        known.neighbours.insert((NIC, BESIDE), BESIDE_MAC);
         assert_eq!(known.neighbouring_remotes(NIC), BTreeSet::new());
         known.keep(BESIDE, HOST, Ok(Route { next_hop: BESIDE, ..route() }));
         assert_eq!(known.neighbouring_remotes(NIC), BTreeSet::from([BESIDE_MAC]));
@@ -327,7 +329,7 @@ mod tests {
             &mut known,
             [neighbour(Some([2, 0, 0, 0, 0, 0xfd])), neighbour(None), neighbour(Some(newest))],
         );
-        assert_eq!(told, [Change::Neighbour { nic: NIC, address: ROUTER.into(), mac: Some(newest) }]);
+        assert_eq!(told, [Change::Neighbour { nic: NIC, address: ROUTER, mac: Some(newest) }]);
         assert_eq!(known.router_macs(NIC), BTreeSet::from([newest]));
         assert_eq!(after(&mut known, [neighbour(Some(newest))]), [], "hearing the same again is no change");
     }
@@ -364,7 +366,7 @@ mod tests {
     fn an_interface_that_is_gone_takes_its_neighbours_and_routers_along() {
         let mut known = known();
         after(&mut known, [Event::LinkGone(NIC)]);
-        assert_eq!(known.neighbour(NIC, ROUTER.into()), None);
+        assert_eq!(known.neighbour(NIC, ROUTER), None);
         assert!(known.router_macs(NIC).is_empty() && known.host_macs(NIC).is_empty());
     }
 
@@ -372,9 +374,9 @@ mod tests {
     fn half_of_everything_is_a_default_route_and_a_withdrawn_one_is_to_be_asked() {
         let mut known = known();
         let mut touched = Touched::default();
-        let other = Ipv4Addr::new(192, 0, 2, 253);
+        let other = IpAddr::from([192, 0, 2, 253]);
         known.apply(news(false, [128, 0, 0, 0], 1, Some(other)), &mut touched);
-        assert!(known.gateways(NIC).any(|(gateway, _)| gateway == IpAddr::from(other)));
+        assert!(known.gateways(NIC).any(|(gateway, _)| gateway == other));
         assert!(!touched.gateway_withdrawn);
         known.apply(news(true, [0; 4], 0, Some(ROUTER)), &mut touched);
         assert!(touched.gateway_withdrawn);
@@ -384,11 +386,11 @@ mod tests {
     fn next_hops_of_many_peers_are_named_once_and_answers_are_bounded() {
         let mut known = known();
         for peer in 0..u32::try_from(ROUTES).unwrap() + 10 {
-            known.keep(Ipv4Addr::from_bits(0x0a00_0000 + peer), HOST, Ok(route()));
+            known.keep(Ipv4Addr::from_bits(0x0a00_0000 + peer).into(), HOST, Ok(route()));
             assert!(known.routes.len() <= ROUTES);
         }
         assert_eq!(known.next_hops().collect::<Vec<_>>(), [(NIC, ROUTER)]);
-        known.forget(Ipv4Addr::from_bits(0x0a00_0000 + 16_390), HOST);
-        assert_eq!(known.path(Ipv4Addr::from_bits(0x0a00_0000 + 16_390), HOST), None);
+        known.forget(Ipv4Addr::from_bits(0x0a00_0000 + 16_390).into(), HOST);
+        assert_eq!(known.path(Ipv4Addr::from_bits(0x0a00_0000 + 16_390).into(), HOST), None);
     }
 }

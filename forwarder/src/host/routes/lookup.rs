@@ -1,6 +1,6 @@
 //! One question to the kernel's routing: which way does a packet go?
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use neli::consts::rtnl::{RtAddrFamily, RtScope, RtTable, Rta, RtmF, Rtn, Rtprot};
 use neli::rtnl::{Rtmsg, RtmsgBuilder};
@@ -18,17 +18,17 @@ use super::event::router;
 pub(super) struct Route {
     pub(super) nic: u32,
     /// The router, or the destination where it is on the wire.
-    pub(super) next_hop: Ipv4Addr,
-    pub(super) source: Ipv4Addr,
+    pub(super) next_hop: IpAddr,
+    pub(super) source: IpAddr,
     /// Of the route, or learnt of the path; the NIC's own may be smaller.
     pub(super) mtu: Option<u32>,
 }
 
-/// Asks for the way of UDP packets from `local` (0.0.0.0: the kernel's choice) to `remote`.
+/// Asks for the way of UDP packets from `local` (unspecified: the kernel's choice) to `remote`.
 pub(super) fn lookup(
     requests: &mut Requests,
-    remote: Ipv4Addr,
-    local: Ipv4Addr,
+    remote: IpAddr,
+    local: IpAddr,
 ) -> Result<Result<Route, Detour>> {
     let question = question(remote, local)?;
     let answer = requests.request(libc::RTM_GETROUTE, 0, &question, |found: &mut Option<_>, _, rest| {
@@ -49,18 +49,18 @@ pub(super) fn lookup(
     }
 }
 
-fn question(remote: Ipv4Addr, local: Ipv4Addr) -> Result<Rtmsg> {
+fn question(remote: IpAddr, local: IpAddr) -> Result<Rtmsg> {
     /// `RTA_IP_PROTO`, since 4.17: rules may tell protocols apart.
     const IP_PROTO: u16 = 27;
     const UDP: u8 = 17;
-    let mut attributes = vec![put(Rta::Dst, &remote.octets()[..])?, put(Rta::from(IP_PROTO), UDP)?];
+    let mut attributes = vec![put(Rta::Dst, &octets(remote)[..])?, put(Rta::from(IP_PROTO), UDP)?];
     if !local.is_unspecified() {
-        attributes.push(put(Rta::Src, &local.octets()[..])?);
+        attributes.push(put(Rta::Src, &octets(local)[..])?);
     }
     RtmsgBuilder::default()
-        .rtm_family(RtAddrFamily::Inet)
-        .rtm_dst_len(32)
-        .rtm_src_len(if local.is_unspecified() { 0 } else { 32 })
+        .rtm_family(family(remote))
+        .rtm_dst_len(bits(remote))
+        .rtm_src_len(if local.is_unspecified() { 0 } else { bits(local) })
         .rtm_tos(0)
         .rtm_table(RtTable::Unspec)
         .rtm_protocol(Rtprot::Unspec)
@@ -72,7 +72,7 @@ fn question(remote: Ipv4Addr, local: Ipv4Addr) -> Result<Rtmsg> {
         .map_err(invalid)
 }
 
-fn parse(rest: &[u8], remote: Ipv4Addr, local: Ipv4Addr) -> Option<Result<Route, Detour>> {
+fn parse(rest: &[u8], remote: IpAddr, local: IpAddr) -> Option<Result<Route, Detour>> {
     let answer: Rtmsg = body(rest)?;
     let attributes = Attributes::of(answer.rtattrs());
     match answer.rtm_type() {
@@ -81,21 +81,47 @@ fn parse(rest: &[u8], remote: Ipv4Addr, local: Ipv4Addr) -> Option<Result<Route,
         Rtn::Broadcast | Rtn::Multicast | Rtn::Anycast => return Some(Err(Detour::NotUnicast)),
         _ => return Some(Err(Detour::NoRoute)),
     }
-    let next_hop = match router(&attributes) {
-        None => remote,
-        Some(IpAddr::V4(router)) => router,
-        Some(IpAddr::V6(_)) => return Some(Err(Detour::Encapsulated)),
-    };
+    let next_hop = router(&attributes).unwrap_or(remote);
     if attributes.bytes(Rta::EncapType).is_some() {
         return Some(Err(Detour::Encapsulated));
     }
-    // The kernel names a source only where it differs from the one asked with.
-    let source = attributes.array::<4>(Rta::Prefsrc).map_or(local, Ipv4Addr::from);
-    Some(Ok(Route { nic: attributes.number(Rta::Oif)?, next_hop, source, mtu: mtu(&attributes) }))
+    Some(Ok(Route {
+        nic: attributes.number(Rta::Oif)?,
+        next_hop,
+        source: source(&attributes, local),
+        mtu: mtu(&attributes),
+    }))
+}
+
+/// The kernel names a source of IPv4 only where it differs from the one asked with, and of IPv6 always the one it would
+/// have chosen itself.
+fn source(attributes: &Attributes<'_, Rta>, local: IpAddr) -> IpAddr {
+    if !local.is_unspecified() {
+        return local;
+    }
+    let four = || attributes.array::<4>(Rta::Prefsrc).map(IpAddr::from);
+    attributes.array::<16>(Rta::Prefsrc).map(IpAddr::from).or_else(four).unwrap_or(local)
 }
 
 fn mtu(attributes: &Attributes<'_, Rta>) -> Option<u32> {
     /// `RTAX_MTU`.
     const MTU: u16 = 2;
     Attributes::of(&attributes.nested::<u16>(Rta::Metrics)).number(MTU).filter(|mtu| *mtu != 0)
+}
+
+/// The family of an address, as netlink names it.
+pub(super) fn family(address: IpAddr) -> RtAddrFamily {
+    if address.is_ipv6() { RtAddrFamily::Inet6 } else { RtAddrFamily::Inet }
+}
+
+/// An address in network order.
+pub(super) fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    }
+}
+
+fn bits(address: IpAddr) -> u8 {
+    if address.is_ipv6() { 128 } else { 32 }
 }

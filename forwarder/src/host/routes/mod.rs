@@ -15,7 +15,7 @@
 //! that needs those for the tunnel's own packets runs with `--datapath socket`.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use common::Mac;
 
@@ -44,14 +44,14 @@ pub struct NextHop {
     /// Number of the NIC it leaves by.
     pub nic: u32,
     /// The router, or the peer itself where it is on the same wire.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// The next hop's hardware address: the frame's destination.
     pub destination: Mac,
     /// The NIC's hardware address: the frame's source.
     pub source: Mac,
-    /// The packet's IPv4 source.
-    pub source_address: Ipv4Addr,
-    /// Largest IPv4 packet in bytes: the NIC's MTU, or less where the route says so or the kernel has learnt it.
+    /// The packet's source.
+    pub source_address: IpAddr,
+    /// Largest IP packet in bytes: the NIC's MTU, or less where the route says so or the kernel has learnt it.
     pub mtu: u32,
 }
 
@@ -64,14 +64,14 @@ pub enum Detour {
     ThisHost,
     /// The route is for broadcast or multicast.
     NotUnicast,
-    /// The route puts a tunnel of the kernel around the packet, or has an IPv6 next hop.
+    /// The route puts a tunnel of the kernel around the packet.
     Encapsulated,
     /// The route leaves by this interface, which is not one of the uplinks.
     OtherInterface(u32),
     /// The NIC is down, without carrier or without a hardware address.
     InterfaceDown(u32),
     /// The next hop's hardware address is not known (yet).
-    NoNeighbour(Ipv4Addr),
+    NoNeighbour(IpAddr),
 }
 
 impl fmt::Display for Detour {
@@ -80,9 +80,7 @@ impl fmt::Display for Detour {
             Self::NoRoute => f.write_str("the host has no route to it"),
             Self::ThisHost => f.write_str("it is this host itself"),
             Self::NotUnicast => f.write_str("its address is a broadcast or multicast address"),
-            Self::Encapsulated => {
-                f.write_str("its route goes through a tunnel of the kernel or an IPv6 router")
-            }
+            Self::Encapsulated => f.write_str("its route goes through a tunnel of the kernel"),
             Self::OtherInterface(index) => {
                 write!(f, "its route leaves by interface {index}, which is no uplink")
             }

@@ -14,18 +14,19 @@ use super::super::netlink::{News, Requests, Subscription};
 use super::super::{Error, Result};
 use super::event::{Event, Neighbour, RouteNews};
 use super::known::Touched;
-use super::lookup::lookup;
+use super::lookup::{family, lookup, octets};
 use super::{Change, Known, OuterPath};
 
-/// What changes the kernel is asked to tell of (`RTNLGRP_…`): links, neighbours, IPv4 addresses, routes and rules,
-/// IPv6 routes (their default routers are protected, too).
+/// What changes the kernel is asked to tell of (`RTNLGRP_…`): links, neighbours, addresses, routes and rules.
 const GROUPS: &[u32] = &[
     libc::RTNLGRP_LINK,
     libc::RTNLGRP_NEIGH,
     libc::RTNLGRP_IPV4_IFADDR,
     libc::RTNLGRP_IPV4_ROUTE,
     libc::RTNLGRP_IPV4_RULE,
+    libc::RTNLGRP_IPV6_IFADDR,
     libc::RTNLGRP_IPV6_ROUTE,
+    libc::RTNLGRP_IPV6_RULE,
 ];
 
 /// Datagrams read in one go at most. The kernel's queue holds fewer; news that comes while these are read rings again.
@@ -35,7 +36,7 @@ const LOOKS: usize = 16_384;
 const RECHECKED: usize = 256;
 
 /// Before all paths.
-const FIRST: (Ipv4Addr, Ipv4Addr) = (Ipv4Addr::UNSPECIFIED, Ipv4Addr::UNSPECIFIED);
+const FIRST: (IpAddr, IpAddr) = (IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V4(Ipv4Addr::UNSPECIFIED));
 
 /// The surroundings of the gateway: knows what the kernel told, asks where it must, and follows changes.
 #[derive(Debug)]
@@ -44,7 +45,7 @@ pub struct Outside {
     requests: Requests,
     subscription: Subscription,
     /// The path that was last asked for again.
-    rechecked: (Ipv4Addr, Ipv4Addr),
+    rechecked: (IpAddr, IpAddr),
 }
 
 impl Outside {
@@ -65,9 +66,9 @@ impl Outside {
         &self.known
     }
 
-    /// The way to `remote` for packets from `local` (0.0.0.0: the kernel's choice). Asks the kernel where its answer
+    /// The way to `remote` for packets from `local` (unspecified: the kernel's choice). Asks the kernel where its answer
     /// is not known, which takes some ten microseconds.
-    pub fn resolve(&mut self, remote: Ipv4Addr, local: Ipv4Addr) -> Result<OuterPath> {
+    pub fn resolve(&mut self, remote: IpAddr, local: IpAddr) -> Result<OuterPath> {
         if let Some(path) = self.known.path(remote, local) {
             return Ok(path);
         }
@@ -100,7 +101,7 @@ impl Outside {
     }
 
     /// Forgets what the kernel answered about a peer that has gone.
-    pub fn forget(&mut self, remote: Ipv4Addr, local: Ipv4Addr) {
+    pub fn forget(&mut self, remote: IpAddr, local: IpAddr) {
         self.known.forget(remote, local);
     }
 
@@ -145,14 +146,14 @@ impl Outside {
 
     /// Tells the kernel that this neighbour is in use: it checks whether it is still there, and looks for it where it
     /// does not know it. What comes of it is told by [`Outside::handle_netlink`].
-    pub fn keep_alive(&mut self, nic: u32, address: Ipv4Addr) -> Result<()> {
+    pub fn keep_alive(&mut self, nic: u32, address: IpAddr) -> Result<()> {
         let entry = NdmsgBuilder::default()
-            .ndm_family(RtAddrFamily::Inet)
+            .ndm_family(family(address))
             .ndm_index(i32::try_from(nic).map_err(invalid)?)
             .ndm_state(Nud::empty())
             .ndm_flags(Ntf::USE)
             .ndm_type(Rtn::Unspec)
-            .rtattrs([put(Nda::Dst, &address.octets()[..])?].into_iter().collect())
+            .rtattrs([put(Nda::Dst, &octets(address)[..])?].into_iter().collect())
             .build()
             .map_err(invalid)?;
         match self.requests.order(libc::RTM_NEWNEIGH, libc::NLM_F_CREATE, &entry) {

@@ -1,13 +1,15 @@
 //! With the kernel: one namespace is the gateway's host, another its router.
 
+use std::net::Ipv4Addr;
+
 use super::*;
 use crate::host::links::{self, LinkChange};
 use crate::host::netlink::Requests;
 use crate::host::testing::{Namespace, eventually};
 
-const HOST: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
-const ROUTER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 254);
-const PEER: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 9);
+const HOST: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+const ROUTER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 254));
+const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 9));
 
 /// A host with `uplink` and a default route through a router at its other end, `wire`.
 fn host_and_router() -> Option<(Namespace, Namespace)> {
@@ -44,12 +46,10 @@ fn a_path_becomes_direct_once_the_router_is_known() {
         outside.keep_alive(uplink, ROUTER).unwrap();
         let changes = until(&mut outside, "the router answers", |_| true);
         let router = [2, 0, 0, 0, 0, 0xfe];
-        assert!(changes.contains(&Change::Neighbour {
-            nic: uplink,
-            address: ROUTER.into(),
-            mac: Some(router)
-        }));
-        let OuterPath::Direct(hop) = outside.resolve(PEER, Ipv4Addr::UNSPECIFIED).unwrap() else { panic!() };
+        assert!(changes.contains(&Change::Neighbour { nic: uplink, address: ROUTER, mac: Some(router) }));
+        let OuterPath::Direct(hop) = outside.resolve(PEER, Ipv4Addr::UNSPECIFIED.into()).unwrap() else {
+            panic!()
+        };
         let source = outside.known().links()[&uplink].mac.unwrap();
         let expected = NextHop {
             nic: uplink,
@@ -60,7 +60,7 @@ fn a_path_becomes_direct_once_the_router_is_known() {
             mtu: 1500,
         };
         assert_eq!(hop, expected);
-        assert_eq!(outside.known().gateways(uplink).collect::<Vec<_>>(), [(ROUTER.into(), Some(router))]);
+        assert_eq!(outside.known().gateways(uplink).collect::<Vec<_>>(), [(ROUTER, Some(router))]);
         assert!(outside.known().router_macs(uplink).contains(&router));
         assert!(outside.known().host_macs(uplink).contains(&source));
     });
@@ -107,7 +107,7 @@ fn a_second_address_on_the_host_is_told_and_used() {
     let Some((host, _router)) = host_and_router() else { return };
     host.run(|| {
         let (mut outside, uplink) = outside();
-        let second = Ipv4Addr::new(192, 0, 2, 77);
+        let second = IpAddr::from([192, 0, 2, 77]);
         assert_eq!(outside.resolve(PEER, second).unwrap(), OuterPath::BySocket(Detour::NoRoute));
         let output = std::process::Command::new("ip").args(["addr", "add", "192.0.2.77/24", "dev", "uplink"]).status();
         assert!(output.unwrap().success());
@@ -161,7 +161,7 @@ fn a_route_by_another_interface_goes_by_the_socket_and_comes_back() {
     host.run(move || {
         let changes = path.handle_netlink().unwrap();
         assert!(changes.iter().any(|change| matches!(change, Change::Link(_))), "{changes:?}");
-        let resolved = path.resolve(PEER, Ipv4Addr::UNSPECIFIED).unwrap();
+        let resolved = path.resolve(PEER, Ipv4Addr::UNSPECIFIED.into()).unwrap();
         assert_eq!(resolved, OuterPath::BySocket(Detour::NoRoute));
         assert_eq!(path.known().gateways(1).count(), 0);
     });
@@ -255,5 +255,59 @@ fn routers_of_every_default_route_are_protected() {
         assert!(outside.handle_netlink().unwrap().contains(&Change::Route));
         let left: Vec<_> = outside.known().gateways(uplink).map(|(address, _)| address.to_string()).collect();
         assert_eq!(left, ["192.0.2.253", "192.0.2.254"]);
+    });
+}
+
+#[test]
+fn a_path_by_ipv6_goes_through_a_link_local_router() {
+    let Some((host, router)) = host_and_router() else { return };
+    host.ip("-6 addr add 2001:db8:21::5/64 dev uplink nodad");
+    router.ip("-6 addr add fe80::1/64 dev wire nodad");
+    host.ip("-6 route add default via fe80::1 dev uplink");
+    let six = |text: &str| text.parse::<IpAddr>().unwrap();
+    let (peer, local, next) = (six("2001:db8:51::11"), six("2001:db8:21::5"), six("fe80::1"));
+    let (mut outside, uplink) = host.run(outside);
+    outside = host.run(move || {
+        assert!(outside.known().addresses().any(|address| address.address == local));
+        assert_eq!(outside.resolve(peer, local).unwrap(), OuterPath::BySocket(Detour::NoNeighbour(next)));
+        outside.keep_alive(uplink, next).unwrap();
+        eventually("the router answers", || {
+            outside.handle_netlink().unwrap();
+            matches!(outside.resolve(peer, local).unwrap(), OuterPath::Direct(hop)
+                if (hop.address, hop.destination[5], hop.source_address, hop.mtu) == (next, 0xfe, local, 1500))
+        });
+        assert!(outside.known().router_macs(uplink).contains(&[2, 0, 0, 0, 0, 0xfe]));
+        // Where the kernel chooses, it says what.
+        let any = outside.resolve(peer, six("::")).unwrap();
+        assert!(matches!(any, OuterPath::Direct(hop) if hop.source_address == local), "{any:?}");
+        assert_eq!(outside.resolve(local, local).unwrap(), OuterPath::BySocket(Detour::ThisHost));
+        outside.refresh().unwrap();
+        outside
+    });
+    host.ip("-6 route add 2001:db8:51::/64 via fe80::1 dev uplink mtu 1400");
+    outside = host.run(move || {
+        assert!(outside.handle_netlink().unwrap().contains(&Change::Route));
+        let path = outside.resolve(peer, local).unwrap();
+        assert!(matches!(path, OuterPath::Direct(hop) if hop.mtu == 1400), "{path:?}");
+        outside
+    });
+    host.ip("-6 route add unreachable 2001:db8:51::11");
+    host.run(move || {
+        outside.handle_netlink().unwrap();
+        assert_eq!(outside.resolve(peer, local).unwrap(), OuterPath::BySocket(Detour::NoRoute));
+    });
+}
+
+#[test]
+fn a_path_by_ipv4_goes_through_a_router_of_ipv6() {
+    let Some((host, router)) = host_and_router() else { return };
+    router.ip("-6 addr add fe80::1/64 dev wire nodad");
+    host.ip("route replace 203.0.113.0/24 via inet6 fe80::1 dev uplink");
+    let (mut outside, uplink) = host.run(outside);
+    host.run(move || {
+        let next = "fe80::1".parse().unwrap();
+        assert_eq!(outside.resolve(PEER, HOST).unwrap(), OuterPath::BySocket(Detour::NoNeighbour(next)));
+        outside.keep_alive(uplink, next).unwrap();
+        until(&mut outside, "the router answers", |hop| hop.address == next && hop.destination[5] == 0xfe);
     });
 }

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::{SocketAddrV4, UdpSocket},
+    net::{SocketAddr, UdpSocket},
     os::fd::AsFd,
 };
 
@@ -29,21 +29,36 @@ pub enum OpenError {
         "UDP port {} of {} is in use: stop the other server (`ss -lunp` names it), or choose another with `port`",
         .0.port(), .0.ip()
     )]
-    InUse(SocketAddrV4),
+    InUse(SocketAddr),
     /// The address is not ours.
     #[error("{} is no address of this host: correct `local`, or leave it out to listen on every address", .0.ip())]
-    NotOurs(SocketAddrV4),
+    NotOurs(SocketAddr),
     /// A privileged port.
     #[error("UDP port {} may not be opened: ports below 1024 need root or CAP_NET_BIND_SERVICE", .0.port())]
-    Forbidden(SocketAddrV4),
+    Forbidden(SocketAddr),
     /// Anything else.
     #[error("UDP port {} cannot be opened on {} ({source}): see the system's log", .address.port(), .address.ip())]
     Other {
         /// What was to be opened.
-        address: SocketAddrV4,
+        address: SocketAddr,
         /// What the kernel said.
         source: io::Error,
     },
+}
+
+/// What the tunnel's sockets are bound to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bind {
+    /// Address and port; `[::]` is every address of the host, those of IPv4 included.
+    pub address: SocketAddr,
+    /// `bind ipv6only`: `[::]` without those of IPv4.
+    pub v6_only: bool,
+}
+
+impl From<SocketAddr> for Bind {
+    fn from(address: SocketAddr) -> Self {
+        Self { address, v6_only: false }
+    }
 }
 
 /// Opens `bind` for one control thread and `workers` workers: the control thread's socket, then the workers', in the
@@ -51,18 +66,22 @@ pub enum OpenError {
 ///
 /// # Errors
 /// See [`OpenError`].
-pub fn open(bind: SocketAddrV4, workers: usize) -> Result<(UdpSocket, Vec<UdpSocket>), OpenError> {
-    let bind = available(bind).map_err(|error| refused(bind, error))?;
-    open_group(bind, workers).map_err(|error| refused(bind, error))
+pub fn open(bind: impl Into<Bind>, workers: usize) -> Result<(UdpSocket, Vec<UdpSocket>), OpenError> {
+    let bind = bind.into();
+    let bind = available(bind).map_err(|error| refused(bind.address, error))?;
+    open_group(bind, workers).map_err(|error| refused(bind.address, error))
 }
 
 /// Binds without sharing once: a group of our own would join that of another server, which then loses its packets.
-fn available(bind: SocketAddrV4) -> io::Result<SocketAddrV4> {
-    let alone = UdpSocket::bind(bind)?;
-    Ok(SocketAddrV4::new(*bind.ip(), alone.local_addr()?.port()))
+fn available(bind: Bind) -> io::Result<Bind> {
+    let alone = unbound(bind)?;
+    alone.bind(&bind.address.into())?;
+    let mut address = bind.address;
+    address.set_port(UdpSocket::from(alone).local_addr()?.port());
+    Ok(Bind { address, ..bind })
 }
 
-fn open_group(bind: SocketAddrV4, workers: usize) -> io::Result<(UdpSocket, Vec<UdpSocket>)> {
+fn open_group(bind: Bind, workers: usize) -> io::Result<(UdpSocket, Vec<UdpSocket>)> {
     // The order of binding is the number in the group.
     let control = member(bind)?;
     let others = (0..workers).map(|_| member(bind)).collect::<io::Result<_>>()?;
@@ -72,14 +91,30 @@ fn open_group(bind: SocketAddrV4, workers: usize) -> io::Result<(UdpSocket, Vec<
     Ok((control, others))
 }
 
-fn member(bind: SocketAddrV4) -> io::Result<UdpSocket> {
-    let socket = Socket::new(Domain::IPV4, Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
+fn unbound(bind: Bind) -> io::Result<Socket> {
+    let domain = Domain::for_address(bind.address);
+    let socket = Socket::new(domain, Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
+    if domain == Domain::IPV6 {
+        socket.set_only_v6(bind.v6_only)?;
+    }
+    Ok(socket)
+}
+
+fn member(bind: Bind) -> io::Result<UdpSocket> {
+    let socket = unbound(bind)?;
     setsockopt(&socket, sockopt::ReusePort, &true)?;
-    setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
-    // DF 0, and fragments are made here: a packet longer than the path takes must still arrive.
-    sys::set_socket_option(socket.as_fd(), libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DONT)?;
+    // DF 0, and fragments are made here: a packet longer than the path takes must still arrive. A socket of IPv6 takes
+    // both options: IPv4's for what it sends there.
+    let never = |level, name, value| sys::set_socket_option(socket.as_fd(), level, name, value);
+    never(libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DONT)?;
+    if bind.address.is_ipv6() {
+        setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?;
+        never(libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_DONT)?;
+    } else {
+        setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
+    }
     enlarge_buffers(&socket);
-    socket.bind(&bind.into())?;
+    socket.bind(&bind.address.into())?;
     Ok(socket.into())
 }
 
@@ -113,7 +148,7 @@ fn sorter(workers: usize) -> Option<[Instruction; 10]> {
     ])
 }
 
-fn refused(address: SocketAddrV4, source: io::Error) -> OpenError {
+fn refused(address: SocketAddr, source: io::Error) -> OpenError {
     match source.kind() {
         io::ErrorKind::AddrInUse => OpenError::InUse(address),
         io::ErrorKind::AddrNotAvailable => OpenError::NotOurs(address),

@@ -1,39 +1,49 @@
+use std::net::{Ipv4Addr, SocketAddrV4};
+
 use super::*;
 use crate::ports::testing::{in_namespace, ip, receive, transmit};
 
-const ANY_PORT: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0);
+const ANY_PORT: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0));
 
 /// A data packet for a peer, `len` bytes long.
-fn data(peer_id: u32, len: usize) -> Vec<u8> {
+pub(super) fn data(peer_id: u32, len: usize) -> Vec<u8> {
     let mut packet = vec![0; len];
     packet[..4].copy_from_slice(&(0x4800_0000 | peer_id).to_be_bytes());
     packet
 }
 
 fn client() -> UdpSocket {
-    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    client_at("127.0.0.1")
+}
+
+pub(super) fn client_at(address: &str) -> UdpSocket {
+    let client = UdpSocket::bind((address, 0)).unwrap();
     client.set_read_timeout(Some(std::time::Duration::from_secs(2))).unwrap();
     client
 }
 
 /// One worker's port, its memory, the counters, and the control socket of the group (which must live: it is member 0).
 fn one_worker() -> (TunnelPort, Frames, Arc<DropCounters>, ControlSocket) {
+    one_worker_at(ANY_PORT)
+}
+
+pub(super) fn one_worker_at(bind: impl Into<Bind>) -> (TunnelPort, Frames, Arc<DropCounters>, ControlSocket) {
     let drops = Arc::new(DropCounters::default());
-    let (control, mut workers) = open(ANY_PORT, 1).unwrap();
+    let (control, mut workers) = open(bind, 1).unwrap();
     let port = TunnelPort::new(workers.remove(0), Arc::clone(&drops)).unwrap();
     (port, Frames::in_memory(256, 1792), drops, ControlSocket::new(control).unwrap())
 }
 
 /// The frame that answers `frame` with the same payload.
-fn answer(frame: &[u8]) -> Vec<u8> {
-    let (back, payload) = headers::read(frame).unwrap();
-    // `read` sees the destination as remote: turned, it is what `write` was told as local.
-    let sender = SocketAddrV4::new(back.local, u16::from_be_bytes([frame[34], frame[35]]));
-    let mut answer = vec![0; headers::LEN];
-    answer.extend_from_slice(payload);
-    let datagram =
-        Datagram { remote: back.remote, local: *back.remote.ip(), len: payload.len(), truncated: false };
-    assert!(headers::write(&mut answer, &datagram, sender));
+pub(super) fn answer(frame: &[u8]) -> Vec<u8> {
+    let arrived = crate::worker::outer::parse(frame).unwrap();
+    answer_with(&arrived.path, &frame[arrived.payload])
+}
+
+fn answer_with(path: &openvpn::server::Path, payload: &[u8]) -> Vec<u8> {
+    let outer = crate::worker::Outer::by_socket(path.local, path.remote);
+    let mut answer = [&vec![0; outer.header_len()][..], payload].concat();
+    outer.write(&mut answer, 0);
     answer
 }
 
@@ -68,18 +78,18 @@ fn control_goes_to_the_control_thread_and_data_to_the_worker_of_its_peer() {
 fn a_port_in_use_is_an_error_that_names_it() {
     let other = UdpSocket::bind("127.0.0.1:0").unwrap();
     let port = other.local_addr().unwrap().port();
-    let error = open(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port), 1).unwrap_err();
+    let error = open(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), 1).unwrap_err();
     assert!(matches!(error, OpenError::InUse(_)));
     assert!(error.to_string().contains(&format!("UDP port {port} of 127.0.0.1 is in use")), "{error}");
 
     let (group, _) = open(ANY_PORT, 1).unwrap();
-    let same = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, group.local_addr().unwrap().port());
+    let same = SocketAddr::from((Ipv4Addr::UNSPECIFIED, group.local_addr().unwrap().port()));
     assert!(matches!(open(same, 1), Err(OpenError::InUse(_))), "not even a group of our own is joined");
 }
 
 #[test]
 fn an_address_of_another_host_is_an_error_that_names_it() {
-    let error = open("192.0.2.7:1194".parse().unwrap(), 1).unwrap_err();
+    let error = open("192.0.2.7:1194".parse::<SocketAddr>().unwrap(), 1).unwrap_err();
     assert!(error.to_string().starts_with("192.0.2.7 is no address of this host"), "{error}");
 }
 
@@ -220,22 +230,21 @@ fn answers(frame: &[u8], lengths: &[usize]) -> Vec<Vec<u8>> {
     let numbered = |(number, len): (usize, &usize)| {
         let mut payload = data(0, *len);
         payload[4..].fill(number as u8);
-        let (back, _) = headers::read(frame).unwrap();
-        let port = u16::from_be_bytes([frame[34], frame[35]]);
-        let mut answer = [&[0; headers::LEN], &payload[..]].concat();
-        let datagram =
-            Datagram { remote: back.remote, local: *back.remote.ip(), len: *len, truncated: false };
-        assert!(headers::write(&mut answer, &datagram, SocketAddrV4::new(back.local, port)));
-        answer
+        answer_with(&crate::worker::outer::parse(frame).unwrap().path, &payload)
     };
     lengths.iter().enumerate().map(numbered).collect()
 }
 
 /// Sends payloads of these lengths to a client, who must get each as a datagram of its own, in order.
 fn assert_sent_apart(lengths: &[usize]) {
-    let (mut port, mut frames, drops, control) = one_worker();
-    let client = client();
-    client.send_to(&data(0, 60), ("127.0.0.1", control.local_addr().unwrap().port())).unwrap();
+    assert_sent_apart_to("127.0.0.1", ANY_PORT, lengths);
+}
+
+/// The same to a client that sends to `used`, a loopback address, by a gateway bound to `bind`.
+pub(super) fn assert_sent_apart_to(used: &str, bind: SocketAddr, lengths: &[usize]) {
+    let (mut port, mut frames, drops, control) = one_worker_at(bind);
+    let client = client_at(used);
+    client.send_to(&data(0, 60), (used, control.local_addr().unwrap().port())).unwrap();
     let seen = receive(&mut port, &mut frames, 1);
     let sent = answers(&seen[0], lengths);
     // No more at once than the client's receive buffer takes.
@@ -244,7 +253,7 @@ fn assert_sent_apart(lengths: &[usize]) {
         for frame in part {
             let mut payload = [0; 2000];
             let len = client.recv(&mut payload).unwrap();
-            assert_eq!(payload[..len], frame[headers::LEN..]);
+            assert_eq!(&payload[..len], headers::read(frame).unwrap().1);
         }
     }
     assert_eq!(drops.get(Drop::SocketSendFailed), 0);

@@ -1,4 +1,4 @@
-//! Tunnel packets longer than the path: fragments of IPv4, made on the way out and put together on the way in.
+//! Tunnel packets longer than the path: fragments of IPv4 and IPv6, made on the way out and put together on the way in.
 //!
 //! ```text
 //!   sealed packet ── longer than the route's MTU? ── split ──► two or more frames for the NIC
@@ -8,7 +8,7 @@
 //!                                          └ others on another queue? ── handed on to the worker where they meet
 //! ```
 //!
-//! Source: RFC 791, sections 2.3 and 3.2; RFC 5722 for what overlaps. XDP lets all fragments of a datagram take the same
+//! Source: RFC 791, sections 2.3 and 3.2; RFC 8200, section 4.5; RFC 5722 for what overlaps. XDP lets all fragments of a datagram take the same
 //! way (`ebpf/src/fragments.rs`): what comes here is of tunnel packets only.
 
 /// Reading a fragment.

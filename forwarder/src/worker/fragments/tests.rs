@@ -271,10 +271,12 @@ fn a_peer_that_leaves_halves_gives_up_its_own_before_anothers() {
 
 #[test]
 fn datagrams_are_spread_evenly_by_each_part_of_their_key() {
-    let by_identification = |n: u16| Key { source: PEER, destination: GATEWAY, identification: n };
+    let mapped = |address: [u8; 4]| std::net::Ipv4Addr::from(address).to_ipv6_mapped().octets();
+    let by_identification =
+        |n: u16| Key { source: mapped(PEER), destination: mapped(GATEWAY), identification: n.into() };
     let by_source = |n: u16| {
         let [a, b] = n.to_be_bytes();
-        Key { source: [10, a, b, 7], destination: GATEWAY, identification: 5 }
+        Key { source: mapped([10, a, b, 7]), destination: mapped(GATEWAY), identification: 5 }
     };
     let keys: [&dyn Fn(u16) -> Key; 2] = [&by_identification, &by_source];
     for key in keys {

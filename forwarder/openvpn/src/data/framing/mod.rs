@@ -12,11 +12,13 @@
 //! follows. So a frame to a MAC that begins with 0x50 must be escaped. Stock OpenVPN writes `50 0a` there and reads only
 //! `50 00`; we write `50 00`, which everybody reads, and read both.
 
+mod compress;
 mod unframe;
 
 #[cfg(test)]
 mod tests;
 
+pub(super) use compress::Compressor;
 pub(super) use unframe::Unframer;
 
 /// Most bytes that framing adds to a frame: indicator and algorithm number of [`Framing::V2`].

@@ -14,7 +14,6 @@ use super::{Malformed, control::HEAD_LEN};
 use crate::{data::Role, wire::ControlPacket, wire::Head};
 
 mod client_key;
-mod digest;
 mod key_file;
 pub(crate) mod replay;
 mod siv;
@@ -22,8 +21,8 @@ mod static_key;
 mod tls_auth;
 mod tls_crypt;
 
+pub use crate::data::Digest;
 pub use client_key::{ClientKey, Metadata, ServerKey, Unwrapped, split_wrapped_key};
-pub use digest::Digest;
 pub use key_file::KeyFileError;
 pub use replay::{ReplayWindow, Stamp, Stamps};
 pub use static_key::StaticKey;
