@@ -51,6 +51,8 @@ fn main() -> ExitCode {
         endurance::CROWD,
         join::TRESTLE,
         join::STOCK,
+        join::LIFE,
+        join::LIFE_OF_TRESTLES,
         hostility::SUITE,
         hostility::RUINS,
         host_safety::SUITE,

@@ -39,6 +39,8 @@ enum Timer {
     Session(session::Timer),
     /// To ask for the push reply.
     PushRequest,
+    /// To give up a server that agrees on keys and then pushes nothing.
+    PushWindow,
     /// To send a keepalive.
     Ping,
     /// To give the server up.
@@ -49,7 +51,7 @@ enum Timer {
 
 enum Stage {
     /// Keys wait for the cipher that the push reply names.
-    Connecting { keys: Vec<(KeyId, KeyMaterial)>, ask_at: Option<Instant> },
+    Connecting { keys: Vec<(KeyId, KeyMaterial)>, ask_at: Option<Instant>, give_up_at: Option<Instant> },
     /// Up.
     Connected(Box<Pushed>),
     /// Over; until then last words are repeated.
@@ -86,7 +88,7 @@ impl Client {
         let mut client = Self {
             config,
             session,
-            stage: Stage::Connecting { keys: Vec::new(), ask_at: None },
+            stage: Stage::Connecting { keys: Vec::new(), ask_at: None, give_up_at: None },
             reply: Assembly::default(),
             last_received: now,
             last_sent: now,
@@ -155,6 +157,10 @@ impl Client {
             match timer {
                 Timer::Session(_) => break,
                 Timer::PushRequest => self.ask(now),
+                Timer::PushWindow => {
+                    let reason = "the server pushed nothing within hand-window";
+                    self.close(now, CloseReason::HandshakeFailed(reason.into()));
+                }
                 Timer::Ping => {
                     self.last_sent = now;
                     self.events.push_back(Event::PingDue);
@@ -204,7 +210,9 @@ impl Client {
     fn timeout(&self) -> Option<(Instant, Timer)> {
         let session = self.session.poll_timeout().map(|(at, timer)| (at, Timer::Session(timer)));
         let own = match &self.stage {
-            Stage::Connecting { ask_at, .. } => [ask_at.map(|at| (at, Timer::PushRequest)), None],
+            Stage::Connecting { ask_at, give_up_at, .. } => {
+                [give_up_at.map(|at| (at, Timer::PushWindow)), ask_at.map(|at| (at, Timer::PushRequest))]
+            }
             Stage::Connected(pushed) => [
                 pushed.ping.map(|ping| (self.last_sent + ping, Timer::Ping)),
                 pushed.ping_restart.map(|restart| (self.last_received + restart, Timer::PingRestart)),
@@ -254,9 +262,11 @@ impl Client {
 
     fn take_keys(&mut self, now: Instant, key_id: KeyId, material: KeyMaterial) {
         match &mut self.stage {
-            Stage::Connecting { keys, ask_at } => {
+            Stage::Connecting { keys, ask_at, give_up_at } => {
                 keys.push((key_id, material));
                 ask_at.get_or_insert(now + PUSH_REQUEST[0]);
+                // Source: forward.c `check_push_request`.
+                give_up_at.get_or_insert(now + self.config.hand_window);
             }
             Stage::Connected(pushed) => {
                 let block = material.block(pushed.derivation);
@@ -320,6 +330,7 @@ impl Timer {
         match self {
             Self::Session(timer) => timer.reason(),
             Self::PushRequest => "ask for the push reply",
+            Self::PushWindow => "give up a server that pushes nothing",
             Self::Ping => "send a keepalive",
             Self::PingRestart => "give up a silent server",
             Self::Linger => "stop repeating last words",

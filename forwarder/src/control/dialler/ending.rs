@@ -6,6 +6,11 @@ use openvpn::{client::CloseReason, server::GoneReason};
 
 use super::targets::Next;
 
+/// Before a server that starts anew is called again. A stock one says RESTART and ends 2 s later (multi.c
+/// `multi_push_restart_schedule_exit`); until then it lets in whom it knows by address and port, who must not be caught in
+/// its end: a second too early costs `hand-window`.
+const RESTART_PAUSE: Duration = Duration::from_secs(3);
+
 /// Why a call ended.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Ending {
@@ -47,7 +52,7 @@ impl Ending {
             }
             Self::Closed(CloseReason::Restart(text)) => {
                 let next = if flags(text).contains('N') { Next::Remote } else { Next::Same };
-                Sequel::Call(next, Duration::ZERO)
+                Sequel::Call(next, RESTART_PAUSE)
             }
             _ => Sequel::Call(by_default, Duration::ZERO),
         }
@@ -112,7 +117,7 @@ mod tests {
         for (text, next) in cases {
             assert_eq!(
                 sequel(CloseReason::Restart(text.into())),
-                Sequel::Call(next, Duration::ZERO),
+                Sequel::Call(next, RESTART_PAUSE),
                 "{text}"
             );
         }
