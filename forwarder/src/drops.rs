@@ -33,6 +33,8 @@ drop_reasons! {
     ControlMalformed = "control_malformed", "A control packet cannot be parsed. Scanners send them; nothing to do.";
     ControlUnknownPeer = "control_unknown_peer", "A control packet from an address without a session and without a valid cookie. After a restart of the gateway clients send some until they reconnect.";
     ControlOutOfSync = "control_out_of_sync", "A control packet for a key that is no longer negotiated, or outside the receive window. It is sent again if it matters.";
+    ControlUnauthentic = "control_unauthentic", "A control packet is not wrapped with the key of tls-auth, tls-crypt or tls-crypt-v2, or not at all. Scanners send them; a client whose attempts all end here has another key, direction or `auth`.";
+    ControlReplayed = "control_replayed", "A wrapped control packet was received before, or long after later ones. A path that repeats packets, or somebody who does.";
     ControlRateLimited = "control_rate_limited", "More first packets in 10 s than connect-freq-initial allows. Many reconnecting clients, or a flood.";
     ControlRefused = "control_refused", "A client was refused: certificate, cipher or capability. The log names it and the reason.";
     ControlQueueFull = "control_queue_full", "The control thread is behind; clients repeat control packets. If it lasts, the machine is overloaded.";

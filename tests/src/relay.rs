@@ -57,6 +57,7 @@ pub struct Relay {
 struct Shared {
     stop: AtomicBool,
     carried: AtomicU64,
+    answers: AtomicU64,
     lost: AtomicU64,
 }
 
@@ -100,6 +101,11 @@ impl Relay {
     /// Packets sent on, those sent twice counted twice.
     pub fn carried(&self) -> u64 {
         self.shared.carried.load(Relaxed)
+    }
+
+    /// Of these, the ones to clients.
+    pub fn answers(&self) -> u64 {
+        self.shared.answers.load(Relaxed)
     }
 
     /// Packets thrown away.
@@ -226,6 +232,7 @@ impl Carrier {
             To::Client(client) => Some(self.front.send_to(packet, client)),
         };
         self.shared.carried.fetch_add(1, Relaxed);
+        self.shared.answers.fetch_add(u64::from(matches!(to, To::Client(_))), Relaxed);
     }
 
     fn happens(&mut self, percent: u64) -> bool {

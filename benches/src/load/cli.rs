@@ -12,7 +12,10 @@ use std::{
 
 use clap::{Parser, ValueEnum};
 use nix::net::if_::if_nametoindex;
-use openvpn::tls;
+use openvpn::{
+    data::{Cipher, Layout},
+    tls,
+};
 use rustls::crypto::aws_lc_rs;
 
 use super::{Cargo, Datapath, Fleet, Macs, Orders, Plan, Rate, Run, To};
@@ -74,6 +77,12 @@ struct Options {
     /// Does not offer data keys from the TLS exporter: they come as with OpenVPN 2.5
     #[arg(long)]
     prf: bool,
+    /// The newest layout of data packets offered
+    #[arg(long, value_name = "LAYOUT", default_value = "v2")]
+    layout: Newest,
+    /// The one data cipher offered, if not upstream's three
+    #[arg(long, value_name = "NAME", value_parser = cipher)]
+    cipher: Option<Cipher>,
     /// Sends the frame as it is, without number and time at its end: order and delay are not known then
     #[arg(long)]
     no_stamp: bool,
@@ -109,6 +118,21 @@ enum Tls {
     Only12,
     #[value(name = "1.3")]
     Only13,
+}
+
+/// A layout of data packets.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Newest {
+    /// P_DATA_V1: without peer id, as before OpenVPN 2.4
+    V1,
+    /// P_DATA_V2, as OpenVPN 2.4 to 2.6
+    V2,
+    /// With epochs, as OpenVPN 2.7
+    Epoch,
+}
+
+fn cipher(name: &str) -> Result<Cipher, String> {
+    Cipher::from_name(name).ok_or_else(|| format!("`{name}` is no cipher there is"))
 }
 
 /// By which way packets leave.
@@ -241,6 +265,14 @@ fn plan(options: &Options) -> Result<Plan, String> {
     plan.one_certificate = Some(KEPT);
     plan.max_frame = super::MAX_FRAME;
     plan.client.exporter = !options.prf;
+    plan.client.layout = match options.layout {
+        Newest::V1 => Layout::V1,
+        Newest::V2 => Layout::V2,
+        Newest::Epoch => Layout::Epoch,
+    };
+    if let Some(cipher) = options.cipher {
+        plan.client.data_ciphers = vec![cipher];
+    }
     Ok(plan)
 }
 

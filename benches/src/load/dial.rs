@@ -10,7 +10,7 @@ use std::{
 use nix::sys::socket::{setsockopt, sockopt};
 use openvpn::{
     client::{Client, Config, Event},
-    data::DataChannel,
+    data::{DataChannel, Layout},
 };
 use rustls::crypto::aws_lc_rs;
 use socket2::{Domain, Socket, Type};
@@ -64,7 +64,7 @@ impl Plan {
             at_once: AT_ONCE,
             time_out: TIME_OUT,
             one_certificate: None,
-            client: Config::new(tls),
+            client: Config { layout: Layout::V2, ..Config::new(tls) },
             max_frame: MAX_FRAME,
         }
     }

@@ -9,6 +9,7 @@ use std::{
 
 use common::Settings;
 use nix::net::if_::if_indextoname;
+use openvpn::data::{Cipher, Framing, Layout, Profile};
 use trestle::{
     host::routes::{Detour, NextHop, OuterPath, Outside},
     ports::{Frame, Frames},
@@ -231,7 +232,10 @@ fn pays(mode: XskMode) -> bool {
 }
 
 fn needs_fragments(cargo: &Cargo, mtu: u16) -> bool {
-    fragments::are_needed(OUTER_HEADER + Burst::room(cargo), mtu)
+    /// The longest layout whose packets are as long as their frames allow.
+    const PROFILE: Profile =
+        Profile { layout: Layout::Epoch, ..Profile::new(Cipher::Aes256Gcm, Framing::V2) };
+    fragments::are_needed(OUTER_HEADER + cargo.len() + PROFILE.max_overhead(), mtu)
 }
 
 /// A free chunk, if need be after waiting for one to be sent.

@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Instant};
 
-use openvpn::data::{Cipher, Framing, Profile, SealError};
+use openvpn::data::{MAX_OVERHEAD, SealError};
 
 use super::{Fleet, Session, cargo::Cargo, nic::Nic, stamp::Stamp, tally::Tally, udp::Udp};
 
@@ -86,9 +86,7 @@ pub(super) struct Burst<'a> {
 impl Burst<'_> {
     /// Room for the longest packet.
     pub fn room(cargo: &Cargo) -> usize {
-        /// The sessions' ciphers add the same.
-        const PROFILE: Profile = Profile::new(Cipher::Aes256Gcm, Framing::V2);
-        cargo.len() + PROFILE.max_overhead()
+        cargo.len() + MAX_OVERHEAD
     }
 
     /// Seals the session's next frame into `packet` and returns the packet's length.

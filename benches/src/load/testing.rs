@@ -12,9 +12,9 @@ use std::{
 };
 
 use openvpn::{
-    data::{Cipher, DataChannel, Digest, MAX_OVERHEAD, Opened},
+    data::{Cipher, DataChannel, MAX_OVERHEAD, Opened},
     ids::PeerId,
-    server::{AllowCompression, Compress, Config, Event, Path, Server, Sizes},
+    server::{Compress, Config, Event, Path, Server},
     tls,
 };
 use trestle_tests::pki::{Identity, Keys, Pki, Purpose};
@@ -80,25 +80,12 @@ fn config(pki: &Pki, server: &Identity) -> Config {
     let tls = tls::server_config(pki.ca().as_bytes(), server.certificate.as_bytes(), server.key.as_bytes())
         .unwrap();
     Config {
-        tls,
         data_ciphers: vec![Cipher::Aes256Gcm],
-        digest: Digest::Sha1,
-        ping: None,
-        ping_restart: None,
-        push: Vec::new(),
         compress: Compress::Lz4V2,
-        allow_compression: AllowCompression::Asym,
-        pool: None,
-        max_clients: 1024,
         duplicate_cn: true,
         reneg: None,
-        hand_window: Duration::from_secs(60),
-        tran_window: Duration::from_secs(3600),
         connect_freq_initial: (10_000, Duration::from_secs(1)),
-        exit_notify: None,
-        tun_mtu: 1500,
-        sizes: Sizes::default(),
-        port: 0,
+        ..Config::new(tls)
     }
 }
 

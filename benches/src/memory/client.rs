@@ -18,7 +18,8 @@ use super::gateway::{GATEWAY, MTU, NIC, ROUTER};
 /// Longest frame a client sends, in bytes.
 const MAX_FRAME: usize = 1518;
 /// What every peer in memory has agreed.
-pub(super) const PROFILE: Profile = Profile::new(Cipher::Aes256Gcm, Framing::V2);
+pub(super) const PROFILE: Profile =
+    Profile { mssfix: Some(1368), ..Profile::new(Cipher::Aes256Gcm, Framing::V2) };
 /// Bytes of an Ethernet header.
 const ETHERNET: usize = 14;
 /// Bytes of an IPv4 header without options.

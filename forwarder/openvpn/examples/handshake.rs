@@ -14,9 +14,9 @@ use std::{
 };
 
 use trestle_openvpn::{
-    data::{Cipher, DataChannel, Digest, Opened},
+    data::{DataChannel, Opened},
     ids::PeerId,
-    server::{AllowCompression, Compress, Config, Event, ExitNotify, Path, Pool, Server, Sizes},
+    server::{AllowCompression, Compress, Config, Event, ExitNotify, Path, Pool, Server},
     tls,
 };
 
@@ -29,7 +29,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let address: SocketAddr = args.next().ok_or(usage)?.parse()?;
     let directory = args.next().ok_or(usage)?;
     let reneg = args.next().map(|seconds| seconds.parse()).transpose()?.unwrap_or(3600);
-    let config = config(FilePath::new(&directory), address.port(), Duration::from_secs(reneg))?;
+    let config = config(FilePath::new(&directory), Duration::from_secs(reneg))?;
     run(&UdpSocket::bind(address)?, Server::new(config, seed()?, Instant::now()))
 }
 
@@ -118,13 +118,11 @@ fn handle(
     Ok(())
 }
 
-fn config(directory: &FilePath, port: u16, reneg: Duration) -> Result<Config, Box<dyn Error>> {
+fn config(directory: &FilePath, reneg: Duration) -> Result<Config, Box<dyn Error>> {
     let read = |name: &str| std::fs::read(directory.join(name));
     let gateway = Ipv4Addr::new(10, 10, 21, 5);
+    let tls = tls::server_config(&read("ca.crt")?, &read("server.crt")?, &read("server.key")?)?;
     Ok(Config {
-        tls: tls::server_config(&read("ca.crt")?, &read("server.crt")?, &read("server.key")?)?,
-        data_ciphers: vec![Cipher::Aes256Gcm, Cipher::Aes128Gcm],
-        digest: Digest::Sha1,
         ping: Some(Duration::from_secs(10)),
         ping_restart: Some(Duration::from_secs(240)),
         push: vec![format!("route-gateway {gateway}"), "ping 10".into(), "ping-restart 120".into()],
@@ -136,16 +134,9 @@ fn config(directory: &FilePath, port: u16, reneg: Duration) -> Result<Config, Bo
             first: Ipv4Addr::new(10, 10, 21, 100),
             last: Ipv4Addr::new(10, 10, 21, 255),
         }),
-        max_clients: 1024,
-        duplicate_cn: false,
         reneg: Some(reneg),
-        hand_window: Duration::from_secs(60),
-        tran_window: Duration::from_secs(3600),
-        connect_freq_initial: (100, Duration::from_secs(10)),
         exit_notify: Some(ExitNotify::Restart),
-        tun_mtu: 1500,
-        sizes: Sizes::default(),
-        port,
+        ..Config::new(tls)
     })
 }
 

@@ -171,7 +171,7 @@ proptest! {
         let _ = KeyMethod::parse(&bytes, true);
         let _ = KeyMethod::parse(&[&[0, 0, 0, 0, 2], &bytes[..]].concat(), false);
         let _ = PeerInfo::parse(&bytes);
-        let _ = occ::cipher(&bytes);
+        let _ = occ::cipher_name(&bytes);
         let _ = occ::device_type(&bytes);
         let _ = command::take(&mut bytes.clone());
         let _ = Command::parse(&String::from_utf8_lossy(&bytes));
@@ -263,15 +263,25 @@ fn a_client_that_only_says_ncp_2_has_both_gcm_ciphers() {
 
 #[test]
 fn our_options_string_is_upstreams_for_the_reference_deployment() {
-    let options =
-        occ::Options { tun_mtu: 1500, cipher: Cipher::Aes256Gcm, framing: Framing::V2, server: true };
+    let options = occ::Options {
+        tun_mtu: 1500,
+        cipher: Cipher::Aes256Gcm,
+        framing: Framing::V2,
+        fragments: false,
+        server: true,
+    };
     assert_eq!(
         options.to_text(),
         "V4,dev-type tap,link-mtu 1581,tun-mtu 1500,proto UDPv4,comp-lzo,cipher AES-256-GCM,auth [null-digest],\
          keysize 256,key-method 2,tls-server"
     );
-    assert_eq!(occ::cipher(options.to_text().as_bytes()), Some(Cipher::Aes256Gcm));
+    assert_eq!(occ::cipher_name(options.to_text().as_bytes()), Some("AES-256-GCM"));
     assert_eq!(occ::device_type(options.to_text().as_bytes()), Some("tap"));
+    assert_eq!(occ::fragments(options.to_text().as_bytes()), Some(false));
+    assert_eq!(occ::fragments(b""), None);
+    let cut = occ::Options { framing: Framing::Prefixed, fragments: true, ..options }.to_text();
+    assert!(cut.contains("link-mtu 1586,") && cut.contains("UDPv4,comp-lzo,mtu-dynamic,cipher"), "{cut}");
+    assert_eq!(occ::fragments(cut.as_bytes()), Some(true));
 }
 
 #[test]

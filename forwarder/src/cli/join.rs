@@ -37,6 +37,9 @@ pub fn configure(args: JoinArgs) -> Result<(Config, Vec<Note>), Error> {
         })?;
         let client = client::read(path)?;
         let loaded = config::tls::load_client(&client, run::unix_time())?;
-        Ok((client.common.clone(), config::Role::Client(Box::new(client), loaded.tls), loaded.notes))
+        let (wrapping, notes) = config::wrapping::load_client(&client.common)?;
+        let common = client.common.clone();
+        let role = config::Role::Client { file: Box::new(client), tls: loaded.tls, wrapping };
+        Ok((common, role, loaded.notes.into_iter().chain(notes).collect()))
     })
 }

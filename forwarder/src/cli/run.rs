@@ -88,7 +88,9 @@ pub fn configure(args: RunArgs) -> Result<(Config, Vec<Note>), Error> {
             Error::new("no configuration is named; name OpenVPN's: `trestle run server.conf --uplink NIC`")
         })?;
         let (server, loaded) = load(path)?;
-        Ok((server, config::Role::Server(loaded.tls), loaded.notes))
+        let (wrappings, notes) = config::wrapping::load(&server)?;
+        let role = config::Role::Server { tls: loaded.tls, wrappings };
+        Ok((server, role, loaded.notes.into_iter().chain(notes).collect()))
     })
 }
 

@@ -15,15 +15,19 @@ mod apply;
 mod ciphers;
 /// What a client's file says, typed.
 pub mod client;
+/// Files of `client-config-dir`.
+pub mod clients;
 mod compression;
 /// What is wrong with a configuration, with file and line.
 pub mod error;
+mod fallback;
 /// The file's text into directives.
 pub mod lexer;
 /// Where the gateway listens.
 pub mod listeners;
 mod nearest;
 mod negotiate;
+mod per_client;
 /// What of the configuration the OpenVPN protocol needs.
 pub mod protocol;
 mod routed;
@@ -35,10 +39,12 @@ mod table;
 pub mod tls;
 mod tls_version;
 mod words;
+/// How control packets are wrapped.
+pub mod wrapping;
 
 pub use error::{Error, Level, Note, Place};
 pub use listeners::{Family, Listener};
-pub use server::{HostAddress, LogFile, Server, Source, StatusFile};
+pub use server::{ClientFiles, HostAddress, LogFile, PoolFile, Server, Source, StatusFile};
 
 use server::Draft;
 use table::Class;
@@ -71,10 +77,22 @@ pub struct Config {
 /// What the gateway is to the other end of its tunnels, with what only that role needs.
 #[derive(Clone, Debug)]
 pub enum Role {
-    /// The server that clients call, with its certificates ready for use.
-    Server(Arc<rustls::ServerConfig>),
-    /// A client of one server, with its certificates ready for use.
-    Client(Box<client::Client>, Arc<rustls::ClientConfig>),
+    /// The server that clients call.
+    Server {
+        /// Its certificates, ready for use.
+        tls: Arc<rustls::ServerConfig>,
+        /// How control packets are wrapped, with the keys.
+        wrappings: openvpn::server::Wrappings,
+    },
+    /// A client of one server.
+    Client {
+        /// Its file.
+        file: Box<client::Client>,
+        /// Its certificates, ready for use.
+        tls: Arc<rustls::ClientConfig>,
+        /// How control packets are wrapped, with the key.
+        wrapping: wrapping::OfClient,
+    },
 }
 
 /// `--uplink NIC[:MODE]`.
@@ -170,8 +188,17 @@ fn apply_line(draft: &mut Draft, line: &lexer::Line, table: table::Table) -> Res
 
 fn check_words(directive: &Directive<'_>, least: usize, most: usize) -> Result<(), Error> {
     let line = directive.line;
-    let takes_block =
-        matches!(line.name.as_str(), "ca" | "cert" | "key" | "dh" | "crl-verify" | "connection");
+    let takes_block = matches!(
+        line.name.as_str(),
+        "ca" | "cert"
+            | "key"
+            | "dh"
+            | "crl-verify"
+            | "tls-auth"
+            | "tls-crypt"
+            | "tls-crypt-v2"
+            | "connection"
+    );
     if line.block.is_some() {
         return if takes_block {
             Ok(())

@@ -1,29 +1,6 @@
-//! What server and client agree on: data ciphers, compression framing, pushed options.
+//! Options that clients are pushed.
 
-use openvpn::data::Cipher;
-
-use super::{
-    apply::Done,
-    compression,
-    error::Level,
-    words::{Directive, shown},
-};
-
-/// `cipher` is not negotiated since 2.6; it names what clients without negotiation use.
-/// Source: options.c `options_postprocess_cipher`.
-pub(super) fn cipher(d: Directive<'_>) -> Done {
-    let name = d.word(0)?.to_owned();
-    d.draft.sizing.cipher = Some(name.clone());
-    let name = name.as_str();
-    if Cipher::from_name(name).is_none() {
-        let text = format!(
-            "`cipher {}` is for clients that cannot negotiate, which come later: `data-ciphers` counts",
-            shown(name)
-        );
-        d.draft.note(Level::Info, d.line.number, text);
-    }
-    Ok(())
-}
+use super::{apply::Done, compression, words::Directive};
 
 /// Options that the server adds itself, after what it has agreed with the client.
 const OURS: &[&str] =

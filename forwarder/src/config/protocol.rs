@@ -1,19 +1,24 @@
 //! What of the configuration the OpenVPN protocol needs: `openvpn::server::Config`.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use openvpn::{
     client::Config as ClientProtocol,
     data::Framing,
-    server::{Compress, Config as Protocol},
+    server::{Compress, Config as Protocol, Former, Wrappings},
 };
 
-use super::{Server, client::Client};
+use super::{Server, client::Client, wrapping::OfClient};
 
 /// The protocol's part of `server`, with its certificates.
-pub fn protocol(server: &Server, tls: Arc<rustls::ServerConfig>) -> Protocol {
+pub fn protocol(server: &Server, tls: Arc<rustls::ServerConfig>, wrappings: Wrappings) -> Protocol {
     Protocol {
         tls,
+        wrappings,
+        unix_s: unix_s(),
         data_ciphers: server.data_ciphers.clone(),
         digest: server.digest,
         ping: server.ping,
@@ -33,14 +38,24 @@ pub fn protocol(server: &Server, tls: Arc<rustls::ServerConfig>) -> Protocol {
         exit_notify: server.exit_notify,
         tun_mtu: server.tun_mtu,
         sizes: server.sizes,
-        port: server.listeners.first().map_or(0, |listener| listener.port),
+        fallback_cipher: server.fallback_cipher,
+        former: Former::default(),
+        directory: None,
     }
 }
 
-/// The protocol's part of a client's file, with its certificates.
-pub fn client_protocol(client: &Client, tls: Arc<rustls::ClientConfig>) -> ClientProtocol {
+/// The protocol's part of a client's file, with its certificates and keys. To be made anew for every session: replay
+/// protection counts seconds from there.
+pub fn client_protocol(
+    client: &Client,
+    tls: Arc<rustls::ClientConfig>,
+    wrapping: OfClient,
+) -> ClientProtocol {
     let common = &client.common;
     ClientProtocol {
+        wrapping: wrapping.wrapping,
+        wrapped_key: wrapping.wrapped_key,
+        unix_s: unix_s(),
         data_ciphers: common.data_ciphers.clone(),
         reneg: common.reneg,
         hand_window: common.hand_window,
@@ -63,6 +78,12 @@ const fn framing(compress: Compress) -> Framing {
         Compress::Stub | Compress::Lz4 => Framing::Swapped,
         Compress::Lzo | Compress::LzoNo => Framing::Prefixed,
     }
+}
+
+/// The wall clock at the start. Replay protection counts seconds from there, by the clock that only goes forward.
+#[expect(clippy::disallowed_methods, reason = "replay protection needs a time that is later after a restart")]
+pub fn unix_s() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 /// First packets answered per period where the file does not say: all clients may come back at once, after a restart.

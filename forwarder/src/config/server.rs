@@ -17,6 +17,7 @@ use super::{
     client::ClientDraft,
     compression::Compressing,
     error::{Error, Level, Note, Place},
+    fallback::Old,
     listeners::{Listener, Listening},
     sizes::Sizing,
     tls_version::Bounds,
@@ -52,10 +53,16 @@ pub struct Server {
     pub dh: Option<Source>,
     /// `tls-version-min` and `tls-version-max`.
     pub tls_versions: Versions,
+    /// `tls-auth`, `tls-crypt`, `tls-crypt-v2`.
+    pub wrapping: super::wrapping::Files,
     /// `remote-cert-tls client`: a client's certificate must say that it is for clients.
     pub require_client_usage: bool,
     /// Addresses to lease, from `server-bridge`.
     pub pool: Option<Pool>,
+    /// `ifconfig-pool-persist`.
+    pub pool_file: Option<PoolFile>,
+    /// `client-config-dir`.
+    pub client_files: Option<ClientFiles>,
     /// The host's own address on the segment, from `server` or `ifconfig`.
     pub host_address: Option<HostAddress>,
     /// `client-to-client`: without it peers reach the wire and the host, not one another.
@@ -66,6 +73,8 @@ pub struct Server {
     pub ping_restart: Option<Duration>,
     /// `data-ciphers`, in order of preference.
     pub data_ciphers: Vec<Cipher>,
+    /// `data-ciphers-fallback`: for clients that name no cipher.
+    pub fallback_cipher: Option<Cipher>,
     /// `auth`: what authenticates packets whose cipher does not.
     pub digest: Digest,
     /// `compress`, also where it is only pushed.
@@ -165,6 +174,24 @@ pub struct StatusFile {
     pub version: Version,
 }
 
+/// `ifconfig-pool-persist FILE [SECONDS]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolFile {
+    /// The file.
+    pub path: PathBuf,
+    /// How often it is written; `None`: it is only read, and its addresses are for nobody else.
+    pub interval: Option<Duration>,
+}
+
+/// `client-config-dir DIR`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientFiles {
+    /// Where the files are.
+    pub directory: PathBuf,
+    /// `ccd-exclusive`: who has no file may not in.
+    pub exclusive: bool,
+}
+
 /// `log FILE` or `log-append FILE`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogFile {
@@ -192,6 +219,11 @@ pub(super) struct Draft {
     pub(super) dev_type_tap: bool,
     pub(super) mode_server: bool,
     pub(super) tls_bounds: Bounds,
+    pub(super) old: Old,
+    /// The line of `ccd-exclusive`.
+    pub(super) ccd_exclusive: Option<u32>,
+    /// The line of `ifconfig-pool-persist`.
+    pub(super) pool_file_line: u32,
     pub(super) bridge: Option<Bridge>,
     /// What only a client's file says.
     pub(super) client: ClientDraft,
@@ -231,6 +263,9 @@ impl Draft {
             dev_type_tap: false,
             mode_server: false,
             tls_bounds: Bounds::default(),
+            old: Old::default(),
+            ccd_exclusive: None,
+            pool_file_line: 0,
             bridge: None,
             client: ClientDraft::default(),
             ifconfig_pool: None,
@@ -253,6 +288,8 @@ impl Draft {
         self.apply_bridge()?;
         self.apply_ifconfig_pool()?;
         self.apply_keepalive()?;
+        self.apply_per_client()?;
+        self.apply_compat();
         self.apply_certificates("the certificate that signed the clients' ones", "the server's")?;
         self.apply_process();
         Ok(self.server)
@@ -414,14 +451,18 @@ fn defaults(file: &Path) -> Server {
         crl: None,
         dh: None,
         tls_versions: Versions::All,
+        wrapping: super::wrapping::Files::default(),
         require_client_usage: false,
         pool: None,
+        pool_file: None,
+        client_files: None,
         host_address: None,
         client_to_client: false,
         ping: None,
         ping_restart: None,
         data_ciphers: Cipher::DEFAULT.to_vec(),
         digest: Digest::default(),
+        fallback_cipher: None,
         compress: Compress::Off,
         allow_compression: AllowCompression::default(),
         push: Vec::new(),

@@ -5,10 +5,11 @@
 
 use super::{
     apply::{self, Done},
-    ciphers, compression, listeners,
+    ciphers, compression, fallback, listeners,
     nearest::nearest,
-    negotiate, routed, sizes, tls_version,
+    negotiate, per_client, routed, sizes, tls_version,
     words::Directive,
+    wrapping,
 };
 
 /// What becomes of a directive.
@@ -28,8 +29,6 @@ use Class::{Accepted, Done as Does, NotYet, Refused};
 
 const NO_SCRIPTS: Class = NotYet("take the line out for now: no scripts are run");
 const NO_PASSWORDS: Class = NotYet("take the line out for now: clients log in by certificate");
-const NO_WRAPPING: Class =
-    NotYet("take the line out here and in the clients' files for now, or keep OpenVPN for this network");
 const NO_VLANS: Class = NotYet("take the line out for now: tagged frames cross unchanged");
 const NO_ROUTING: Class = NotYet(
     "take the line out for now and give the host's interface its address by your network configuration",
@@ -39,12 +38,15 @@ const KEYS_STAY: Class = Accepted("keys, device and addresses are always kept");
 const OUR_LOOP: Class = Accepted("the data path has its own batches and queues");
 const RETIRED: Class = Refused("OpenVPN itself has given it up", "take the line out");
 const STRONGER: Class = Accepted("rustls allows only what is strong, whatever this says");
+const IN_PROFILE: Class = Refused(
+    "it belongs to the file of a single client",
+    "write it into that client's file in `client-config-dir`",
+);
 const QUESTION: Class =
     Refused("it is a command, not a setting", "take the line out, and give it to openvpn(8) by hand");
 const WINDOWS: Class = Accepted("it concerns Windows");
 const AGREED: Class =
     Refused("it is agreed with each client and pushed by the server itself", "take the line out");
-const IN_PROFILE: Class = Refused("it belongs to the file of a single client", "take the line out");
 
 /// Names and their classes.
 pub(super) type Table = &'static [(&'static str, Class)];
@@ -98,7 +100,7 @@ pub(super) const DIRECTIVES: Table = &[
     ("ifconfig-noexec", Accepted("no address is set on the host's interface")),
     ("ifconfig-nowarn", Accepted("no such warning is made")),
     ("ifconfig-pool", Does(2, 3, routed::ifconfig_pool)),
-    ("ifconfig-pool-persist", NotYet("take the line out for now: a client may get another address after a restart of the gateway")),
+    ("ifconfig-pool-persist", Does(1, 2, per_client::pool_persist)),
     ("ifconfig-ipv6-pool", NO_ROUTING),
     ("route", NO_ROUTING),
     ("route-ipv6", NO_ROUTING),
@@ -149,12 +151,12 @@ pub(super) const DIRECTIVES: Table = &[
     ("ecdh-curve", STRONGER),
     ("tls-cert-profile", STRONGER),
     ("tls-timeout", Does(1, 1, apply::tls_timeout)),
-    ("tls-auth", NO_WRAPPING),
-    ("tls-crypt", NO_WRAPPING),
-    ("tls-crypt-v2", NO_WRAPPING),
-    ("tls-crypt-v2-verify", NO_WRAPPING),
-    ("tls-crypt-v2-max-age", NO_WRAPPING),
-    ("key-direction", NO_WRAPPING),
+    ("tls-auth", Does(0, 2, wrapping::tls_auth)),
+    ("tls-crypt", Does(0, 1, wrapping::tls_crypt)),
+    ("tls-crypt-v2", Does(0, 2, wrapping::tls_crypt_v2)),
+    ("tls-crypt-v2-verify", NO_SCRIPTS),
+    ("tls-crypt-v2-max-age", Does(1, 1, wrapping::max_age)),
+    ("key-direction", Does(1, 1, wrapping::key_direction)),
     ("tls-exit", CLIENTS),
     ("tls-verify", NO_SCRIPTS),
     ("tls-export-cert", NO_SCRIPTS),
@@ -168,10 +170,10 @@ pub(super) const DIRECTIVES: Table = &[
     ("use-prediction-resistance", Accepted("random numbers come from the kernel")),
     ("keying-material-exporter", NotYet("take the line out for now")),
     // What is agreed with clients.
-    ("cipher", Does(1, 1, negotiate::cipher)),
+    ("cipher", Does(1, 1, fallback::cipher)),
     ("data-ciphers", Does(1, 1, ciphers::data_ciphers)),
     ("ncp-ciphers", Does(1, 1, ciphers::data_ciphers)),
-    ("data-ciphers-fallback", Accepted("it is for clients that cannot negotiate, which come later")),
+    ("data-ciphers-fallback", Does(1, 1, fallback::data_ciphers_fallback)),
     ("ncp-disable", RETIRED),
     ("auth", Does(1, 1, ciphers::auth)),
     ("keysize", Accepted("the cipher's name says it")),
@@ -179,7 +181,7 @@ pub(super) const DIRECTIVES: Table = &[
     ("comp-lzo", Does(0, 1, compression::comp_lzo)),
     ("comp-noadapt", Accepted("it concerns compressing by LZO, which only clients do")),
     ("allow-compression", Does(1, 1, compression::allow_compression)),
-    ("compat-mode", NotYet("take the line out for now: clients of 2.6 and later are served")),
+    ("compat-mode", Does(1, 2, fallback::compat_mode)),
     ("push", Does(1, 1, negotiate::push)),
     ("push-reset", IN_PROFILE),
     ("push-remove", IN_PROFILE),
@@ -194,7 +196,7 @@ pub(super) const DIRECTIVES: Table = &[
     ("no-replay", RETIRED),
     ("no-iv", RETIRED),
     ("mute-replay-warnings", Accepted("replayed packets are counted, not logged")),
-    ("replay-persist", NO_WRAPPING),
+    ("replay-persist", Accepted("what is repeated after a restart of the gateway gets an answer without state and no session")),
     ("disable-occ", Accepted("options are never compared")),
     ("opt-verify", NotYet("take the line out for now")),
     ("key-method", RETIRED),
@@ -215,8 +217,8 @@ pub(super) const DIRECTIVES: Table = &[
     ("hand-window", Does(1, 1, apply::hand_window)),
     ("tran-window", Does(1, 1, apply::tran_window)),
     ("explicit-exit-notify", Does(0, 1, apply::explicit_exit_notify)),
-    ("client-config-dir", NotYet("take the line out for now: every client gets the same options")),
-    ("ccd-exclusive", NotYet("take the line out for now: every certificate of `ca` may log in")),
+    ("client-config-dir", Does(1, 1, per_client::client_config_dir)),
+    ("ccd-exclusive", Does(0, 0, per_client::ccd_exclusive)),
     ("auth-user-pass-verify", NO_PASSWORDS),
     ("auth-user-pass-optional", NO_PASSWORDS),
     ("auth-gen-token", NO_PASSWORDS),

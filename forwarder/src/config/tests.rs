@@ -103,10 +103,9 @@ fn an_unknown_word_is_noted_where_the_file_allows_it() {
 #[test]
 fn what_comes_later_says_what_to_do_for_now() {
     assert_eq!(
-        refused("client-config-dir ccd"),
-        "s.conf:1: `client-config-dir` comes later; take the line out for now: every client gets the same options"
+        refused("session-timeout 60"),
+        "s.conf:1: `session-timeout` comes later; take the line out for now"
     );
-    assert!(refused("tls-auth ta.key 0").contains("comes later"));
 }
 
 #[test]
@@ -223,6 +222,45 @@ fn versions_of_tls_are_bounded_from_both_sides() {
     assert_eq!(notes(&parsed("tls-version-max 1.1\n")).len(), 1);
     assert!(refused("tls-version-min 1.4").contains("1.2"));
     assert!(refused("tls-version-min 1.3\ntls-version-max 1.2").contains("no version is left"));
+}
+
+#[test]
+fn old_ciphers_count_where_compat_mode_says_so() {
+    let ciphers = |text: &str| {
+        let server = parsed(text);
+        (server.data_ciphers, server.fallback_cipher, server.notes.len())
+    };
+    let only = |cipher| vec![cipher];
+    let lone = "data-ciphers AES-256-GCM\ncipher AES-128-GCM\n";
+    assert_eq!(ciphers(lone), (only(Cipher::Aes256Gcm), None, 1));
+    assert_eq!(ciphers(&format!("{lone}compat-mode 2.5.0\n")), (only(Cipher::Aes256Gcm), None, 1));
+    let both = vec![Cipher::Aes256Gcm, Cipher::Aes128Gcm];
+    assert_eq!(ciphers(&format!("compat-mode 2.4.7\n{lone}")), (both.clone(), None, 0));
+    assert_eq!(ciphers(&format!("{lone}compat-mode 2.3.18\n")), (both, Some(Cipher::Aes128Gcm), 0));
+    assert_eq!(parsed("data-ciphers-fallback AES-128-GCM\n").fallback_cipher, Some(Cipher::Aes128Gcm));
+    assert_eq!(notes(&parsed("data-ciphers-fallback ROT13\n")).len(), 1);
+    assert!(refused("compat-mode new").contains("not a version"));
+}
+
+#[test]
+fn what_concerns_single_clients_is_read() {
+    let server = parsed("client-config-dir ccd\nccd-exclusive\n");
+    assert_eq!(server.client_files, Some(ClientFiles { directory: "ccd".into(), exclusive: true }));
+    let error = parse(format!("{LEAST}ccd-exclusive\n").as_bytes(), Path::new("s")).unwrap_err();
+    assert!(error.to_string().starts_with("s:9: `ccd-exclusive` stands without"), "{error}");
+    let pooled = |text: &str| {
+        let least = LEAST.replace("nogw", "10.0.0.5 255.255.255.0 10.0.0.100 10.0.0.200");
+        parse(format!("{least}{text}").as_bytes(), Path::new("s")).unwrap().pool_file
+    };
+    let path = PathBuf::from("ipp.txt");
+    let often = Some(Duration::from_secs(600));
+    assert_eq!(
+        pooled("ifconfig-pool-persist ipp.txt\n"),
+        Some(PoolFile { path: path.clone(), interval: often })
+    );
+    assert_eq!(pooled("ifconfig-pool-persist ipp.txt 0\n"), Some(PoolFile { path, interval: None }));
+    assert_eq!(pooled("ifconfig-pool-persist ipp.txt\nduplicate-cn\n"), None);
+    assert_eq!(notes(&parsed("ifconfig-pool-persist ipp.txt\n")).len(), 1);
 }
 
 #[test]

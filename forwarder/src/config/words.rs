@@ -70,6 +70,16 @@ impl Directive<'_> {
         })
     }
 
+    /// A subnet's mask.
+    pub(super) fn netmask(&self, index: usize) -> Result<Ipv4Addr, Error> {
+        let mask = self.address(index)?;
+        let bits = mask.to_bits();
+        if bits.leading_ones() + bits.trailing_zeros() == 32 && bits.leading_ones() > 0 {
+            return Ok(mask);
+        }
+        Err(self.error(format!("{mask} is not a subnet's mask"), "write one as 255.255.255.0"))
+    }
+
     /// A path to write to or read from.
     pub(super) fn path(&self) -> Result<PathBuf, Error> {
         Ok(PathBuf::from(self.word(0)?))

@@ -88,6 +88,7 @@ impl Gateway {
             self.handle_time(now)?;
             self.drain_role(now);
         }
+        self.role.close_files();
         tracing::info!("stopped");
         self.role.take_failure().map_or(Ok(()), Err)
     }
@@ -311,6 +312,7 @@ impl Gateway {
             self.apply_surroundings(now);
         }
         self.write_status_file(now);
+        self.role.keep_files(now);
     }
 
     /// Events before packets: a client may use a key as soon as it hears our answer.
@@ -320,6 +322,10 @@ impl Gateway {
         while let Some(event) = self.role.poll_event() {
             match self.sessions.handle(&self.datapath.posts, event, now) {
                 Some(Consequence::FindPath(peer_id)) => {
+                    let peer = self.sessions.peers.get(&peer_id);
+                    if let Some(limit) = peer.and_then(|peer| peer.max_stations) {
+                        self.stations.limit_peer(peer_id, limit);
+                    }
                     self.find_path(peer_id);
                     paths_changed = true;
                 }
@@ -353,6 +359,8 @@ fn reason(error: ControlError) -> Drop {
         ControlError::Malformed => Drop::ControlMalformed,
         ControlError::UnknownPeer => Drop::ControlUnknownPeer,
         ControlError::OutOfSync => Drop::ControlOutOfSync,
+        ControlError::Unauthentic => Drop::ControlUnauthentic,
+        ControlError::Replayed => Drop::ControlReplayed,
         ControlError::RateLimited => Drop::ControlRateLimited,
         ControlError::Refused => Drop::ControlRefused,
     }

@@ -11,6 +11,7 @@
 //!  control socket, signals, time ┘                            └─ control socket
 //! ```
 
+mod client_files;
 mod crew;
 mod datapath;
 mod dialler;
@@ -21,6 +22,7 @@ mod host_port;
 mod listeners;
 mod plan;
 mod pool;
+mod pool_schedule;
 mod report;
 mod role;
 mod sessions;

@@ -8,7 +8,7 @@ use openvpn::{
     server::{ControlError, Event, Job, JobDone, Path, Server, Transmit},
 };
 
-use super::{Error, dialler::Dialler, pool::Pool, sessions::Sessions};
+use super::{Error, dialler::Dialler, pool::Pool, pool_schedule::PoolSchedule, sessions::Sessions};
 
 /// Results taken in one go, so that none keeps the others waiting.
 const BATCH: usize = 256;
@@ -25,13 +25,14 @@ pub(super) enum Role {
 pub(super) struct Listening {
     server: Server,
     pool: Pool<Job, JobDone>,
+    pool_file: Option<PoolSchedule>,
 }
 
 impl Role {
-    /// `server`, whose handshakes `pool` does.
-    pub fn server(mut server: Server, pool: Pool<Job, JobDone>) -> Self {
+    /// `server`, whose handshakes `pool` does, and whose addresses `pool_file` keeps.
+    pub fn server(mut server: Server, pool: Pool<Job, JobDone>, pool_file: Option<PoolSchedule>) -> Self {
         server.offload_handshakes();
-        Self::Server(Box::new(Listening { server, pool }))
+        Self::Server(Box::new(Listening { server, pool, pool_file }))
     }
 
     /// Everyone has been told that we stop.
@@ -135,6 +136,28 @@ impl Role {
             // Clients say by where they send to which of our addresses they want.
             Self::Server(_) => {}
             Self::Client(dialler) => dialler.handle_surroundings(),
+        }
+    }
+
+    /// Once in a while: writes the file of addresses if it is time.
+    pub fn keep_files(&mut self, now: Instant) {
+        match self {
+            Self::Server(listening) => {
+                let Listening { server, pool_file, .. } = &mut **listening;
+                pool_file.iter_mut().for_each(|file| file.keep(server, now));
+            }
+            Self::Client(_) => {}
+        }
+    }
+
+    /// At the end: writes the file of addresses.
+    pub fn close_files(&mut self) {
+        match self {
+            Self::Server(listening) => {
+                let Listening { server, pool_file, .. } = &mut **listening;
+                pool_file.iter_mut().for_each(|file| file.write(server));
+            }
+            Self::Client(_) => {}
         }
     }
 

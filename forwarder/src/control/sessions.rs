@@ -8,7 +8,7 @@ use std::{
 };
 
 use openvpn::{
-    data::{Cipher, DataChannel},
+    data::{Cipher, DataChannel, Layout},
     ids::PeerId,
     server::{Connected, Event, Path, Server},
 };
@@ -21,8 +21,12 @@ pub(super) struct Peer {
     pub name: String,
     pub address: Option<Ipv4Addr>,
     pub cipher: Cipher,
+    /// What stands around the sealed part of its packets.
+    pub layout: Layout,
     pub path: Path,
     pub counters: Arc<PeerCounters>,
+    /// Most stations behind it, where that is not what all others have.
+    pub max_stations: Option<usize>,
     /// Its version and platform, as it says.
     pub software: String,
     pub connected: Instant,
@@ -37,6 +41,17 @@ impl Peer {
     /// Packets to it leave by the NIC's queue.
     pub fn leaves_by_nic(&self) -> bool {
         self.outer.as_ref().is_some_and(Outer::leaves_by_nic)
+    }
+
+    /// Tells every worker where a peer is whose packets do not name it.
+    fn move_unnamed(&self, posts: &[Post], peer_id: PeerId, from: Option<Path>, to: Option<Path>) {
+        if self.layout != Layout::V1 {
+            return;
+        }
+        for post in posts {
+            from.into_iter().for_each(|path| post.send(Command::Unnamed(path, None)));
+            to.into_iter().for_each(|path| post.send(Command::Unnamed(path, Some(peer_id))));
+        }
     }
 }
 
@@ -91,12 +106,14 @@ impl Sessions {
                 let peer = self.peers.get_mut(&peer_id)?;
                 tracing::info!(peer = %peer.name, peer_id = peer_id.value(), from = %peer.path.remote, to = %path.remote, "peer moved");
                 let former = std::mem::replace(&mut peer.path, path);
+                peer.move_unnamed(posts, peer_id, Some(former), Some(path));
                 return Some(Consequence::Moved(peer_id, former));
             }
             Event::Gone { peer_id, reason } => {
                 let peer = self.peers.remove(&peer_id)?;
                 tracing::info!(peer = %peer.name, peer_id = peer_id.value(), ?reason, "peer gone");
                 owner(posts, peer_id).send(Command::RemovePeer(peer_id));
+                peer.move_unnamed(posts, peer_id, Some(peer.path), None);
                 return Some(Consequence::ForgetPeer(peer_id, peer.path));
             }
             Event::Refused { path, name, reason } => {
@@ -114,23 +131,25 @@ impl Sessions {
     }
 
     fn connect(&mut self, posts: &[Post], connected: Connected, now: Instant, connected_at: SystemTime) {
-        let Connected { peer_id, name, path, address, profile, software } = connected;
-        tracing::info!(peer = %name, peer_id = peer_id.value(), from = %path.remote, ?address, cipher = profile.cipher.name(), framing = ?profile.framing, %software, "peer connected");
+        let Connected { peer_id, name, path, address, max_stations, profile, software } = connected;
+        tracing::info!(peer = %name, peer_id = peer_id.value(), from = %path.remote, ?address, cipher = profile.cipher.name(), layout = ?profile.layout, framing = ?profile.framing, %software, "peer connected");
         let counters = Arc::new(PeerCounters::default());
         let new = NewPeer {
             peer_id,
             channel: DataChannel::new(peer_id, profile, self.max_frame),
             path,
             counters: Arc::clone(&counters),
-            mac_limit: self.mac_limit,
+            mac_limit: max_stations.unwrap_or(self.mac_limit),
         };
         owner(posts, peer_id).send(Command::AddPeer(Box::new(new)));
         let peer = Peer {
             name,
             address,
             cipher: profile.cipher,
+            layout: profile.layout,
             path,
             counters,
+            max_stations,
             software,
             connected: now,
             connected_at,
@@ -138,6 +157,7 @@ impl Sessions {
             outer: None,
         };
         self.begun += 1;
+        peer.move_unnamed(posts, peer_id, None, Some(path));
         self.peers.insert(peer_id, peer);
     }
 

@@ -14,10 +14,11 @@ use std::{
 
 use crossbeam::channel::bounded;
 use mio::{Poll, Waker};
-use openvpn::server::{Job, Server};
+use openvpn::server::{Former, Job, Server};
 
 use super::{
     Error,
+    client_files::ClientFiles,
     crew::Crew,
     datapath::{Datapath, Kernel},
     dialler::{Dialler, Wake},
@@ -27,6 +28,7 @@ use super::{
     listeners::{self, ControlSockets},
     plan::{self, Plan},
     pool::Pool,
+    pool_schedule::{self, PoolSchedule},
     report::{About, StatusSchedule},
     role::Role,
     sessions::Sessions,
@@ -64,6 +66,7 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
     let watched = management.register(poll.registry(), token::MANAGEMENT);
     watched.map_err(|error| Error::os("wait for events", error))?;
     let status_file = StatusSchedule::open(&config.server, now);
+    let (former, pool_file) = pool_schedule::open(&config.server, now);
     write_pid(&config.server)?;
     let listening = listeners::open(&config.server, plan.workers)?;
     let config = &listening.bound(config).map_err(|error| Error::os("use its UDP sockets", error))?;
@@ -86,7 +89,7 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
     let waker = Arc::new(waker);
     let working = crew.begin(&plan, config.ageing, &notices_in, &waker, clock)?;
     let mut gateway = Gateway {
-        role: role(config, waker, now)?,
+        role: role(config, former, pool_file, waker, now)?,
         sessions: Sessions::new(clock, plan.max_frame, config.server.max_macs_per_peer),
         stations: Stations::new(config.ageing, config.server.max_macs_per_peer, now),
         datapath: Datapath::new(working, kernel, xsk, preparation),
@@ -109,18 +112,26 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
 }
 
 /// What the gateway is to the other end of its tunnels.
-fn role(config: &Config, waker: Arc<Waker>, now: Instant) -> Result<Role, Error> {
+fn role(
+    config: &Config,
+    former: Former,
+    pool_file: Option<PoolSchedule>,
+    waker: Arc<Waker>,
+    now: Instant,
+) -> Result<Role, Error> {
     match &config.role {
-        config::Role::Server(tls) => {
+        config::Role::Server { tls, wrappings } => {
             let pool = Pool::start(plan::allowed_cpus().len(), Job::run, move || wake(&waker))?;
-            let protocol = config::protocol::protocol(&config.server, Arc::clone(tls));
-            Ok(Role::server(Server::new(protocol, seed()?, now), pool))
+            let mut protocol = config::protocol::protocol(&config.server, Arc::clone(tls), wrappings.clone());
+            protocol.former = former;
+            protocol.directory = ClientFiles::of(&config.server).map(|files| Arc::new(files) as _);
+            Ok(Role::server(Server::new(protocol, seed()?, now), pool, pool_file))
         }
-        config::Role::Client(client, tls) => {
-            let protocol = config::protocol::client_protocol(client, Arc::clone(tls));
+        config::Role::Client { file, tls, wrapping } => {
+            let protocol = config::protocol::client_protocol(file, Arc::clone(tls), wrapping.clone());
             let local = config.server.listeners.first().map_or(ANY, Listener::bind_address);
             let wake: Wake = Arc::new(move || wake(&waker));
-            let dialler = Dialler::new(client, protocol, local, seed, wake, now)?;
+            let dialler = Dialler::new(file, protocol, local, seed, wake, now)?;
             Ok(Role::Client(Box::new(dialler)))
         }
     }

@@ -41,6 +41,11 @@ impl Stations {
         }
     }
 
+    /// Gives a peer a limit of its own, until it is forgotten.
+    pub fn limit_peer(&mut self, peer_id: PeerId, limit: usize) {
+        self.table.limit_peer(peer_id, limit);
+    }
+
     /// A frame from `key` was heard at `port`.
     pub fn hear(
         &mut self,

@@ -4,7 +4,8 @@
 //! `SO_REUSEPORT` group, and a classic BPF program sorts what arrives by the first bytes of the payload:
 //!
 //! ```text
-//!   opcode 6 or 9 (data)  → worker peer_id % workers
+//!   opcode 9 (data)       → worker peer_id % workers
+//!   opcode 6 (data)       → the first worker, for it names no peer
 //!   all else              → the control thread
 //! ```
 //!

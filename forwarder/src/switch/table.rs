@@ -20,6 +20,8 @@ pub struct Table {
     behind: HashMap<PeerId, usize>,
     ageing: Duration,
     limit_per_peer: usize,
+    /// Peers with a limit of their own.
+    limits: HashMap<PeerId, usize>,
     capacity: usize,
     tally: Tally,
 }
@@ -77,9 +79,15 @@ impl Table {
             behind: HashMap::new(),
             ageing,
             limit_per_peer,
+            limits: HashMap::new(),
             capacity,
             tally: Tally::default(),
         }
+    }
+
+    /// Gives a peer a limit of its own, until it is forgotten.
+    pub fn limit_peer(&mut self, peer: PeerId, limit: usize) {
+        self.limits.insert(peer, limit);
     }
 
     /// A frame from `key` was heard at `port`.
@@ -114,8 +122,9 @@ impl Table {
 
     fn admit(&self, key: FdbKey, port: Port) -> Result<(), Drop> {
         let behind = |peer| self.behind.get(&peer).copied().unwrap_or(0);
+        let limit = |peer| self.limits.get(&peer).copied().unwrap_or(self.limit_per_peer);
         match port {
-            Port::Peer(peer) if behind(peer) >= self.limit_per_peer => Err(Drop::MacLimit),
+            Port::Peer(peer) if behind(peer) >= limit(peer) => Err(Drop::MacLimit),
             _ if self.stations.len() >= self.capacity && !self.stations.contains_key(&order(key)) => {
                 Err(Drop::MacTableFull)
             }
@@ -169,6 +178,7 @@ impl Table {
 
     /// The peer is gone, and so are all stations behind it.
     pub fn forget_peer(&mut self, peer: PeerId) -> Vec<Change> {
+        self.limits.remove(&peer);
         let behind = self.keys_where(|_, entry| entry.station.port == Port::Peer(peer));
         behind.into_iter().filter_map(|key| self.remove(key)).collect()
     }
@@ -301,6 +311,19 @@ mod tests {
         assert_eq!(table.hear(C, peer(1), now), Heard::Refused(Drop::MacLimit));
         table.hear(A, peer(2), now);
         assert!(matches!(table.hear(C, peer(1), now), Heard::Changed(_)));
+    }
+
+    #[test]
+    fn a_peers_own_limit_counts_until_it_is_forgotten() {
+        let (mut table, now) = (Table::new(AGEING, 1, 8), Instant::now());
+        let id = PeerId::new(1).unwrap();
+        table.limit_peer(id, 2);
+        table.hear(A, peer(1), now);
+        assert!(matches!(table.hear(B, peer(1), now), Heard::Changed(_)));
+        assert_eq!(table.hear(C, peer(1), now), Heard::Refused(Drop::MacLimit));
+        table.forget_peer(id);
+        table.hear(A, peer(1), now);
+        assert_eq!(table.hear(B, peer(1), now), Heard::Refused(Drop::MacLimit));
     }
 
     #[test]

@@ -34,6 +34,8 @@ pub enum Command {
     RetireKey(PeerId, KeyId),
     /// Where the peer is, and how packets to it leave; `None`: there is no way.
     SetOuter(PeerId, Path, Option<Box<Outer>>),
+    /// Packets that come by the path and name no peer are this peer's; `None`: nobody's. For every worker.
+    Unnamed(Path, Option<PeerId>),
     /// A keepalive is due.
     Ping(PeerId),
     /// We leave: the peer is told.

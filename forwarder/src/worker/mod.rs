@@ -28,6 +28,7 @@ mod run;
 mod seal;
 #[cfg(test)]
 mod tests;
+mod unnamed;
 mod waking;
 
 use std::{sync::Arc, time::Instant};
@@ -39,6 +40,7 @@ pub use mailbox::{Command, Mailbox, NewPeer, Notice, Post};
 use openvpn::ids::PeerId;
 pub use outer::{Outer, Way};
 pub use peers::Peers;
+use unnamed::Unnamed;
 
 use crate::{
     ports::{BATCH, Frame, Frames, Port},
@@ -78,6 +80,7 @@ pub struct Worker<N, T, H> {
     ports: Ports<N, T, H>,
     frames: Frames,
     peers: Peers,
+    unnamed: Unnamed,
     fdb: Fdb,
     mailbox: Mailbox,
     handovers: Handovers,
@@ -156,6 +159,7 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
             ports,
             frames,
             peers: Peers::default(),
+            unnamed: Unnamed::default(),
             fdb: Fdb::default(),
             mailbox,
             handovers,

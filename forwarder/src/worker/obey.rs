@@ -43,6 +43,7 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
                     peer.outer = outer;
                 });
             }
+            Command::Unnamed(path, peer_id) => self.unnamed.set(path, peer_id),
             Command::Ping(peer_id) => self.seal_message(peer_id, DataChannel::seal_ping, now),
             Command::Exit(peer_id) => self.seal_message(peer_id, DataChannel::seal_exit, now),
             Command::Station(change) => self.enter(change, now),

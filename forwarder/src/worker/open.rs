@@ -3,7 +3,7 @@
 use std::{sync::atomic::Ordering::Relaxed, time::Instant};
 
 use openvpn::{
-    data::{OpenError, Opened, peer_id_of},
+    data::{OpenError, Opened, names_no_peer, peer_id_of},
     ids::PeerId,
 };
 
@@ -42,7 +42,7 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
         let bytes = self.frames.bytes(packet);
         let arrived = outer::parse(bytes).ok_or(Drop::TunnelMalformed)?;
         let payload = bytes.get(arrived.payload.clone()).ok_or(Drop::TunnelMalformed)?;
-        let peer_id = peer_id_of(payload).ok_or(Drop::TunnelMalformed)?;
+        let peer_id = self.sender(payload, &arrived)?;
         if !self.handovers.is_mine(peer_id) {
             let pushed = self.handovers.push_packet(peer_id, arrived.path.remote, bytes);
             return if pushed { Ok(()) } else { Err(Drop::HandoverFull) };
@@ -55,6 +55,15 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
                 Err(reason)
             }
         }
+    }
+
+    /// Whose packet it claims to be.
+    #[inline]
+    fn sender(&self, payload: &[u8], arrived: &Arrived) -> Result<PeerId, Drop> {
+        if names_no_peer(payload) {
+            return self.unnamed.at(&arrived.path).ok_or(Drop::PeerUnknown);
+        }
+        peer_id_of(payload).ok_or(Drop::TunnelMalformed)
     }
 
     fn open_into(

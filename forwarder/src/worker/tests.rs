@@ -10,7 +10,7 @@ use common::{FdbKey, Mac};
 use crossbeam::channel::Receiver;
 use mio::{Poll, Token, Waker};
 use openvpn::{
-    data::{Cipher, DataChannel, DataKeys, Framing, Opened, Profile, Role},
+    data::{Cipher, DataChannel, DataKeys, Framing, MAX_OVERHEAD, Opened, Profile, Role},
     ids::{KeyId, PeerId},
     server::Path,
 };
@@ -22,7 +22,10 @@ use crate::{
     switch::{Change, Port as Place, Station},
 };
 
+mod by_ipv6;
 mod fragmented;
+mod sized;
+mod unnamed;
 
 const NIC: Mac = [2, 0, 0, 0, 0, 5];
 const ROUTER: Mac = [2, 0, 0, 0, 0, 1];
@@ -60,6 +63,7 @@ struct Client {
     channel: DataChannel,
     counters: Arc<PeerCounters>,
     mac: Mac,
+    path: Path,
 }
 
 fn frame(destination: Mac, source: Mac, payload: &[u8]) -> Vec<u8> {
@@ -89,19 +93,25 @@ impl Gateway {
 
     /// Connects a client whose packets leave by the NIC.
     fn connect(&mut self, peer_id: u32) -> Client {
+        self.connect_with(PROFILE, peer_id)
+    }
+
+    fn connect_with(&mut self, profile: Profile, peer_id: u32) -> Client {
+        self.connect_by(profile, peer_id, path(PeerId::new(peer_id).unwrap()))
+    }
+
+    fn connect_by(&mut self, profile: Profile, peer_id: u32, path: Path) -> Client {
         let peer_id = PeerId::new(peer_id).unwrap();
-        let keys = |role| DataKeys::new(PROFILE, role, &[7; 256]);
+        let keys = |role| DataKeys::new(profile, role, &[7; 256]);
         let counters = Arc::new(PeerCounters::default());
-        let path = path(peer_id);
         let new = NewPeer {
             peer_id,
-            channel: DataChannel::new(peer_id, PROFILE, CAPACITY),
+            channel: DataChannel::new(peer_id, profile, CAPACITY),
             path,
             counters: Arc::clone(&counters),
             mac_limit: 4,
         };
-        let SocketAddr::V4(remote) = path.remote else { unreachable!() };
-        let outer = Outer::by_nic(GATEWAY, remote, NIC, ROUTER, 1500);
+        let outer = Outer::by_nic(path.local, path.remote, NIC, ROUTER, 1500);
         let owner = peer_id.index() % self.rigs.len();
         for command in [
             Command::AddPeer(Box::new(new)),
@@ -111,10 +121,10 @@ impl Gateway {
         ] {
             self.rigs[owner].post.send(command);
         }
-        let mut channel = DataChannel::new(peer_id, PROFILE, CAPACITY);
+        let mut channel = DataChannel::new(peer_id, profile, CAPACITY);
         channel.install(KeyId::FIRST, keys(Role::Client));
         channel.send_with(KeyId::FIRST);
-        Client { peer_id, channel, counters, mac: [2, 0, 0, 0, 1, peer_id.value() as u8] }
+        Client { peer_id, channel, counters, mac: [2, 0, 0, 0, 1, peer_id.value() as u8], path }
     }
 
     fn station(&self, mac: Mac, port: Place, fixed: bool) {
@@ -180,17 +190,31 @@ impl Rig {
 impl Client {
     /// The tunnel packet with `frame` in it, as the NIC receives it.
     fn seal(&mut self, frame: &[u8]) -> Vec<u8> {
-        let mut packet = vec![0; outer::OUTER_HEADER + frame.len() + 26];
-        let sealed = self.channel.seal(frame, &mut packet[outer::OUTER_HEADER..]).unwrap();
-        packet.truncate(outer::OUTER_HEADER + sealed);
-        let SocketAddr::V4(remote) = path(self.peer_id).remote else { unreachable!() };
-        Outer::by_nic(remote, GATEWAY, ROUTER, NIC, 9000).write(&mut packet, 0);
+        let outer = Outer::by_nic(self.path.remote, self.path.local, ROUTER, NIC, 9000);
+        let header = outer.header_len();
+        let mut packet = vec![0; header + frame.len() + MAX_OVERHEAD];
+        let sealed = self.channel.seal(frame, &mut packet[header..]).unwrap();
+        packet.truncate(header + sealed);
+        outer.write(&mut packet, 0);
         packet
+    }
+
+    /// The same, in as many packets as it takes.
+    fn seal_all(&mut self, frame: &[u8]) -> Vec<Vec<u8>> {
+        let mut packets = vec![self.seal(frame)];
+        let outer = Outer::by_nic(self.path.remote, self.path.local, ROUTER, NIC, 9000);
+        let mut rest = vec![0; CAPACITY];
+        while let Some(sealed) = self.channel.seal_rest(&mut rest) {
+            let mut packet = [&vec![0; outer.header_len()], &rest[..sealed.unwrap()]].concat();
+            outer.write(&mut packet, 0);
+            packets.push(packet);
+        }
+        packets
     }
 
     fn open(&mut self, packet: &[u8]) -> Option<Vec<u8>> {
         let arrived = outer::parse(packet)?;
-        (arrived.path.local == path(self.peer_id).remote).then_some(())?;
+        (arrived.path.local == self.path.remote).then_some(())?;
         let mut plain = vec![0; CAPACITY];
         match self.channel.open(&packet[arrived.payload], &mut plain) {
             Ok(Opened::Frame { len }) => Some(plain[..len].to_vec()),
@@ -522,7 +546,8 @@ fn a_packet_under_a_key_that_came_during_the_turn_is_opened() {
     let mut channel = DataChannel::new(peer_id, PROFILE, CAPACITY);
     channel.install(KeyId::FIRST, keys(Role::Client));
     channel.send_with(KeyId::FIRST);
-    let mut client = Client { peer_id, channel, counters: Arc::default(), mac: [2, 0, 0, 0, 1, 0] };
+    let mut client =
+        Client { peer_id, channel, counters: Arc::default(), mac: [2, 0, 0, 0, 1, 0], path: path(peer_id) };
     let sent = frame(BROADCAST, client.mac, b"at once");
     far.send(&client.seal(&sent));
     worker.turn(Instant::now());

@@ -10,8 +10,7 @@ use std::{
 
 use libfuzzer_sys::fuzz_target;
 use openvpn::{
-    data::{Cipher, Digest},
-    server::{AllowCompression, Compress, Config, ExitNotify, Path, Pool, Server, Sizes},
+    server::{AllowCompression, Compress, Config, ExitNotify, Path, Pool, Server},
     tls,
     wire::{Acks, Body, ControlPacket, SessionId, command, key_method::KeyMethod, occ, peer_info::PeerInfo},
 };
@@ -35,7 +34,7 @@ fn parse(input: &[u8]) {
         }
     }
     PeerInfo::parse(input);
-    occ::cipher(input);
+    occ::cipher_name(input);
     occ::device_type(input);
     let mut stream = input.to_vec();
     while let Ok(Some(text)) = command::take(&mut stream) {
@@ -95,10 +94,8 @@ fn answering(datagram: &[u8], id: SessionId) -> Option<Vec<u8>> {
 
 static CONFIG: LazyLock<Config> = LazyLock::new(|| {
     let (certificate, key) = certificate();
+    let tls = tls::server_config(&certificate, &certificate, &key).expect("the certificates are good");
     Config {
-        tls: tls::server_config(&certificate, &certificate, &key).expect("the certificates are good"),
-        data_ciphers: vec![Cipher::Aes256Gcm, Cipher::Aes128Gcm],
-        digest: Digest::Sha1,
         ping: Some(Duration::from_secs(10)),
         ping_restart: Some(Duration::from_secs(240)),
         push: vec!["route-gateway 10.10.21.5".to_owned()],
@@ -111,15 +108,8 @@ static CONFIG: LazyLock<Config> = LazyLock::new(|| {
             last: Ipv4Addr::new(10, 10, 21, 255),
         }),
         max_clients: 4,
-        duplicate_cn: false,
-        reneg: Some(Duration::from_secs(3600)),
-        hand_window: Duration::from_secs(60),
-        tran_window: Duration::from_secs(3600),
-        connect_freq_initial: (100, Duration::from_secs(10)),
         exit_notify: Some(ExitNotify::Restart),
-        tun_mtu: 1500,
-        sizes: Sizes::default(),
-        port: 443,
+        ..Config::new(tls)
     }
 });
 

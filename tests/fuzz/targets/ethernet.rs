@@ -22,6 +22,7 @@ use trestle::{
         layers::{self, Version},
         memory::{MemoryPort, wire},
         segment::Cut,
+        tunnel::headers,
     },
     switch::Segment,
     worker::{
@@ -54,6 +55,7 @@ fn look_into(kind: u8, frame: &[u8]) {
         assert!(layers.transport <= layers.end && layers.end <= frame.len());
     }
     outer::parse(frame).inspect(|arrived| assert!(arrived.payload.end <= frame.len()));
+    headers::read(frame).inspect(|(datagram, payload)| assert_eq!(datagram.len, payload.len()));
     let mut finished = frame.to_vec();
     if checksum::finish(&mut finished) {
         assert!(!checksum::finish(&mut finished), "a finished checksum is not finished again");

@@ -19,6 +19,8 @@ const FRAMES: usize = 64;
 const CAPACITY: usize = 1792;
 /// Ethernet and IPv4 headers.
 const HEADER: usize = 34;
+/// Ethernet, IPv6 and fragment headers.
+const HEADER_V6: usize = 62;
 
 fuzz_target!(|input: &[u8]| {
     let mut bench = Bench::new();
@@ -33,21 +35,41 @@ fuzz_target!(|input: &[u8]| {
     }
 });
 
-/// A sound fragment: number, place, flags and length are the input's, the bytes are those of that place.
+/// A sound fragment: number, place, flags, length and IP version are the input's, the bytes are those of that place.
 fn made(bytes: &[u8]) -> Option<Vec<u8>> {
     let &[number, unit, flags, length, ..] = bytes else { return None };
     let more = flags & 1;
     let length = usize::from(length) * if more == 1 { 8 } else { 3 };
+    let mut frame = if flags & 2 == 0 {
+        made_v4(number, unit, flags, length)?
+    } else {
+        made_v6(number, unit, flags, length)?
+    };
+    let offset = usize::from(unit) * 8;
+    frame.extend((offset..offset + length).map(|at| pattern(number, at)));
+    (frame.len() <= CAPACITY).then_some(frame)
+}
+
+fn made_v4(number: u8, unit: u8, flags: u8, length: usize) -> Option<Vec<u8>> {
     let total = u16::try_from(20 + length).ok()?;
     let mut frame = vec![0; HEADER];
     (frame[12], frame[14], frame[23]) = (0x08, 0x45, 17);
     frame[16..18].copy_from_slice(&total.to_be_bytes());
     frame[19] = number;
-    frame[20..22].copy_from_slice(&[more << 5, unit]);
+    frame[20..22].copy_from_slice(&[(flags & 1) << 5, unit]);
     frame[26] = flags >> 6;
-    let offset = usize::from(unit) * 8;
-    frame.extend((offset..offset + length).map(|at| pattern(number, at)));
-    (frame.len() <= CAPACITY).then_some(frame)
+    Some(frame)
+}
+
+fn made_v6(number: u8, unit: u8, flags: u8, length: usize) -> Option<Vec<u8>> {
+    let payload = u16::try_from(8 + length).ok()?;
+    let mut frame = vec![0; HEADER_V6];
+    (frame[12], frame[13], frame[14], frame[20], frame[54]) = (0x86, 0xdd, 0x60, 44, 17);
+    frame[18..20].copy_from_slice(&payload.to_be_bytes());
+    frame[56..58].copy_from_slice(&(u16::from(unit) << 3 | u16::from(flags & 1)).to_be_bytes());
+    frame[61] = number;
+    frame[37] = flags >> 6;
+    Some(frame)
 }
 
 fn pattern(number: u8, at: usize) -> u8 {
@@ -85,10 +107,13 @@ impl Bench {
 
     fn look_at(&self, packet: &[u8], last: &Fragment) {
         assert!(!is_fragment(packet) && packet.len() <= CAPACITY);
-        assert_eq!(usize::from(u16::from_be_bytes([packet[16], packet[17]])), packet.len() - 14);
+        let is_six = packet[12] == 0x86;
+        let (length, from, header) = if is_six { (18, 54, HEADER_V6) } else { (16, 14, HEADER) };
+        let told = u16::from_be_bytes([packet[length], packet[length + 1]]);
+        assert_eq!(usize::from(told), packet.len() - from);
         if self.all_made {
             let [.., number] = last.key.identification.to_be_bytes();
-            let mut datagram = packet[HEADER..].iter().enumerate();
+            let mut datagram = packet[header..].iter().enumerate();
             assert!(datagram.all(|(at, byte)| *byte == pattern(number, at)), "a byte is out of its place");
         }
     }

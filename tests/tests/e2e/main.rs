@@ -8,7 +8,11 @@ mod ageing;
 mod bad_packets;
 mod bad_start;
 mod checksums;
+mod ciphers;
+mod client_config;
+mod compression;
 mod endurance;
+mod fragmenting;
 mod fragments;
 mod guards;
 mod host_safety;
@@ -23,6 +27,7 @@ mod stations;
 mod switching;
 mod underlay;
 mod weather;
+mod wrapping;
 
 fn main() -> ExitCode {
     ExitCode::from(trestle_tests::runner::main(&[
@@ -39,8 +44,15 @@ fn main() -> ExitCode {
         sessions::SUITE,
         sessions::LIFE,
         sessions::KEEPALIVE,
+        client_config::SUITE,
         negotiation::SUITE,
+        wrapping::SUITE,
         negotiation::OLDER,
+        ciphers::SUITE,
+        ciphers::LAYOUTS,
+        compression::SUITE,
+        fragmenting::SUITE,
+        fragmenting::MSSFIX,
         underlay::SUITE,
         underlay::CLOUD,
         underlay::ROUTED,

@@ -16,7 +16,7 @@ use trestle_tests::{Fault, Result, scenarios};
 
 use crate::stations::config_with;
 
-const BRIEFLY: Duration = Duration::from_secs(20);
+pub(crate) const BRIEFLY: Duration = Duration::from_secs(20);
 
 /// Scenarios that share a site with the reference configuration and leave all agents connected.
 pub const SUITE: Suite = Suite {

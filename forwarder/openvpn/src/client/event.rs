@@ -3,8 +3,9 @@
 use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
 use crate::{
-    data::{Cipher, DataKeys, Digest, Framing, Profile},
+    data::{Cipher, DataKeys, Digest, Framing, Layout, Profile},
     ids::{KeyId, PeerId},
+    wire::wrapping::Wrapping,
 };
 
 use super::PullFilter;
@@ -14,6 +15,12 @@ use super::PullFilter;
 pub struct Config {
     /// Certificates; see [`crate::tls::client_config`].
     pub tls: Arc<rustls::ClientConfig>,
+    /// How control packets are wrapped: `tls-auth`, `tls-crypt`, or by the client's own key with tls-crypt-v2.
+    pub wrapping: Wrapping,
+    /// tls-crypt-v2: what of the client's key file is told to the server.
+    pub wrapped_key: Option<Vec<u8>>,
+    /// Seconds since 1970 at the moment that [`super::Client::new`] is given: replay protection counts from there.
+    pub unix_s: u64,
     /// Data ciphers offered, in order of preference.
     pub data_ciphers: Vec<Cipher>,
     /// `reneg-sec`; `None`: the client never begins a rekey by time.
@@ -38,6 +45,8 @@ pub struct Config {
     pub pull_filters: Vec<PullFilter>,
     /// Whether data keys from the TLS exporter are offered; without it they come from the PRF, as in OpenVPN 2.5.
     pub exporter: bool,
+    /// The newest layout of data packets that is offered; the server chooses it or an older one.
+    pub layout: Layout,
 }
 
 impl Config {
@@ -45,7 +54,10 @@ impl Config {
     pub fn new(tls: Arc<rustls::ClientConfig>) -> Self {
         Self {
             tls,
-            data_ciphers: vec![Cipher::Aes256Gcm, Cipher::Aes128Gcm],
+            wrapping: Wrapping::None,
+            wrapped_key: None,
+            unix_s: 0,
+            data_ciphers: Cipher::DEFAULT.to_vec(),
             reneg: Some(Duration::from_secs(3600)),
             hand_window: Duration::from_secs(60),
             tran_window: Duration::from_secs(3600),
@@ -57,6 +69,7 @@ impl Config {
             ping_restart: None,
             pull_filters: Vec::new(),
             exporter: true,
+            layout: Layout::Epoch,
         }
     }
 }
@@ -92,7 +105,7 @@ pub enum Event {
 /// The terms on which the server let us in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Connected {
-    /// The number to put into data packets.
+    /// The number to put into data packets; 0 where they name no peer ([`Layout::V1`]).
     pub peer_id: PeerId,
     /// The leased address and its netmask.
     pub address: Option<(Ipv4Addr, Ipv4Addr)>,

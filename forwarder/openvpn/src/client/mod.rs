@@ -20,11 +20,11 @@ use options::Pushed;
 pub use pull::{PullAction, PullFilter};
 
 use crate::{
-    data::{DataKeys, Framing, Role},
+    data::{DataKeys, Role},
     ids::KeyId,
     random::Random,
-    session::{self, Engine, Greeting, Ignored, KeyMaterial, Session, Times},
-    wire::{ControlPacket, command::Command, occ, push::Assembly},
+    session::{self, Engine, Envelope, Greeting, Ignored, KeyMaterial, Session, Times},
+    wire::{Head, command::Command, occ, push::Assembly, wrapping::WallClock},
 };
 
 /// How long after the first key, and then how often, the push reply is asked for. Source: brief A.8.
@@ -81,10 +81,18 @@ impl Client {
         let times =
             Times { hand_window: config.hand_window, tran_window: config.tran_window, reneg: config.reneg };
         let cipher = config.data_ciphers.first().copied().unwrap_or(crate::data::Cipher::Aes256Gcm);
-        let occ = occ::Options { tun_mtu: config.tun_mtu, cipher, framing: config.framing, server: false };
+        let occ = occ::Options {
+            tun_mtu: config.tun_mtu,
+            cipher,
+            framing: config.framing,
+            fragments: false,
+            server: false,
+        };
         let greeting = Greeting { options: occ.to_text(), peer_info: options::peer_info(&config) };
         let engine = Engine::Client(config.tls.clone());
-        let session = Session::connect(now, engine, times, greeting, Random::new(seed))?;
+        let clock = WallClock::new(now, config.unix_s);
+        let envelope = Envelope::of_client(now, clock, config.wrapping.clone(), config.wrapped_key.clone());
+        let session = Session::connect(now, (engine, envelope), times, greeting, Random::new(seed))?;
         let mut client = Self {
             config,
             session,
@@ -128,8 +136,8 @@ impl Client {
     /// # Errors
     /// The packet came to nothing.
     pub fn handle_datagram(&mut self, now: Instant, datagram: &[u8]) -> Result<(), Ignored> {
-        let packet = ControlPacket::parse(datagram).map_err(|_| Ignored::Malformed)?;
-        self.session.handle_packet(now, &packet)?;
+        let (head, rest) = Head::parse(datagram).map_err(|_| Ignored::Malformed)?;
+        self.session.handle_datagram(now, head, rest)?;
         self.last_received = self.last_received.max(now);
         self.drain(now);
         Ok(())
@@ -301,6 +309,10 @@ impl Client {
     }
 
     fn connected(&mut self, now: Instant, pushed: Pushed, keys: Vec<(KeyId, KeyMaterial)>) {
+        if pushed.dynamic_wrapping && !self.session.wrap_rekeys(now) {
+            let reason = "`dyn-tls-crypt` after a rekey has begun".to_owned();
+            return self.close(now, CloseReason::Incompatible(reason));
+        }
         self.events.push_back(Event::Connected(pushed.connected.clone()));
         let newest = keys.last().map(|(key_id, _)| *key_id);
         self.stage = Stage::Connected(Box::new(pushed));

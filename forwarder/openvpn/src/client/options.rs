@@ -4,7 +4,7 @@ use std::{net::Ipv4Addr, time::Duration};
 
 use super::{CloseReason, Config, Connected};
 use crate::{
-    data::{Cipher, Framing, Profile},
+    data::{Cipher, Framing, Layout, Profile},
     ids::PeerId,
     session::Derivation,
     wire::peer_info::proto,
@@ -17,6 +17,8 @@ pub(super) struct Pushed {
     pub(super) ping: Option<Duration>,
     pub(super) ping_restart: Option<Duration>,
     pub(super) exit_notify: bool,
+    /// Later negotiations are wrapped with a key of the first one.
+    pub(super) dynamic_wrapping: bool,
     pub(super) derivation: Derivation,
 }
 
@@ -28,21 +30,21 @@ impl Pushed {
             draft.read(option)?;
         }
         let cipher = draft.cipher.filter(|cipher| config.data_ciphers.contains(cipher));
+        let cipher = cipher.ok_or_else(|| incompatible("no `cipher` that was offered"))?;
+        let layout = draft.layout(config, cipher)?;
         let connected = Connected {
-            peer_id: draft.peer_id.ok_or_else(|| incompatible("no valid `peer-id`"))?,
+            peer_id: draft.peer_id.unwrap_or(UNNAMED),
             address: draft.address,
             profile: Profile {
+                layout,
                 digest: config.digest,
-                ..Profile::new(
-                    cipher.ok_or_else(|| incompatible("no `cipher` that was offered"))?,
-                    draft.framing.unwrap_or(config.framing),
-                )
+                ..Profile::new(cipher, draft.framing.unwrap_or(config.framing))
             },
             options,
         };
-        let Draft { ping, ping_restart, exit_notify, exporter, .. } = draft;
+        let Draft { ping, ping_restart, exit_notify, dynamic_wrapping, exporter, .. } = draft;
         let derivation = if exporter { Derivation::Exporter } else { Derivation::Prf };
-        Ok(Self { connected, ping, ping_restart, exit_notify, derivation })
+        Ok(Self { connected, ping, ping_restart, exit_notify, dynamic_wrapping, derivation })
     }
 }
 
@@ -59,6 +61,8 @@ impl Pushed {
         self
     }
 }
+/// Stands for the peer id where there is none.
+const UNNAMED: PeerId = PeerId::new(0).expect("it fits 24 bits");
 
 /// What has been read so far.
 #[derive(Default)]
@@ -68,16 +72,33 @@ struct Draft {
     address: Option<(Ipv4Addr, Ipv4Addr)>,
     framing: Option<Framing>,
     exporter: bool,
+    epochs: bool,
     exit_notify: bool,
+    dynamic_wrapping: bool,
     ping: Option<Duration>,
     ping_restart: Option<Duration>,
 }
 
 impl Draft {
+    /// What data packets look like by what was pushed. Source: ssl.c `tls_session_update_crypto_params`, brief A.10.
+    fn layout(&self, config: &Config, cipher: Cipher) -> Result<Layout, CloseReason> {
+        match (self.peer_id, self.epochs) {
+            (Some(_), true) if config.layout == Layout::Epoch && cipher.is_aead() => Ok(Layout::Epoch),
+            (_, true) => {
+                Err(incompatible("`aead-epoch` that was not offered, or does not go with the others"))
+            }
+            (Some(_), false) => Ok(Layout::V2),
+            (None, false) => Ok(Layout::V1),
+        }
+    }
+
     fn read(&mut self, option: &str) -> Result<(), CloseReason> {
         let words: Vec<&str> = option.split_ascii_whitespace().collect();
         match words.as_slice() {
-            ["peer-id", number] => self.peer_id = number.parse().ok().and_then(PeerId::new),
+            ["peer-id", number] => {
+                let peer_id = number.parse().ok().and_then(PeerId::new);
+                self.peer_id = Some(peer_id.ok_or_else(|| incompatible(option))?);
+            }
             ["cipher", name] => self.cipher = Cipher::from_name(name),
             ["ifconfig", address, netmask] => self.address = parse_address(address, netmask),
             ["ping", seconds] => self.ping = parse_seconds(seconds),
@@ -89,19 +110,17 @@ impl Draft {
             }
             ["compress" | "comp-lzo", ..] => return Err(incompatible(option)),
             ["key-derivation", "tls-ekm"] => self.exporter = true,
-            ["protocol-flags", flags @ ..] => return self.read_flags(option, flags),
+            ["protocol-flags", flags @ ..] => self.read_flags(flags),
             _ => {}
         }
         Ok(())
     }
 
-    fn read_flags(&mut self, option: &str, flags: &[&str]) -> Result<(), CloseReason> {
-        if flags.iter().any(|flag| matches!(*flag, "aead-epoch" | "dyn-tls-crypt")) {
-            return Err(incompatible(option));
-        }
+    fn read_flags(&mut self, flags: &[&str]) {
+        self.epochs |= flags.contains(&"aead-epoch");
         self.exporter |= flags.contains(&"tls-ekm");
         self.exit_notify |= flags.contains(&"cc-exit");
-        Ok(())
+        self.dynamic_wrapping |= flags.contains(&"dyn-tls-crypt");
     }
 }
 
@@ -109,7 +128,13 @@ impl Draft {
 pub(super) fn peer_info(config: &Config) -> String {
     let ciphers: Vec<&str> = config.data_ciphers.iter().map(|cipher| cipher.name()).collect();
     let exporter = if config.exporter { proto::TLS_KEY_EXPORT } else { 0 };
-    let proto = proto::DATA_V2 | proto::REQUEST_PUSH | exporter | proto::CC_EXIT_NOTIFY;
+    let layout = match config.layout {
+        Layout::V1 => 0,
+        Layout::V2 => proto::DATA_V2,
+        Layout::Epoch => proto::DATA_V2 | proto::DATA_EPOCH,
+    };
+    let always = proto::REQUEST_PUSH | proto::CC_EXIT_NOTIFY | proto::AUTH_FAIL_TEMP | proto::DYN_TLS_CRYPT;
+    let proto = always | layout | exporter;
     let compression = if config.compression { "IV_LZ4v2=1\nIV_COMP_STUBv2=1\n" } else { "" };
     format!(
         "IV_VER=trestle_{}\nIV_PLAT=linux\nIV_MTU=1600\nIV_NCP=2\nIV_CIPHERS={}\nIV_PROTO={proto}\n{compression}",
@@ -135,14 +160,18 @@ fn incompatible(what: &str) -> CloseReason {
 mod tests {
     use super::*;
 
-    fn parse(options: &[&str]) -> Result<Pushed, CloseReason> {
+    fn config() -> Config {
         let tls =
             rustls::ClientConfig::builder_with_provider(rustls::crypto::aws_lc_rs::default_provider().into())
                 .with_safe_default_protocol_versions()
                 .unwrap()
                 .with_root_certificates(rustls::RootCertStore::empty())
                 .with_no_client_auth();
-        Pushed::parse(&Config::new(tls.into()), options.iter().map(|&option| option.into()).collect())
+        Config::new(tls.into())
+    }
+
+    fn parse(options: &[&str]) -> Result<Pushed, CloseReason> {
+        Pushed::parse(&config(), options.iter().map(|&option| option.into()).collect())
     }
 
     const LEAST: [&str; 2] = ["peer-id 7", "cipher aes-128-gcm"];
@@ -165,17 +194,31 @@ mod tests {
     }
 
     #[test]
+    fn the_layout_is_what_the_server_says_and_the_client_offered() {
+        let layout = |options: &[&str]| parse(options).unwrap().connected.profile.layout;
+        assert_eq!(layout(&LEAST), Layout::V2);
+        assert_eq!(layout(&LEAST[1..]), Layout::V1, "no `peer-id`");
+        assert_eq!(layout(&[LEAST[0], LEAST[1], "protocol-flags aead-epoch"]), Layout::Epoch);
+        let offered = |layout| peer_info(&Config { layout, ..config() });
+        assert!(offered(Layout::V1).contains("IV_PROTO=908\n"), "{}", offered(Layout::V1));
+        assert!(offered(Layout::V2).contains("IV_PROTO=910\n"));
+        assert!(offered(Layout::Epoch).contains("IV_PROTO=1934\n"));
+    }
+
+    #[test]
     fn what_is_missing_or_cannot_be_done_is_named() {
-        for missing in 0..LEAST.len() {
-            let mut options = LEAST.to_vec();
-            options.remove(missing);
-            assert!(matches!(parse(&options), Err(CloseReason::Incompatible(_))), "{missing}");
-        }
+        assert!(matches!(parse(&LEAST[..1]), Err(CloseReason::Incompatible(_))), "no cipher");
         let impossible =
-            ["comp-lzo maybe", "compress snappy", "protocol-flags tls-ekm aead-epoch", "cipher none"];
+            ["comp-lzo maybe", "compress snappy", "cipher none", "peer-id 16777215", "peer-id seven"];
         for option in impossible {
             let options = [&LEAST[..], &[option]].concat();
             assert!(matches!(parse(&options), Err(CloseReason::Incompatible(_))), "{option}");
         }
+        let without_peer_id = parse(&[LEAST[1], "protocol-flags aead-epoch"]);
+        assert!(matches!(without_peer_id, Err(CloseReason::Incompatible(_))));
+        let config = Config { layout: Layout::V2, ..config() };
+        let options = [LEAST[0], LEAST[1], "protocol-flags aead-epoch"].map(str::to_owned);
+        let not_offered = Pushed::parse(&config, options.to_vec());
+        assert!(matches!(not_offered, Err(CloseReason::Incompatible(_))));
     }
 }

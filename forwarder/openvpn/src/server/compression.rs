@@ -5,7 +5,7 @@
 //! pushed what it announces. Framings without compression are on the wire the same as those with, so nothing is lost
 //! but the compressing.
 
-use super::{AllowCompression, Compress, Config};
+use super::{AllowCompression, Compress};
 use crate::{
     data::Framing,
     wire::peer_info::{Framings, PeerInfo},
@@ -48,17 +48,17 @@ const LZO_NO: Candidate = Candidate {
     survives: |f| f.lzo || f.lzo_stub || f.stub,
 };
 
-/// What the client with `info` gets; `has_some` if its options string says that its own file names some framing.
-pub(super) fn offer(config: &Config, info: &PeerInfo, has_some: bool) -> Offer {
+/// What the client with `info` gets where `wanted` is to be used; `has_some` if its options string says that its own
+/// file names some framing.
+pub(super) fn offer(wanted: Compress, allowed: AllowCompression, info: &PeerInfo, has_some: bool) -> Offer {
     let fits = |candidate: &&Candidate| {
-        (candidate.survives)(&info.framings)
-            && !(candidate.with && config.allow_compression == AllowCompression::No)
+        (candidate.survives)(&info.framings) && !(candidate.with && allowed == AllowCompression::No)
     };
-    let wanted = candidates(config.compress, has_some).iter().find(fits);
+    let wanted = candidates(wanted, has_some).iter().find(fits);
     // One that has some and announces none is older than announcing: it can only have `comp-lzo`.
     let chosen = wanted.or(has_some.then_some(&LZO_NO));
     let framing = chosen.map_or(Framing::None, |candidate| candidate.framing);
-    let compresses = config.allow_compression == AllowCompression::Yes
+    let compresses = allowed == AllowCompression::Yes
         && chosen.is_some_and(|candidate| candidate.with && candidate.framing != Framing::Prefixed);
     Offer { pushed: chosen.map(|candidate| candidate.pushed), framing, compresses }
 }
@@ -74,5 +74,97 @@ fn candidates(compress: Compress, has_some: bool) -> &'static [Candidate] {
         Compress::Lz4 => &[LZ4, STUB_V2],
         Compress::Lzo => &[LZO, STUB_V2, LZO_NO],
         Compress::LzoNo => &[LZO_NO, STUB_V2],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn offered(compress: Compress, allowed: AllowCompression, info: &str, has_some: bool) -> Offer {
+        offer(compress, allowed, &PeerInfo::parse(info.as_bytes()), has_some)
+    }
+
+    #[track_caller]
+    fn pushed(compress: Compress, info: &str, has_some: bool) -> Option<&'static str> {
+        offered(compress, AllowCompression::Asym, info, has_some).pushed
+    }
+
+    /// What stock clients announce. Source: brief A.7, comp.c.
+    const ALL: &str = "IV_LZ4=1\nIV_LZ4v2=1\nIV_LZO=1\nIV_COMP_STUB=1\nIV_COMP_STUBv2=1\n";
+    const STUBS: &str = "IV_LZO_STUB=1\nIV_COMP_STUB=1\nIV_COMP_STUBv2=1\n";
+    const EVERY: [Compress; 7] = [
+        Compress::Off,
+        Compress::Lz4V2,
+        Compress::StubV2,
+        Compress::Stub,
+        Compress::Lz4,
+        Compress::Lzo,
+        Compress::LzoNo,
+    ];
+
+    #[test]
+    fn who_announces_everything_is_pushed_what_the_file_says() {
+        let all: Vec<_> = EVERY.iter().map(|&compress| pushed(compress, ALL, false)).collect();
+        assert_eq!(
+            all,
+            [
+                None,
+                Some("compress lz4-v2"),
+                Some("compress stub-v2"),
+                Some("compress stub"),
+                Some("compress lz4"),
+                Some("comp-lzo yes"),
+                Some("comp-lzo no")
+            ]
+        );
+    }
+
+    #[test]
+    fn a_stock_client_of_2_6_is_pushed_stubs_only() {
+        for compress in [Compress::Lz4V2, Compress::StubV2, Compress::Lz4, Compress::Lzo] {
+            assert_eq!(pushed(compress, STUBS, false), Some("compress stub-v2"), "{compress:?}");
+        }
+        assert_eq!(pushed(Compress::Stub, STUBS, false), Some("compress stub"));
+        assert_eq!(pushed(Compress::LzoNo, STUBS, false), Some("comp-lzo no"));
+    }
+
+    #[test]
+    fn who_announces_nothing_is_pushed_nothing_unless_its_file_has_some() {
+        for compress in EVERY {
+            assert_eq!(pushed(compress, "", false), None, "{compress:?}");
+            let offer = offered(compress, AllowCompression::Asym, "", true);
+            assert_eq!(
+                (offer.pushed, offer.framing),
+                (Some("comp-lzo no"), Framing::Prefixed),
+                "{compress:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn whose_file_has_some_is_led_away_by_a_server_without() {
+        assert_eq!(pushed(Compress::Off, STUBS, true), Some("compress stub-v2"));
+        assert_eq!(pushed(Compress::Off, "IV_LZO=1\n", true), Some("comp-lzo no"));
+    }
+
+    #[test]
+    fn nothing_that_compresses_is_offered_where_that_is_forbidden() {
+        for compress in EVERY.into_iter().skip(1) {
+            let offer = offered(compress, AllowCompression::No, ALL, false);
+            assert!(offer.pushed.is_some_and(|pushed| pushed.contains("stub") || pushed.ends_with("no")));
+            assert!(!offer.compresses);
+        }
+    }
+
+    #[test]
+    fn frames_are_compressed_only_where_it_is_allowed_and_agreed() {
+        let compresses = |compress, info| offered(compress, AllowCompression::Yes, info, false).compresses;
+        for compress in [Compress::Lz4V2, Compress::Lz4] {
+            assert!(compresses(compress, ALL));
+            assert!(!compresses(compress, STUBS), "a stub does not decompress");
+            assert!(!offered(compress, AllowCompression::Asym, ALL, false).compresses);
+        }
+        assert!(!compresses(Compress::Lzo, ALL), "LZO is only decompressed");
     }
 }

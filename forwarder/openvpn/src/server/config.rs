@@ -2,7 +2,7 @@
 
 use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
-use super::Sizes;
+use super::{Directory, Sizes, Wrappings};
 use crate::data::{Cipher, Digest};
 
 /// What the server does, from `server.conf`. Times not in the file have upstream's defaults.
@@ -10,8 +10,14 @@ use crate::data::{Cipher, Digest};
 pub struct Config {
     /// Certificates and protocol versions.
     pub tls: Arc<rustls::ServerConfig>,
+    /// How clients' control packets are wrapped.
+    pub wrappings: Wrappings,
+    /// Seconds since 1970 at the moment that [`super::Server::new`] is given: replay protection counts from there.
+    pub unix_s: u64,
     /// Data ciphers in order of preference.
     pub data_ciphers: Vec<Cipher>,
+    /// `data-ciphers-fallback`: for clients that name no cipher at all.
+    pub fallback_cipher: Option<Cipher>,
     /// `auth`: what authenticates data packets whose cipher does not.
     pub digest: Digest,
     /// `keepalive`: the server pings after this much silence of its own; `None`: never.
@@ -27,6 +33,10 @@ pub struct Config {
     pub allow_compression: AllowCompression,
     /// Addresses to lease; `None`: no `ifconfig` is pushed.
     pub pool: Option<Pool>,
+    /// Who had which address before the server was there (`ifconfig-pool-persist`).
+    pub former: Former,
+    /// `client-config-dir`.
+    pub directory: Option<Arc<dyn Directory>>,
     /// Most peers at once.
     pub max_clients: usize,
     /// Without it a new login closes the older session of the same name.
@@ -45,8 +55,46 @@ pub struct Config {
     pub tun_mtu: u16,
     /// `fragment` and `mssfix`.
     pub sizes: Sizes,
-    /// The OCC string we would send is not sent by servers; this is the client's expectation for logs. Reserved.
-    pub port: u16,
+}
+
+impl Config {
+    /// Upstream's defaults; nothing is pushed and no address leased.
+    pub fn new(tls: Arc<rustls::ServerConfig>) -> Self {
+        Self {
+            tls,
+            wrappings: Wrappings::default(),
+            unix_s: 0,
+            data_ciphers: Cipher::DEFAULT.to_vec(),
+            digest: Digest::default(),
+            fallback_cipher: None,
+            ping: None,
+            ping_restart: None,
+            push: Vec::new(),
+            compress: Compress::Off,
+            allow_compression: AllowCompression::default(),
+            pool: None,
+            former: Former::default(),
+            directory: None,
+            max_clients: 1024,
+            duplicate_cn: false,
+            reneg: Some(Duration::from_secs(3600)),
+            hand_window: Duration::from_secs(60),
+            tran_window: Duration::from_secs(3600),
+            connect_freq_initial: (100, Duration::from_secs(10)),
+            exit_notify: None,
+            tun_mtu: 1500,
+            sizes: Sizes::default(),
+        }
+    }
+}
+
+/// Addresses of the pool and who had them last.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Former {
+    /// Names and addresses.
+    pub holders: Vec<(String, Ipv4Addr)>,
+    /// These addresses are for nobody else.
+    pub fixed: bool,
 }
 
 /// `compress` and `comp-lzo` of the server's file, set or pushed. Source: brief A.11.

@@ -110,8 +110,10 @@ pub struct Connected {
     pub name: String,
     /// Where it is.
     pub path: Path,
-    /// The leased address.
+    /// Its address: leased, or from its own file.
     pub address: Option<Ipv4Addr>,
+    /// Most stations behind it, where its own file says.
+    pub max_stations: Option<usize>,
     /// What its data packets look like.
     pub profile: Profile,
     /// `IV_VER` and `IV_PLAT`, for the log; attacker-controlled, printable characters only, bounded.
@@ -150,6 +152,12 @@ pub enum ControlError {
     /// Too many first packets.
     #[error("too many first packets")]
     RateLimited,
+    /// Not wrapped, or not with our key.
+    #[error("the control packet is not wrapped with the server's key")]
+    Unauthentic,
+    /// It came before.
+    #[error("the control packet is a repetition")]
+    Replayed,
     /// No room, or the session is being refused.
     #[error("the client is refused")]
     Refused,

@@ -5,12 +5,20 @@ use std::time::Instant;
 
 use super::{
     ControlError, Event, InstanceId, Path, Server, Transmit,
+    event::Transport,
     instance::{Instance, Stage},
+    wrappings::First,
 };
 use crate::{
     ids::KeyId,
-    session::{Engine, Session, Times},
-    wire::{Acks, Body, ControlPacket, Head, Opcode, SessionId},
+    random::Random,
+    session::{Engine, Envelope, Session, Times, carries_wrapped_key},
+    wire::{
+        Acks, Body, ControlPacket, Head, Opcode, SessionId,
+        control::HEAD_LEN,
+        early,
+        wrapping::{Stamp, Wrapping},
+    },
 };
 
 /// Most sessions that are no peers. Beyond it the oldest gives way: an honest handshake is done in a second.
@@ -20,38 +28,57 @@ const WRAPPED_RESET: usize = 14 + 20 + 8;
 /// A server's rekeys come up to a tenth early, so that clients do not all rekey at once. Source: brief A.9.
 const JITTER_PARTS: u32 = 10;
 
+/// How a packet of nobody we know is wrapped.
+struct Wrapped<'a> {
+    wrapping: &'a Wrapping,
+    stamp: Option<Stamp>,
+}
+
 impl Server {
     pub(super) fn handle_unknown(
         &mut self,
         now: Instant,
         path: Path,
-        packet: &ControlPacket<'_>,
+        head: Head,
+        rest: &[u8],
     ) -> Result<(), ControlError> {
-        let ControlPacket { head, body } = packet;
         if self.stop_at.is_some() {
             return Err(ControlError::Refused);
         }
-        if head.key_id != KeyId::FIRST {
+        if head.key_id != KeyId::FIRST || head.opcode == Opcode::SoftReset {
             return Err(ControlError::UnknownPeer);
         }
+        if !self.config.wrappings.are_wanted() && looks_wrapped(&head, rest) {
+            return self.refuse_wrapped(now, path);
+        }
+        let First { body, stamp, wrapping, expired } =
+            self.config.wrappings.unwrap(&head, rest, self.clock.unix_s(now))?;
+        if expired {
+            return self.refuse_expired(now, path);
+        }
+        let body = Body::parse(head.opcode, &body).map_err(|_| ControlError::Malformed)?;
+        let wrapped = Wrapped { wrapping: &wrapping, stamp };
+        let packet = ControlPacket { head, body };
         match head.opcode {
-            Opcode::HardResetClient if is_plain_reset(body) => self.answer_reset(now, path, head),
-            Opcode::HardResetClient | Opcode::HardResetClientV3 => {
-                let length = 14 + body.payload.len();
-                if self.looks_wrapped(head, length) {
-                    self.refuse_wrapped(now, path)
-                } else {
-                    Err(ControlError::Malformed)
-                }
+            Opcode::HardResetClient if is_plain_reset(&body) => self.answer_reset(now, path, &head, &wrapped),
+            Opcode::HardResetClientV3 if is_plain_reset(&body) => {
+                self.answer_reset_with_key(now, path, &packet, &wrapped)
             }
-            Opcode::Control | Opcode::Ack => self.handle_second(now, path, packet),
-            Opcode::SoftReset => Err(ControlError::UnknownPeer),
+            Opcode::Control | Opcode::Ack | Opcode::ControlWrappedKey => {
+                self.handle_second(now, path, &packet, &wrapped)
+            }
             _ => Err(ControlError::Malformed),
         }
     }
 
     /// The reply to a reset, remembered nowhere.
-    fn answer_reset(&mut self, now: Instant, path: Path, client: &Head) -> Result<(), ControlError> {
+    fn answer_reset(
+        &mut self,
+        now: Instant,
+        path: Path,
+        client: &Head,
+        wrapped: &Wrapped<'_>,
+    ) -> Result<(), ControlError> {
         if !self.first_packets.allow(now) {
             return Err(ControlError::RateLimited);
         }
@@ -61,10 +88,44 @@ impl Server {
             acks: Acks::from_iter([0]),
             remote_session_id: Some(client.session_id),
             packet_id: Some(0),
-            payload: &[],
+            // Without state the client's key must come once more.
+            payload: if carries_wrapped_key(client.opcode) { &early::RESEND } else { &[] },
         };
-        self.transmits.push_back(Transmit { path, payload: ControlPacket { head, body }.emit() });
+        let payload = wrapped.wrapping.wrap(self.stamp_of_answer(now, &path), &ControlPacket { head, body });
+        self.transmits.push_back(Transmit { path, payload });
         Ok(())
+    }
+
+    /// Answers are not counted, since nothing is remembered of them: the thousandths of a second tell those within a
+    /// second apart. A stream is read in order by clients that want the first stamp to be 1, and needs no second answer.
+    fn stamp_of_answer(&self, now: Instant, path: &Path) -> Stamp {
+        let id = match path.transport {
+            Transport::Udp => 1 + self.clock.millis(now),
+            Transport::Tcp => 1,
+        };
+        Stamp { id, time: self.clock.stamp_time(now) }
+    }
+
+    /// A client with a key of its own: of one that cannot tell it twice, the session must begin here and now.
+    fn answer_reset_with_key(
+        &mut self,
+        now: Instant,
+        path: Path,
+        packet: &ControlPacket<'_>,
+        wrapped: &Wrapped<'_>,
+    ) -> Result<(), ControlError> {
+        if wrapped.stamp.is_some_and(Stamp::is_early) {
+            return self.answer_reset(now, path, &packet.head, wrapped);
+        }
+        if self.config.wrappings.own.as_ref().is_some_and(|own| own.force_cookie) {
+            return Err(ControlError::Refused);
+        }
+        if !self.first_packets.allow(now) || !self.jobs.has_room() {
+            return Err(ControlError::RateLimited);
+        }
+        let ours = self.random.session_id();
+        self.begin(now, path, (ours, packet.head.session_id), wrapped, Session::answer)?;
+        self.hear(now, &path, packet)
     }
 
     /// The packet after the resets: it must bring our cookie back.
@@ -73,22 +134,30 @@ impl Server {
         now: Instant,
         path: Path,
         packet: &ControlPacket<'_>,
+        wrapped: &Wrapped<'_>,
     ) -> Result<(), ControlError> {
         let ControlPacket { head, body } = packet;
         let early = body.packet_id.is_none_or(|id| id <= 1) && body.acks.as_slice().iter().all(|id| *id <= 1);
         match body.remote_session_id {
             Some(ours) if early && self.cookie.verify(now, &path, head.session_id, ours) => {
                 self.allow_second(now, ours)?;
-                self.begin(now, path, (ours, head.session_id))?;
-                self.handle_packet(now, path, packet)
+                self.begin(now, path, (ours, head.session_id), wrapped, Session::resume)?;
+                self.hear(now, &path, packet)
             }
             // The client acknowledged our reset in a packet of its own, which was lost, and this ClientHello brings no
             // cookie: answered once more, it acknowledges once more.
             None if body.packet_id == Some(1) && !body.payload.is_empty() => {
-                self.answer_reset(now, path, head)
+                self.answer_reset(now, path, head, wrapped)
             }
             _ => Err(ControlError::UnknownPeer),
         }
+    }
+
+    /// The packet that began a session is its first.
+    fn hear(&mut self, now: Instant, path: &Path, packet: &ControlPacket<'_>) -> Result<(), ControlError> {
+        let id = self.instance_of(path, &packet.head).ok_or(ControlError::UnknownPeer)?;
+        let heard = self.visit(now, id, |_, instance| instance.session.handle_packet(now, packet));
+        heard.unwrap_or(Ok(())).map_err(ControlError::from)
     }
 
     /// Whoever comes back with a cookie was reached at its address: `connect-freq-initial`, which bounds answers to
@@ -105,7 +174,14 @@ impl Server {
         Ok(())
     }
 
-    fn begin(&mut self, now: Instant, path: Path, ids: (SessionId, SessionId)) -> Result<(), ControlError> {
+    fn begin(
+        &mut self,
+        now: Instant,
+        path: Path,
+        ids: (SessionId, SessionId),
+        wrapped: &Wrapped<'_>,
+        session: Begin,
+    ) -> Result<(), ControlError> {
         self.make_room(&path);
         let times = Times {
             hand_window: self.config.hand_window,
@@ -116,7 +192,8 @@ impl Server {
                 .map(|reneg| reneg - reneg / JITTER_PARTS * self.random.below(1000) / 1000),
         };
         let engine = Engine::Server { config: self.config.tls.clone(), offload: self.jobs.wanted };
-        let session = Session::resume(now, engine, ids, times, self.random.fork());
+        let envelope = Envelope::of_server(now, self.clock, wrapped.wrapping.clone(), wrapped.stamp);
+        let session = session(now, (engine, envelope), ids, times, self.random.fork());
         let session = session.map_err(|_| ControlError::Refused)?;
         let id = self.next_instance;
         self.next_instance += 1;
@@ -146,24 +223,38 @@ impl Server {
         }
     }
 
-    /// True for a first packet that only a client with tls-auth, tls-crypt or tls-crypt-v2 sends.
-    pub(super) fn looks_wrapped(&self, head: &Head, length: usize) -> bool {
-        match head.opcode {
-            Opcode::HardResetClient => length >= WRAPPED_RESET,
-            Opcode::HardResetClientV3 => true,
-            _ => false,
-        }
+    /// Says so in the log, as seldom as first packets are answered at all; the client could not read an answer.
+    fn refuse_wrapped(&mut self, now: Instant, path: Path) -> Result<(), ControlError> {
+        let reason = "its control packets are wrapped: this server has no key for that; take `tls-auth`, `tls-crypt` \
+                      or `tls-crypt-v2` out of the client's profile";
+        self.refuse_silently(now, path, reason)
     }
 
-    /// Says so in the log, as seldom as first packets are answered at all; the client could not read an answer.
-    pub(super) fn refuse_wrapped(&mut self, now: Instant, path: Path) -> Result<(), ControlError> {
+    fn refuse_expired(&mut self, now: Instant, path: Path) -> Result<(), ControlError> {
+        let reason = "its tls-crypt-v2 key is older than `tls-crypt-v2-max-age` allows, or does not say how old it is: \
+                      make it a new one";
+        self.refuse_silently(now, path, reason)
+    }
+
+    fn refuse_silently(&mut self, now: Instant, path: Path, reason: &str) -> Result<(), ControlError> {
         if !self.first_packets.allow(now) {
             return Err(ControlError::RateLimited);
         }
-        let reason = "its control packets are wrapped: this server has no key for that; take `tls-auth`, `tls-crypt` \
-                      or `tls-crypt-v2` out of the client's profile";
         self.events.push_back(Event::Refused { path, name: None, reason: reason.into() });
         Err(ControlError::Refused)
+    }
+}
+
+/// [`Session::resume`] or [`Session::answer`].
+type Begin =
+    fn(Instant, (Engine, Envelope), (SessionId, SessionId), Times, Random) -> Result<Session, rustls::Error>;
+
+/// True for a first packet that only a client with tls-auth, tls-crypt or tls-crypt-v2 sends.
+fn looks_wrapped(head: &Head, rest: &[u8]) -> bool {
+    match head.opcode {
+        Opcode::HardResetClient => HEAD_LEN + rest.len() >= WRAPPED_RESET,
+        Opcode::HardResetClientV3 => true,
+        _ => false,
     }
 }
 

@@ -44,13 +44,22 @@ pub(super) enum Stage {
 pub(super) struct Peer {
     pub(super) id: PeerId,
     pub(super) terms: Terms,
-    pub(super) address: Option<Ipv4Addr>,
+    pub(super) address: Option<Address>,
     /// What it showed first; a rekey must show the same.
     pub(super) certificate: CertificateDer<'static>,
     pub(super) last_received: Instant,
     pub(super) last_sent: Instant,
     /// When its options were last pushed.
     pub(super) pushed: Option<Instant>,
+}
+
+/// What a peer is told to call itself on the segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Address {
+    pub(super) address: Ipv4Addr,
+    pub(super) netmask: Ipv4Addr,
+    /// It goes back to the pool.
+    pub(super) pooled: bool,
 }
 
 /// When something must happen to an instance.

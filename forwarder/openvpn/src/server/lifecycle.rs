@@ -6,14 +6,20 @@ use rustls::pki_types::CertificateDer;
 
 use super::{
     Connected, Event, GoneReason, InstanceId, Path, Server,
-    admission::{self, Refusal, Terms, refusal},
-    instance::{Instance, LINGER, Peer, Stage, Timer},
+    admission::{self, Refusal, Terms, Told, refusal},
+    instance::{Address, Instance, LINGER, Peer, Stage, Timer},
 };
 use crate::{
     data::{DataKeys, Framing, Role},
     ids::PeerId,
     session::{self, Greeting},
-    wire::{command::Command, key_method::KeyMethod, occ, peer_info::proto, push},
+    wire::{
+        command::Command,
+        key_method::KeyMethod,
+        occ,
+        peer_info::{PeerInfo, proto},
+        push,
+    },
 };
 
 /// What the session says.
@@ -111,7 +117,7 @@ impl Server {
     ) {
         let name = admission::common_name(&certificate);
         let terms = match &name {
-            Some(name) => admission::judge(&self.config, name, message),
+            Some(name) => admission::judge(&self.config, name, &instance.path, message),
             None => Err(refusal(
                 "no common name",
                 "its certificate has no common name: issue one that has".into(),
@@ -138,7 +144,7 @@ impl Server {
         terms: Terms,
         certificate: CertificateDer<'static>,
     ) {
-        let address = self.leases.lease(&terms.name);
+        let address = self.address_for(&terms);
         self.numbers.give(peer_id, id);
         if !self.config.duplicate_cn {
             self.by_name.insert(terms.name.clone(), peer_id);
@@ -147,12 +153,14 @@ impl Server {
             peer_id,
             name: terms.name.clone(),
             path: instance.path,
-            address,
+            address: address.map(|address| address.address),
+            max_stations: terms.particulars.max_stations,
             profile: terms.profile,
             software: terms.info.software.clone(),
         }));
         let greeting = self.greeting(&terms, message);
         let unasked = terms.info.supports(proto::REQUEST_PUSH);
+        let dynamic = terms.info.supports(proto::DYN_TLS_CRYPT);
         let peer = Peer {
             id: peer_id,
             terms,
@@ -164,9 +172,23 @@ impl Server {
         };
         instance.stage = Stage::Connected(Box::new(peer));
         instance.session.accept(now, Some(greeting));
+        if dynamic {
+            instance.session.wrap_rekeys(now);
+        }
         if unasked {
             self.push(now, instance);
         }
+    }
+
+    /// The address that the client's file names, or one of the pool. Without either it is a peer all the same, as
+    /// upstream has it: the LAN's DHCP may give it one.
+    fn address_for(&mut self, terms: &Terms) -> Option<Address> {
+        if let Some((address, netmask)) = terms.particulars.address {
+            return Some(Address { address, netmask, pooled: self.leases.take(address) });
+        }
+        let netmask = self.config.pool.as_ref()?.netmask;
+        let address = self.leases.lease(&terms.name)?;
+        Some(Address { address, netmask, pooled: true })
     }
 
     /// The client hears why; it needs our key-method message first, to be able to.
@@ -178,9 +200,11 @@ impl Server {
         name: Option<String>,
         refusal: Refusal,
     ) {
-        let options = String::from_utf8_lossy(&message.options).replace("tls-client", "tls-server");
-        instance.session.accept(now, Some(Greeting { options, peer_info: String::new() }));
-        instance.session.send_command(now, format!("AUTH_FAILED,{}", refusal.told));
+        if let Some(word) = refusal.told.message(&PeerInfo::parse(&message.peer_info)) {
+            let options = String::from_utf8_lossy(&message.options).replace("tls-client", "tls-server");
+            instance.session.accept(now, Some(Greeting { options, peer_info: String::new() }));
+            instance.session.send_command(now, word);
+        }
         instance.stage = Stage::Lingering(now + LINGER);
         self.events.push_back(Event::Refused { path: instance.path, name, reason: refusal.reason });
     }
@@ -192,6 +216,7 @@ impl Server {
             tun_mtu: self.config.tun_mtu,
             cipher: terms.profile.cipher,
             framing,
+            fragments: terms.profile.fragment.is_some(),
             server: true,
         };
         Greeting { options: options.to_text(), peer_info: String::new() }
@@ -215,7 +240,7 @@ impl Server {
                 "max-clients {} are connected: raise it in the server's file",
                 self.config.max_clients
             );
-            refusal("server is full", reason)
+            Refusal { told: Told::Later("server is full"), reason }
         })
     }
 }
@@ -274,7 +299,8 @@ impl Server {
         if self.by_name.get(&peer.terms.name) == Some(&peer.id) {
             self.by_name.remove(&peer.terms.name);
         }
-        peer.address.into_iter().for_each(|address| self.leases.release(address));
+        let pooled = peer.address.filter(|address| address.pooled);
+        pooled.into_iter().for_each(|address| self.leases.release(address.address));
         self.events.push_back(Event::Gone { peer_id: peer.id, reason });
     }
 

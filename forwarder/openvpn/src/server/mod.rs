@@ -11,6 +11,7 @@ mod admission;
 mod compression;
 mod config;
 mod cookie;
+mod directory;
 mod event;
 mod first_contact;
 mod instance;
@@ -19,17 +20,21 @@ mod leases;
 mod lifecycle;
 mod numbers;
 mod sizes;
+mod wrappings;
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
+    net::Ipv4Addr,
     time::{Duration, Instant},
 };
 
 pub(crate) use admission::common_name;
-pub use config::{AllowCompression, Compress, Config, ExitNotify, Pool};
+pub use config::{AllowCompression, Compress, Config, ExitNotify, Former, Pool};
+pub use directory::{Barred, Directory, Particulars, PushEdit};
 pub use event::{Connected, ControlError, Event, GoneReason, Path, Transmit, Transport};
 pub use jobs::{Job, JobDone};
 pub use sizes::{Limit, Mssfix, Sizes};
+pub use wrappings::{OwnKeys, Wrappings};
 
 use self::{
     cookie::{Cookie, RateLimit, UsedCookies},
@@ -42,7 +47,7 @@ use crate::{
     ids::PeerId,
     random::Random,
     session::Ignored,
-    wire::{Body, ControlPacket, Head},
+    wire::{Head, wrapping::WallClock},
 };
 
 /// Why `poll_timeout` wants to be called again.
@@ -57,6 +62,7 @@ const STOP_LINGER: Duration = Duration::from_secs(2);
 /// All sessions of one server.
 pub struct Server {
     config: Config,
+    clock: WallClock,
     random: Random,
     cookie: Cookie,
     /// First packets answered, less those whose sender came back with the answer's cookie: only those who do not count
@@ -95,7 +101,8 @@ impl Server {
             first_packets: RateLimit::new(config.connect_freq_initial, now),
             used_cookies: UsedCookies::new(now),
             repeated_cookies: RateLimit::new(config.connect_freq_initial, now),
-            leases: Leases::new(config.pool.as_ref(), config.duplicate_cn),
+            leases: Leases::new(config.pool.as_ref(), &config.former, config.duplicate_cn),
+            clock: WallClock::new(now, config.unix_s),
             random,
             config,
             instances: BTreeMap::new(),
@@ -122,6 +129,11 @@ impl Server {
         self.len() == 0
     }
 
+    /// Who has or last had which address of the pool, by address: what `ifconfig-pool-persist` keeps.
+    pub fn holders(&self) -> impl Iterator<Item = (&str, Ipv4Addr)> {
+        self.leases.holders()
+    }
+
     /// Sessions that are no peers: half open, or lingering after their end.
     pub fn half_open(&self) -> usize {
         self.instances.len().saturating_sub(self.len())
@@ -141,24 +153,11 @@ impl Server {
     /// The packet came to nothing: count it.
     pub fn handle_datagram(&mut self, now: Instant, path: Path, datagram: &[u8]) -> Result<(), ControlError> {
         let (head, rest) = Head::parse(datagram).map_err(|_| ControlError::Malformed)?;
-        match Body::parse(head.opcode, rest) {
-            Ok(body) => self.handle_packet(now, path, &ControlPacket { head, body }),
-            Err(_) if self.looks_wrapped(&head, datagram.len()) => self.refuse_wrapped(now, path),
-            Err(_) => Err(ControlError::Malformed),
-        }
-    }
-
-    fn handle_packet(
-        &mut self,
-        now: Instant,
-        path: Path,
-        packet: &ControlPacket<'_>,
-    ) -> Result<(), ControlError> {
-        let Some(id) = self.instance_of(&path, packet) else {
-            return self.handle_unknown(now, path, packet);
+        let Some(id) = self.instance_of(&path, &head) else {
+            return self.handle_unknown(now, path, head, rest);
         };
         self.visit(now, id, |_, instance| {
-            instance.session.handle_packet(now, packet)?;
+            instance.session.handle_datagram(now, head, rest)?;
             if let Some(peer) = instance.peer_mut() {
                 peer.last_received = peer.last_received.max(now);
             }
@@ -167,11 +166,11 @@ impl Server {
         .unwrap_or(Err(ControlError::UnknownPeer))
     }
 
-    fn instance_of(&self, path: &Path, packet: &ControlPacket<'_>) -> Option<InstanceId> {
+    fn instance_of(&self, path: &Path, head: &Head) -> Option<InstanceId> {
         let ids = self.by_path.get(path)?;
         let is_sender = |id: &&InstanceId| {
             let session = self.instances.get(id).map(|instance| &instance.session);
-            session.is_some_and(|session| session.remote_id() == Some(packet.head.session_id))
+            session.is_some_and(|session| session.remote_id() == Some(head.session_id))
         };
         ids.iter().find(is_sender).copied()
     }
@@ -368,6 +367,8 @@ impl From<Ignored> for ControlError {
         match ignored {
             Ignored::Malformed => Self::Malformed,
             Ignored::OutOfSync => Self::OutOfSync,
+            Ignored::Unauthentic => Self::Unauthentic,
+            Ignored::Replayed => Self::Replayed,
         }
     }
 }

@@ -53,6 +53,10 @@ pub enum Ignored {
     Malformed,
     /// For another session, key or time.
     OutOfSync,
+    /// Not wrapped with the key.
+    Unauthentic,
+    /// Received before.
+    Replayed,
 }
 
 /// When something must happen.

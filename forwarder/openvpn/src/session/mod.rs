@@ -11,6 +11,7 @@
 //! leaves the old key in use until tran-window is over.
 
 mod blame;
+mod envelope;
 mod event;
 mod job;
 mod negotiation;
@@ -27,15 +28,17 @@ use std::{
 use negotiation::{Negotiation, State, Step};
 use rustls::pki_types::CertificateDer;
 
+pub(crate) use envelope::{Envelope, carries_wrapped_key};
 pub use event::{Derivation, Event, Greeting, Ignored, KeyBlock, KeyMaterial, Timer, Times};
 pub(crate) use job::{Job, JobDone};
 pub use tls::Engine;
 use tls::Tls;
 
 use crate::{
+    data::Role,
     ids::KeyId,
     random::Random,
-    wire::{Body, ControlPacket, Head, Opcode, SessionId, key_method::KeyMethod},
+    wire::{Body, ControlPacket, Head, Opcode, SessionId, early, key_method::KeyMethod},
 };
 
 /// Longest payload of a control packet that is looked at: stock clients keep whole packets below 1250 bytes.
@@ -50,6 +53,7 @@ const REKEY_PAUSE: Duration = Duration::from_millis(500);
 /// One control channel with one peer.
 pub struct Session {
     engine: Engine,
+    envelope: Envelope,
     local: SessionId,
     /// `None` until the server's reset has come to a client.
     remote: Option<SessionId>,
@@ -84,14 +88,14 @@ impl Session {
     /// TLS cannot begin with this configuration.
     pub(crate) fn connect(
         now: Instant,
-        engine: Engine,
+        (engine, envelope): (Engine, Envelope),
         times: Times,
         greeting: Greeting,
         mut random: Random,
     ) -> Result<Self, rustls::Error> {
-        let newest = Negotiation::open(now, KeyId::FIRST, &engine, Opcode::HardResetClient)?;
+        let newest = Negotiation::open(now, KeyId::FIRST, &engine, envelope.reset())?;
         let local = random.session_id();
-        Ok(Self::new(engine, (local, None), times, greeting, random, newest))
+        Ok(Self::new((engine, envelope), (local, None), times, greeting, random, newest))
     }
 
     /// The server's end, after the stateless exchange of resets between `local` and `remote`.
@@ -100,17 +104,34 @@ impl Session {
     /// TLS cannot begin with this configuration.
     pub(crate) fn resume(
         now: Instant,
-        engine: Engine,
+        (engine, envelope): (Engine, Envelope),
         ids: (SessionId, SessionId),
         times: Times,
         random: Random,
     ) -> Result<Self, rustls::Error> {
         let newest = Negotiation::resume(now, &engine)?;
-        Ok(Self::new(engine, (ids.0, Some(ids.1)), times, Greeting::default(), random, newest))
+        let ids = (ids.0, Some(ids.1));
+        Ok(Self::new((engine, envelope), ids, times, Greeting::default(), random, newest))
+    }
+
+    /// The server's end, for a client whose reset is not yet answered and comes next.
+    ///
+    /// # Errors
+    /// TLS cannot begin with this configuration.
+    pub(crate) fn answer(
+        now: Instant,
+        (engine, envelope): (Engine, Envelope),
+        ids: (SessionId, SessionId),
+        times: Times,
+        random: Random,
+    ) -> Result<Self, rustls::Error> {
+        let newest = Negotiation::open(now, KeyId::FIRST, &engine, Opcode::HardResetServer)?;
+        let ids = (ids.0, Some(ids.1));
+        Ok(Self::new((engine, envelope), ids, times, Greeting::default(), random, newest))
     }
 
     fn new(
-        engine: Engine,
+        (engine, envelope): (Engine, Envelope),
         (local, remote): (SessionId, Option<SessionId>),
         times: Times,
         greeting: Greeting,
@@ -119,6 +140,7 @@ impl Session {
     ) -> Self {
         Self {
             engine,
+            envelope,
             local,
             remote,
             times,
@@ -152,11 +174,21 @@ impl Session {
         self.newest.is_quiet() && self.commands.is_empty()
     }
 
-    /// A control packet arrived.
+    /// A control packet arrived: `head`, and what follows it in the datagram.
     ///
     /// # Errors
     /// The packet came to nothing.
-    pub fn handle_packet(&mut self, now: Instant, packet: &ControlPacket<'_>) -> Result<(), Ignored> {
+    pub fn handle_datagram(&mut self, now: Instant, head: Head, rest: &[u8]) -> Result<(), Ignored> {
+        let bytes = self.envelope.unwrap(&head, rest)?;
+        let body = Body::parse(head.opcode, &bytes).map_err(|_| Ignored::Malformed)?;
+        self.handle_packet(now, &ControlPacket { head, body })
+    }
+
+    /// A control packet arrived and is unwrapped.
+    ///
+    /// # Errors
+    /// The packet came to nothing.
+    pub(crate) fn handle_packet(&mut self, now: Instant, packet: &ControlPacket<'_>) -> Result<(), Ignored> {
         let ControlPacket { head, body } = packet;
         if body.payload.len() > MAX_PAYLOAD {
             return Err(Ignored::Malformed);
@@ -174,7 +206,7 @@ impl Session {
         let mut outcome = Ok(());
         let mut failure = None;
         if let Some(id) = body.packet_id {
-            let (received, failed) = negotiation.handle_packet(id, body.payload);
+            let (received, failed) = negotiation.handle_packet(id, tls_bytes(head, body));
             failure = failed;
             if received == reliable::Received::BeyondWindow {
                 outcome = Err(Ignored::OutOfSync);
@@ -206,6 +238,8 @@ impl Session {
         match self.remote {
             Some(remote) if remote == head.session_id => Ok(()),
             None if head.opcode == Opcode::HardResetServer && body.remote_session_id.is_some() => {
+                let wants = early::wants_wrapped_key(body.payload).map_err(|_| Ignored::Malformed)?;
+                self.newest.tell_wrapped_key = wants && self.envelope.has_wrapped_key();
                 self.remote = Some(head.session_id);
                 Ok(())
             }
@@ -223,8 +257,24 @@ impl Session {
     }
 }
 
+/// What of a packet belongs to the TLS stream: resets carry other things, if any.
+fn tls_bytes<'a>(head: &Head, body: &Body<'a>) -> &'a [u8] {
+    if head.opcode.is_reset() { &[] } else { body.payload }
+}
+
 /// What the owner decides.
 impl Session {
+    /// Both ends have agreed on dynamic tls-crypt: packets of all keys but the first are wrapped with a key of TLS's
+    /// from now on. Only while the first key is the newest: true if so.
+    pub fn wrap_rekeys(&mut self, now: Instant) -> bool {
+        let first = Some(&self.newest).filter(|newest| newest.key_id == KeyId::FIRST && newest.has_keys());
+        let exported = first.and_then(Negotiation::tls).map(Tls::export_wrapping_key);
+        let Some(Ok(exported)) = exported else { return false };
+        let role = if self.engine.is_client() { Role::Client } else { Role::Server };
+        self.envelope.wrap_rekeys(now, &exported, role);
+        true
+    }
+
     /// The peer's key-method message is accepted. The server answers it with its own; keys exist from now on.
     pub fn accept(&mut self, now: Instant, greeting: Option<Greeting>) {
         if self.newest.state() != State::Judging {
@@ -307,7 +357,7 @@ impl Session {
                 packet_id: packet.packet_id,
                 payload: &packet.payload,
             };
-            return Some(ControlPacket { head, body }.emit());
+            return Some(self.envelope.wrap(now, &ControlPacket { head, body }));
         }
         None
     }
@@ -373,7 +423,7 @@ impl Session {
                     self.events.push_back(Event::Command(text));
                 }
             }
-            old.pump(now);
+            old.pump(now, &self.envelope);
         }
         if self.newest.has_keys() {
             for text in self.commands.drain(..) {
@@ -382,7 +432,7 @@ impl Session {
                 self.newest.write(&message);
             }
         }
-        self.newest.pump(now);
+        self.newest.pump(now, &self.envelope);
     }
 
     fn follow(&mut self, now: Instant, step: Step) {

@@ -18,7 +18,7 @@ use std::{
 };
 
 use super::{
-    blame,
+    Envelope, blame,
     job::{Job, JobDone},
     prf::Source,
     reliable::{Received, Reliable},
@@ -29,8 +29,8 @@ use crate::{
     wire::{Opcode, command, key_method::KeyMethod},
 };
 
-/// Largest payload of a control packet we send: IPv6 and UDP headers (48) and the largest control header beside
-/// data (1 + 8 + 1 + 4 * 4 + 8 + 4) leave this of 1250 bytes, upstream's limit for any control packet on the wire.
+/// Largest payload of a control packet we send, without wrapping: IPv6 and UDP headers (48) and the largest control
+/// header beside data (1 + 8 + 1 + 4 * 4 + 8 + 4) leave this of 1250 bytes, upstream's limit for any on the wire.
 const MAX_PAYLOAD: usize = 1250 - 48 - 38;
 
 /// Where a negotiation stands: see the drawing.
@@ -90,6 +90,8 @@ pub(super) struct Negotiation {
     said: Option<Source>,
     heard: Option<Source>,
     state: State,
+    /// The first packet behind the reset tells the wrapped client key.
+    pub(super) tell_wrapped_key: bool,
     /// It had come to `Active` when it failed.
     was_active: bool,
     is_client: bool,
@@ -131,6 +133,7 @@ impl Negotiation {
             said: None,
             heard: None,
             state,
+            tell_wrapped_key: false,
             was_active: false,
             is_client: engine.is_client(),
         })
@@ -265,14 +268,18 @@ impl Negotiation {
     }
 
     /// Moves what TLS has to say into packets, as far as the window allows.
-    pub(super) fn pump(&mut self, now: Instant) {
+    pub(super) fn pump(&mut self, now: Instant, envelope: &Envelope) {
         let Some(tls) = self.tls.as_mut().filter(|_| self.state != State::Opening) else { return };
         while self.reliable.has_room() && tls.has_output() {
-            let payload = tls.take_output(MAX_PAYLOAD);
+            let tell = std::mem::take(&mut self.tell_wrapped_key);
+            let opcode = if tell { Opcode::ControlWrappedKey } else { Opcode::Control };
+            // A wrapped key has 1024 bytes at most.
+            let most = MAX_PAYLOAD.saturating_sub(envelope.overhead(opcode, self.key_id));
+            let payload = tls.take_output(most);
             if payload.is_empty() {
                 return;
             }
-            self.reliable.send(now, Opcode::Control, payload);
+            self.reliable.send(now, opcode, payload);
         }
     }
 

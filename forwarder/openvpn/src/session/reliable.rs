@@ -145,7 +145,7 @@ impl Reliable {
     /// The next packet to send at `now`: data that is due, else bare acknowledgements.
     pub(super) fn poll(&mut self, now: Instant) -> Option<Outgoing> {
         if let Some(at) = self.in_air.iter().position(|packet| packet.due <= now) {
-            let acks = self.take_acks(ACKS_BESIDE_DATA);
+            let acks = self.acks_beside_data();
             let packet = self.in_air.get_mut(at)?;
             packet.due = now + packet.backoff;
             packet.backoff = (packet.backoff * 2).min(MAX_RETRANSMIT);
@@ -177,6 +177,15 @@ impl Reliable {
             self.acks.pop_front();
         }
         self.acks.push_back(id);
+    }
+
+    /// Until the peer has said more than its reset, every packet acknowledges that one: a server that keeps no state yet
+    /// knows its client by nothing else.
+    fn acks_beside_data(&mut self) -> Acks {
+        match self.take_acks(ACKS_BESIDE_DATA) {
+            acks if acks.as_slice().is_empty() && self.expected == 1 => Acks::from_iter([0]),
+            acks => acks,
+        }
     }
 
     fn take_acks(&mut self, most: usize) -> Acks {

@@ -16,6 +16,8 @@ use super::KeyBlock;
 const MAX_PLAINTEXT: usize = 32 * 1024;
 /// OpenVPN's label of the data keys' exporter. Source: brief A.9.
 const DATA_KEYS_LABEL: &[u8] = b"EXPORTER-OpenVPN-datakeys";
+/// The label of dynamic tls-crypt's. Source: brief A.5.
+const WRAPPING_LABEL: &[u8] = b"EXPORTER-OpenVPN-dynamic-tls-crypt";
 
 /// What every negotiation of a session begins its TLS connection with.
 #[derive(Clone, Debug)]
@@ -129,8 +131,17 @@ impl Tls {
 
     /// The 256 bytes that data keys are made of. "No context" differs from an empty one under TLS 1.2.
     pub(super) fn export_data_keys(&self) -> Result<KeyBlock, rustls::Error> {
+        self.export(DATA_KEYS_LABEL)
+    }
+
+    /// The 256 bytes that wrap the packets of later negotiations.
+    pub(super) fn export_wrapping_key(&self) -> Result<KeyBlock, rustls::Error> {
+        self.export(WRAPPING_LABEL)
+    }
+
+    fn export(&self, label: &[u8]) -> Result<KeyBlock, rustls::Error> {
         let mut block = KeyBlock::empty();
-        self.connection.export_keying_material(block.bytes_mut(), DATA_KEYS_LABEL, None)?;
+        self.connection.export_keying_material(block.bytes_mut(), label, None)?;
         Ok(block)
     }
 }

@@ -61,6 +61,14 @@ impl Opcode {
         }
     }
 
+    /// True for packets that begin a negotiation, and carry nothing of TLS.
+    pub const fn is_reset(self) -> bool {
+        matches!(
+            self,
+            Self::SoftReset | Self::HardResetClient | Self::HardResetServer | Self::HardResetClientV3
+        )
+    }
+
     /// True for data packets.
     pub const fn is_data(self) -> bool {
         matches!(self, Self::DataV1 | Self::DataV2)

@@ -8,6 +8,8 @@
 pub mod command;
 /// Control packets: opcode, session ids, acknowledgements, payload.
 pub mod control;
+/// What a server's hard reset may carry.
+pub mod early;
 /// The key-method 2 message, first in each direction of the TLS stream.
 pub mod key_method;
 /// The options consistency string.

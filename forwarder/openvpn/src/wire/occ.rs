@@ -11,6 +11,8 @@ pub struct Options {
     pub cipher: Cipher,
     /// Whether some compression framing is in use.
     pub framing: Framing,
+    /// Whether `fragment` is in use.
+    pub fragments: bool,
     /// True on the server.
     pub server: bool,
 }
@@ -18,25 +20,28 @@ pub struct Options {
 impl Options {
     /// The string as it goes into the key-method 2 message.
     pub fn to_text(self) -> String {
-        let Self { tun_mtu, cipher, framing, server } = self;
-        // 14 Ethernet + 4 opcode and peer id + 4 packet id + 16 tag + 1 framing + ... as upstream adds them for
-        // this set-up (1581 for 1500); only logs depend on it.
-        let link_mtu = u32::from(tun_mtu) + 81 - u32::from(framing == Framing::None);
+        let Self { tun_mtu, cipher, framing, fragments, server } = self;
+        // What upstream adds to `tun-mtu`: tun-mtu-extra 32, opcode 1, packet id 4, tag 16, and though packets have
+        // neither, nonce 12 and block 16; then framing and fragment header. Only logs depend on it.
+        // Source: mtu.c `calc_options_string_link_mtu`.
+        let fragment = if fragments { 4 } else { 0 };
+        let link_mtu = u32::from(tun_mtu) + 81 + u32::from(framing.overhead()) + fragment;
+        let fragment = if fragments { ",mtu-dynamic" } else { "" };
         let compression = if framing == Framing::None { "" } else { ",comp-lzo" };
         let bits = if cipher == Cipher::Aes256Gcm { 256 } else { 128 };
         let role = if server { "tls-server" } else { "tls-client" };
         format!(
-            "V4,dev-type tap,link-mtu {link_mtu},tun-mtu {tun_mtu},proto UDPv4{compression},cipher {},auth [null-digest],\
+            "V4,dev-type tap,link-mtu {link_mtu},tun-mtu {tun_mtu},proto UDPv4{compression}{fragment},cipher {},auth [null-digest],\
              keysize {bits},key-method 2,{role}",
             cipher.name()
         )
     }
 }
 
-/// The data cipher that a peer's string names, if we have it.
-pub fn cipher(text: &[u8]) -> Option<Cipher> {
+/// The name of the data cipher that a peer's string names, whether we have it or not.
+pub fn cipher_name(text: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(text).ok()?;
-    text.split(',').find_map(|item| item.strip_prefix("cipher ")).and_then(Cipher::from_name)
+    text.split(',').find_map(|item| item.strip_prefix("cipher "))
 }
 
 /// The device type that a peer's string names: `tap` or `tun`.

@@ -12,6 +12,12 @@ pub mod proto {
     pub const TLS_KEY_EXPORT: u32 = 1 << 3;
     /// The client says `EXIT` on the control channel.
     pub const CC_EXIT_NOTIFY: u32 = 1 << 7;
+    /// `AUTH_FAILED,TEMP` is understood: the client comes back later.
+    pub const AUTH_FAIL_TEMP: u32 = 1 << 8;
+    /// Later negotiations may be wrapped with a key of the first one.
+    pub const DYN_TLS_CRYPT: u32 = 1 << 9;
+    /// Data packets may have epochs.
+    pub const DATA_EPOCH: u32 = 1 << 10;
 }
 
 /// Longest `software` text kept, in bytes.
@@ -24,6 +30,10 @@ pub struct PeerInfo {
     pub proto: u32,
     /// `IV_CIPHERS`, or what `IV_NCP=2` implies; names we know only.
     pub ciphers: Vec<Cipher>,
+    /// `IV_CIPHERS` was present: the client takes no other cipher than those.
+    pub has_cipher_list: bool,
+    /// `IV_CIPHERS` or `IV_NCP=2` was present: the client understands a pushed `cipher`.
+    pub negotiates: bool,
     /// `IV_MTU` was present: the client understands a pushed `tun-mtu`.
     pub has_mtu: bool,
     /// Which compression framings it takes.
@@ -44,7 +54,10 @@ impl PeerInfo {
             };
             match key {
                 "IV_PROTO" => info.proto = value.parse().unwrap_or(0),
-                "IV_CIPHERS" => info.ciphers = value.split(':').filter_map(Cipher::from_name).collect(),
+                "IV_CIPHERS" => {
+                    info.has_cipher_list = true;
+                    info.ciphers = value.split(':').filter_map(Cipher::from_name).collect();
+                }
                 "IV_NCP" => ncp = value.parse::<u32>().is_ok_and(|level| level >= 2),
                 "IV_MTU" => info.has_mtu = true,
                 _ if info.framings.read(key, value) => {}
@@ -53,7 +66,8 @@ impl PeerInfo {
                 _ => {}
             }
         }
-        if ncp && info.ciphers.is_empty() {
+        info.negotiates = ncp || info.has_cipher_list;
+        if ncp && !info.has_cipher_list {
             info.ciphers = vec![Cipher::Aes256Gcm, Cipher::Aes128Gcm];
         }
         // A hostile list may repeat a name for ever.

@@ -5,18 +5,16 @@
 
 use super::{apply, remote};
 use crate::config::{
-    apply as common, ciphers, compression, negotiate, sizes,
+    apply as common, ciphers, compression, fallback, sizes,
     table::{
         Class::{self, Accepted, Done as Does, NotYet, Refused},
         Table,
     },
-    tls_version,
+    tls_version, wrapping,
 };
 
 const NO_SCRIPTS: Class = NotYet("take the line out for now: no scripts are run");
 const NO_PASSWORDS: Class = NotYet("take the line out for now: the gateway logs in by certificate");
-const NO_WRAPPING: Class =
-    NotYet("take the line out here and in the server's file for now, or keep OpenVPN for this network");
 const NO_ROUTING: Class =
     Accepted("a site that is bridged needs neither address nor routes from the tunnel: none are set");
 const NO_PROXY: Class = NotYet("take the line out for now: the tunnel is UDP, straight to the server");
@@ -190,12 +188,12 @@ pub(in crate::config) const DIRECTIVES: Table = &[
     ("ecdh-curve", STRONGER),
     ("tls-cert-profile", STRONGER),
     ("tls-timeout", Does(1, 1, common::tls_timeout)),
-    ("tls-auth", NO_WRAPPING),
-    ("tls-crypt", NO_WRAPPING),
-    ("tls-crypt-v2", NO_WRAPPING),
+    ("tls-auth", Does(0, 2, wrapping::tls_auth)),
+    ("tls-crypt", Does(0, 1, wrapping::tls_crypt)),
+    ("tls-crypt-v2", Does(0, 1, wrapping::tls_crypt_v2)),
     ("tls-crypt-v2-verify", SERVERS),
     ("tls-crypt-v2-max-age", SERVERS),
-    ("key-direction", NO_WRAPPING),
+    ("key-direction", Does(1, 1, wrapping::key_direction)),
     ("tls-exit", NotYet("take the line out: the gateway calls the server again")),
     ("tls-verify", NO_SCRIPTS),
     ("tls-export-cert", NO_SCRIPTS),
@@ -218,10 +216,10 @@ pub(in crate::config) const DIRECTIVES: Table = &[
     ("force-tls-key-material-export", Accepted("the exporter is used wherever the server has it")),
     ("keying-material-exporter", NotYet("take the line out for now")),
     // What server and client agree on.
-    ("cipher", Does(1, 1, negotiate::cipher)),
+    ("cipher", Does(1, 1, fallback::cipher)),
     ("data-ciphers", Does(1, 1, ciphers::data_ciphers)),
     ("ncp-ciphers", Does(1, 1, ciphers::data_ciphers)),
-    ("data-ciphers-fallback", Accepted("it is for servers that cannot negotiate, which come later")),
+    ("data-ciphers-fallback", Accepted("servers that cannot negotiate are not joined")),
     ("ncp-disable", RETIRED),
     ("auth", Does(1, 1, ciphers::auth)),
     ("keysize", Accepted("the cipher's name says it")),
@@ -229,7 +227,7 @@ pub(in crate::config) const DIRECTIVES: Table = &[
     ("comp-lzo", Does(0, 1, compression::comp_lzo)),
     ("comp-noadapt", Accepted("it concerns compressing by LZO, which this client does not")),
     ("allow-compression", Accepted("this client never compresses; what the server compresses is understood")),
-    ("compat-mode", NotYet("take the line out for now: servers of 2.6 and later are joined")),
+    ("compat-mode", Accepted("what old servers need is agreed with them")),
     ("push", SERVERS),
     ("peer-id", AGREED),
     ("protocol-flags", AGREED),
@@ -248,7 +246,7 @@ pub(in crate::config) const DIRECTIVES: Table = &[
     ("no-replay", RETIRED),
     ("no-iv", RETIRED),
     ("mute-replay-warnings", Accepted("replayed packets are counted, not logged")),
-    ("replay-persist", NO_WRAPPING),
+    ("replay-persist", Accepted("every session counts its packets anew")),
     ("disable-occ", Accepted("options are never compared")),
     ("opt-verify", SERVERS),
     ("key-method", RETIRED),

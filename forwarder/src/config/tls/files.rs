@@ -35,7 +35,7 @@ impl Pem {
 
 /// A file's or block's contents, and how to speak of it.
 #[derive(Debug)]
-pub(super) struct Material<'a> {
+pub(in crate::config) struct Material<'a> {
     server: &'a Server,
     line: u32,
     what: String,
@@ -44,7 +44,7 @@ pub(super) struct Material<'a> {
 
 impl<'a> Material<'a> {
     /// Reads what directive `name` stands for.
-    pub(super) fn read(server: &'a Server, source: &'a Source, name: &str) -> Result<Self, Error> {
+    pub(in crate::config) fn read(server: &'a Server, source: &'a Source, name: &str) -> Result<Self, Error> {
         match source {
             Source::Inline { text, line } => Ok(Self {
                 server,
@@ -62,6 +62,11 @@ impl<'a> Material<'a> {
         }
     }
 
+    /// What it holds.
+    pub(in crate::config) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// The directive's place.
     pub(super) fn place(&self) -> Place {
         Place::line(&self.server.file, self.line)
@@ -73,7 +78,7 @@ impl<'a> Material<'a> {
     }
 
     /// What is wrong with it: `predicate` follows its name.
-    pub(super) fn error(&self, predicate: impl AsRef<str>, cure: impl Into<String>) -> Error {
+    pub(in crate::config) fn error(&self, predicate: impl AsRef<str>, cure: impl Into<String>) -> Error {
         Error::at(self.place(), format!("{} {}", self.what, predicate.as_ref()), cure)
     }
 
@@ -145,7 +150,7 @@ pub fn resolve(server: &Server, path: &Path) -> PathBuf {
 }
 
 /// Reads a file of at most 1 MiB: no configuration or certificate is longer, and `/dev/zero` is.
-pub(in crate::config) fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
+pub(crate) fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let most = u64::try_from(MAX_BYTES).unwrap_or(u64::MAX);
     File::open(path)?.take(most + 1).read_to_end(&mut bytes)?;

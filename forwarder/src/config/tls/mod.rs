@@ -25,10 +25,10 @@ mod files;
 mod server_check;
 mod usage;
 
-pub(super) use files::read_bounded;
-pub(crate) use files::reason;
+pub(super) use files::Material;
+use files::Pem;
 pub use files::resolve;
-use files::{Material, Pem};
+pub(crate) use files::{read_bounded, reason};
 use server_check::ServerCheck;
 
 /// What reading the files gave.

@@ -21,7 +21,6 @@ use openvpn::{
     client::{self, Client, CloseReason, Config},
     ids::PeerId,
     server::{Connected, ControlError, Event, Path, Sizes, Transmit},
-    session::Ignored,
 };
 
 use self::{
@@ -178,10 +177,7 @@ impl Dialler {
             call.answer_due = None;
         }
         self.follow(now);
-        heard.map_err(|ignored| match ignored {
-            Ignored::Malformed => ControlError::Malformed,
-            Ignored::OutOfSync => ControlError::OutOfSync,
-        })
+        heard.map_err(ControlError::from)
     }
 
     /// Authentic data came from elsewhere. Where *we* are is the kernel's to say: [`Self::handle_surroundings`].
@@ -317,7 +313,8 @@ impl Dialler {
     }
 
     fn dial(&self, now: Instant, remote: SocketAddr) -> Result<Call, Error> {
-        let client = Client::new(self.protocol.clone(), (self.seed)()?, now)
+        let protocol = Config { unix_s: config::protocol::unix_s(), ..self.protocol.clone() };
+        let client = Client::new(protocol, (self.seed)()?, now)
             .map_err(|error| Error::Client(format!("TLS cannot begin: {error}; please report this")))?;
         let path = Path::udp(remote, source(self.local, remote).unwrap_or(self.local));
         let answer_due = Some(now + self.rules.answer_timeout);
@@ -376,7 +373,8 @@ impl Dialler {
         let profile = self.rules.sizes.agree(profile, &path, None);
         self.trouble = None;
         self.targets.connected();
-        let peer = Connected { peer_id, name, path, address, profile, software: String::new() };
+        let (max_stations, software) = (None, String::new());
+        let peer = Connected { peer_id, name, path, address, max_stations, profile, software };
         self.events.push_back(Event::Connected(peer));
     }
 

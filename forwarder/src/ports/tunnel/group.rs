@@ -18,8 +18,9 @@ use crate::xdp::sys::{self, Instruction};
 /// when a thread is late, too high only costs memory while it is late.
 const BUFFER_BYTES: usize = 4 << 20;
 
-/// Opcodes `P_DATA_V1` and `P_DATA_V2`, the high five bits of a packet's first byte. Source: brief A.1.
-const DATA_OPCODES: [u32; 2] = [6, 9];
+/// Opcodes, the high five bits of a packet's first byte. Source: brief A.1.
+const P_DATA_V1: u32 = 6;
+const P_DATA_V2: u32 = 9;
 
 /// Why the tunnel's port cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -130,14 +131,13 @@ fn enlarge_buffers(socket: &Socket) {
 
 /// The program that sorts: it sees the UDP payload, returns a number in the group, and a payload too short to read is
 /// number 0, as is everything without workers (`None`).
-fn sorter(workers: usize) -> Option<[Instruction; 10]> {
+fn sorter(workers: usize) -> Option<[Instruction; 11]> {
     let workers = u32::try_from(workers).ok().filter(|workers| *workers > 0)?;
-    let [data_v1, data_v2] = DATA_OPCODES;
     Some([
         Instruction::load_byte(0),
         Instruction::shift_right(3),
-        Instruction::jump_if_equal(data_v1, 2, 0),
-        Instruction::jump_if_equal(data_v2, 1, 0),
+        Instruction::jump_if_equal(P_DATA_V2, 2, 0),
+        Instruction::jump_if_equal(P_DATA_V1, 6, 0),
         Instruction::return_value(0),
         // The peer id is the low 24 bits of the first word.
         Instruction::load_word(0),
@@ -145,6 +145,8 @@ fn sorter(workers: usize) -> Option<[Instruction; 10]> {
         Instruction::modulo(workers),
         Instruction::add(1),
         Instruction::return_accumulator(),
+        // No peer is named: one worker sees them all, so that a peer's stay in order, and hands them over.
+        Instruction::return_value(1),
     ])
 }
 

@@ -64,11 +64,13 @@ fn control_goes_to_the_control_thread_and_data_to_the_worker_of_its_peer() {
         assert_eq!(length(&control), Some(short.len()), "{short:?}");
     }
     for peer_id in [0, 1, 2, 3, 4, 5, 255, 256, 65_536, 0x00ff_fffe] {
-        for first_byte in [0x48, 0x4f, 0x30, 0x37] {
+        for (first_byte, worker) in
+            [(0x48, peer_id as usize % 3), (0x4f, peer_id as usize % 3), (0x30, 0), (0x37, 0)]
+        {
             let mut packet = data(peer_id, 60);
             packet[0] = first_byte;
             send(&packet);
-            assert_eq!(length(&workers[peer_id as usize % 3]), Some(60), "peer {peer_id}, {first_byte:02x}");
+            assert_eq!(length(&workers[worker]), Some(60), "peer {peer_id}, {first_byte:02x}");
         }
     }
     assert!(workers.iter().chain([&control]).all(|socket| length(socket).is_none()), "nothing is left");

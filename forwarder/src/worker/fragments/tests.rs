@@ -15,42 +15,72 @@ const CAPACITY: usize = 1792;
 const PEER: [u8; 4] = [198, 51, 100, 11];
 const GATEWAY: [u8; 4] = [10, 10, 21, 5];
 
+/// The fragments of a packet by offset: whether more follows, and the bytes.
+type Parts = BTreeMap<usize, (bool, Vec<u8>)>;
+
 /// What a destination's kernel makes of frames: whole packets stay, fragments are put together. Written anew: the
 /// gateway's own must not judge what it sends.
 pub(in crate::worker) fn joined(frames: impl Iterator<Item = Vec<u8>>) -> Vec<Vec<u8>> {
-    let mut under_way: BTreeMap<Vec<u8>, BTreeMap<usize, Vec<u8>>> = BTreeMap::new();
+    let mut under_way: BTreeMap<Vec<u8>, Parts> = BTreeMap::new();
     let mut whole = Vec::new();
     for frame in frames {
-        let bits = if frame.get(12..14) == Some(&[0x08, 0x00]) { [frame[20], frame[21]] } else { [0; 2] };
-        let bits = u16::from_be_bytes(bits);
-        if bits & 0x3fff == 0 {
+        let Some(Told { key, offset, more, headers, part }) = told(&frame) else {
             whole.push(frame);
             continue;
-        }
-        let key = [&frame[18..20], &frame[26..34]].concat();
+        };
+        assert!(!more || part.len() % 8 == 0, "only the last fragment may end anywhere");
         let parts = under_way.entry(key.clone()).or_default();
-        let is_last = bits & 0x2000 == 0;
-        assert!(is_last || (frame.len() - 34) % 8 == 0, "only the last fragment may end anywhere");
-        parts.insert(usize::from(bits & 0x1fff) * 8, frame);
-        let mut packet = parts.get(&0).map_or(Vec::new(), |first| first[..34].to_vec());
-        let mut ended = false;
-        for (offset, part) in &*parts {
-            if *offset + 34 != packet.len() {
+        parts.insert(offset, (more, part));
+        let (mut datagram, mut ended) = (Vec::new(), false);
+        for (offset, (more, part)) in &*parts {
+            if *offset != datagram.len() {
                 break;
             }
-            packet.extend_from_slice(&part[34..]);
-            ended = part[20] & 0x20 == 0;
+            datagram.extend_from_slice(part);
+            ended = !more;
         }
         if ended {
-            packet[20..22].fill(0);
-            let total = u16::try_from(packet.len() - 14).unwrap();
-            packet[16..18].copy_from_slice(&total.to_be_bytes());
+            let mut packet = [headers, datagram].concat();
+            let is_six = packet[12] == 0x86;
+            let (from, at) = if is_six { (54, 18) } else { (14, 16) };
+            let total = u16::try_from(packet.len() - from).unwrap();
+            packet[at..at + 2].copy_from_slice(&total.to_be_bytes());
             under_way.remove(&key);
             whole.push(packet);
         }
     }
     assert!(under_way.is_empty(), "half a packet was sent");
     whole
+}
+
+/// What a fragment tells: its headers are those of the whole, but for the length.
+struct Told {
+    key: Vec<u8>,
+    offset: usize,
+    more: bool,
+    headers: Vec<u8>,
+    part: Vec<u8>,
+}
+
+fn told(frame: &[u8]) -> Option<Told> {
+    let be16 = |at: usize| usize::from(u16::from_be_bytes([frame[at], frame[at + 1]]));
+    match frame.get(12..14)? {
+        [0x08, 0x00] if be16(20) & 0x3fff != 0 => {
+            let mut headers = frame[..34].to_vec();
+            headers[20..22].fill(0);
+            let key = [&frame[18..20], &frame[26..34]].concat();
+            let (offset, more) = ((be16(20) & 0x1fff) * 8, be16(20) & 0x2000 != 0);
+            Some(Told { key, offset, more, headers, part: frame[34..].to_vec() })
+        }
+        [0x86, 0xdd] if frame[20] == 44 => {
+            let mut headers = frame[..54].to_vec();
+            headers[20] = frame[54];
+            let key = [&frame[58..62], &frame[22..54]].concat();
+            let (offset, more) = (be16(56) & 0xfff8, be16(56) & 1 != 0);
+            Some(Told { key, offset, more, headers, part: frame[62..].to_vec() })
+        }
+        _ => None,
+    }
 }
 
 /// One fragment in a frame.
@@ -304,6 +334,32 @@ fn what_is_no_fragment_of_a_datagram_is_none() {
         ("no multiple of 8", 17, 0xdb),
     ] {
         let mut bad = good.clone();
+        bad[at] = value;
+        assert_eq!(parse(&bad), None, "{what}");
+    }
+    let six = [
+        &[0; 12][..],
+        &[0x86, 0xdd, 0x60, 0, 0, 0, 0, 24, 44, 64],
+        &[1; 32],
+        &[17, 0, 0, 1, 0, 0, 0, 9],
+        &[5; 16],
+    ];
+    let six = six.concat();
+    let fragment = parse(&six).unwrap();
+    assert_eq!((fragment.offset, fragment.len, fragment.begin, fragment.is_last), (0, 16, 62, false));
+    for len in 0..six.len() {
+        assert_eq!(parse(&six[..len]), None, "{len} bytes");
+    }
+    for (what, at, value) in [
+        ("whole", 57, 0),
+        ("IPv4", 14, 0x45),
+        ("no fragment header", 20, 17),
+        ("TCP", 54, 6),
+        ("no multiple of 8", 19, 23),
+        ("empty", 19, 8),
+        ("shorter than its header", 19, 7),
+    ] {
+        let mut bad = six.clone();
         bad[at] = value;
         assert_eq!(parse(&bad), None, "{what}");
     }

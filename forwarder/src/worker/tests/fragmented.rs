@@ -136,14 +136,13 @@ fn a_packet_is_cut_as_the_kernel_cuts_it() {
     }
 }
 
-fn set_mtu(gateway: &mut Gateway, client: &Client, mtu: u16) {
-    let path = path(client.peer_id);
-    let SocketAddr::V4(remote) = path.remote else { unreachable!() };
-    let outer = Outer::by_nic(GATEWAY, remote, NIC, ROUTER, mtu);
+pub(super) fn set_mtu(gateway: &mut Gateway, client: &Client, mtu: u16) {
+    let path = client.path;
+    let outer = Outer::by_nic(path.local, path.remote, NIC, ROUTER, mtu);
     gateway.rigs[0].post.send(Command::SetOuter(client.peer_id, path, Some(Box::new(outer))));
 }
 
-fn checksum_of(bytes: &[u8]) -> u16 {
+pub(super) fn checksum_of(bytes: &[u8]) -> u16 {
     crate::ports::checksum::fold(crate::ports::checksum::sum(bytes))
 }
 

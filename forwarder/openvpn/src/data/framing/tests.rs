@@ -71,6 +71,44 @@ fn a_block_that_is_none_is_no_frame() {
     }
 }
 
+#[test]
+fn prefixed_frames_and_swapped_ones_are_on_the_wire_as_upstream_has_them() {
+    let frame = b"\x02\x03\x04 and so on";
+    assert_eq!(framed(Framing::Prefixed, frame), b"\xfa\x02\x03\x04 and so on");
+    assert_eq!(framed(Framing::Swapped, frame), b"\xfb\x03\x04 and so on\x02");
+    assert_eq!(framed(Framing::Swapped, b"x"), b"\xfbx");
+    assert_eq!(unframe(Framing::Swapped, b"\xfb"), Ok(Vec::new()));
+}
+
+#[test]
+fn compressed_blocks_of_both_older_framings_are_read() {
+    let frame = [7; 1000];
+    let block = compress(&frame);
+    let swapped = [&[SWAP_LZ4], &block[1..], &block[..1]].concat();
+    assert_eq!(unframe(Framing::Swapped, &swapped).unwrap(), frame);
+    // One literal, a match of 999 bytes right behind it, the end: as LZO1X writes 1000 equal bytes.
+    let mut lzo = vec![PREFIX_LZO, 18, 7, 0x20, 0, 0, 0, 224, 0, 0, 0x11, 0, 0];
+    assert_eq!(unframe(Framing::Prefixed, &lzo).map(|frame| frame.len()), Ok(1 + 2 + 31 + 3 * 255 + 224));
+    for cut in 1..lzo.len() {
+        assert_eq!(unframe(Framing::Prefixed, &lzo[..cut]), Err(OpenError::PlaintextMalformed), "{cut}");
+    }
+    lzo[4..7].fill(0);
+    lzo.splice(4..4, [0; 9]);
+    assert_eq!(unframe(Framing::Prefixed, &lzo), Err(OpenError::TooLong));
+}
+
+#[test]
+fn a_first_byte_of_another_framing_is_no_frame() {
+    for (framing, known) in
+        [(Framing::Prefixed, [PREFIX_PLAIN, PREFIX_LZO]), (Framing::Swapped, [SWAP_PLAIN, SWAP_LZ4])]
+    {
+        for first in (0..=u8::MAX).filter(|first| !known.contains(first)) {
+            let plaintext = [&[first][..], &[2; 60]].concat();
+            assert_eq!(unframe(framing, &plaintext), Err(OpenError::PlaintextMalformed), "{first:x}");
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn framed_frames_come_out_as_they_were(frame in prop::collection::vec(any::<u8>(), 1..MAX_FRAME)) {

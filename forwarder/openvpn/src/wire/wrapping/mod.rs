@@ -15,7 +15,7 @@ use crate::{data::Role, wire::ControlPacket, wire::Head};
 
 mod client_key;
 mod key_file;
-pub(crate) mod replay;
+mod replay;
 mod siv;
 mod static_key;
 mod tls_auth;
@@ -24,6 +24,7 @@ mod tls_crypt;
 pub use crate::data::Digest;
 pub use client_key::{ClientKey, Metadata, ServerKey, Unwrapped, split_wrapped_key};
 pub use key_file::KeyFileError;
+pub(crate) use replay::WallClock;
 pub use replay::{ReplayWindow, Stamp, Stamps};
 pub use static_key::StaticKey;
 pub use tls_auth::{Direction, TlsAuth};
