@@ -65,6 +65,8 @@ drop_reasons! {
     SocketSendFailed = "socket_send_failed", "The kernel did not take a tunnel packet; the log has the error.";
     HostPortFull = "host_port_full", "The host does not take frames as fast as peers send them.";
     HostPortOverrun = "host_port_overrun", "The worker does not take frames for peers from the host port as fast as the host and the kernel put them there.";
+    StreamQueueFull = "stream_queue_full", "A peer over TCP does not take packets as fast as they are sent: its link is slow, or it does not read. More than tcp-queue-limit would only wait longer.";
+    StreamGone = "stream_gone", "A packet for a peer whose TCP connection has just been closed.";
     HandoverFull = "handover_full", "The worker that owns a peer is behind.";
     ChecksumUnfinishable = "checksum_unfinishable", "A frame of the host says that its checksum is unfinished, where there is none.";
     SegmentMalformed = "segment_malformed", "The host handed over a large TCP segment that cannot be cut.";

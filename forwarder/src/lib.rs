@@ -25,6 +25,9 @@ pub mod management;
 /// Where frames come in and go out: AF_XDP, the tunnel's UDP socket, the host port, plain memory.
 #[forbid(unsafe_code)]
 pub mod ports;
+/// Clients over TCP: their connections, and the thread that owns them.
+#[forbid(unsafe_code)]
+pub mod streams;
 /// Which port a frame goes to: pure, without IO.
 #[forbid(unsafe_code)]
 pub mod switch;

@@ -4,7 +4,7 @@
 //!   gateway ens5 10.10.21.5 ──┐
 //!   lan     eth0 10.10.21.20 ─┤ wire (a switch)
 //!   router  lan0 10.10.21.1 ──┘
-//!   router  out0 203.0.113.1 ─┐ internet (a switch)       203.0.113.1:443/udp → 10.10.21.5:443
+//!   router  out0 203.0.113.1 ─┐ internet (a switch)       203.0.113.1:443 → 10.10.21.5:443
 //!   agent1  eth0 198.51.100.11┤
 //!   agent2  eth0 198.51.100.12┘
 //! ```
@@ -33,6 +33,10 @@ pub const ROUTER: Ipv4Addr = Ipv4Addr::new(10, 10, 21, 1);
 pub const PUBLIC: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 /// The gateway's IPv6 address, inside and outside.
 pub const GATEWAY_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x21, 0, 0, 0, 0, 5);
+/// Another of the gateway's.
+pub const SECOND_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x21, 0, 0, 0, 0, 6);
+/// The gateway's on the LAN alone.
+pub const LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 5);
 /// The first agent's IPv6 address; the others' count on.
 pub const AGENT_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x51, 0, 0, 0, 0, 0x11);
 /// First address of the pool; the reference `server.conf` hands it to the first client.
@@ -176,6 +180,8 @@ impl Network {
     fn second_family(&self) -> Result<()> {
         self.gateway.ip_batch(&format!(
             "address add {GATEWAY_V6}/64 dev {NIC} nodad
+             address add {SECOND_V6}/64 dev {NIC} nodad
+             address add {LINK_LOCAL}/64 dev {NIC} nodad
              route add default via fe80::1 dev {NIC}"
         ))?;
         self.router.ip_batch(
@@ -196,7 +202,7 @@ impl Network {
                chain across {{
                  type filter hook forward priority 0; policy drop;
                  ct state established,related accept
-                 ip6 daddr {GATEWAY_V6} udp dport 443 accept
+                 ip6 daddr {{ {GATEWAY_V6}, {SECOND_V6} }} udp dport 443 accept
                  iifname \"lan0\" accept
                }}
              }}"
@@ -209,7 +215,7 @@ impl Network {
             "table ip translation {{
                chain in {{
                  type nat hook prerouting priority -100
-                 ip daddr {PUBLIC} udp dport 443 dnat to {GATEWAY}:443
+                 ip daddr {PUBLIC} meta l4proto {{ tcp, udp }} th dport 443 dnat to {GATEWAY}:443
                }}
                chain out {{
                  type nat hook postrouting priority 100

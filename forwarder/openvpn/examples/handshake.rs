@@ -113,7 +113,7 @@ fn handle(
         Event::Gone { peer_id, .. } => {
             channels.remove(&peer_id);
         }
-        Event::PathChanged { .. } | Event::Refused { .. } => {}
+        Event::PathChanged { .. } | Event::PathUnused { .. } | Event::Refused { .. } => {}
     }
     Ok(())
 }

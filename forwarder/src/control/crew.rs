@@ -12,6 +12,7 @@ use crossbeam::channel::Sender;
 use mio::Waker;
 use nix::{
     sched::{CpuSet, sched_setaffinity},
+    sys::eventfd::EventFd,
     unistd::Pid,
 };
 
@@ -70,6 +71,8 @@ pub(super) struct Working {
     pub posts: Vec<Post>,
     pub threads: Vec<JoinHandle<()>>,
     pub counters: Vec<Arc<WorkerCounters>>,
+    /// The streams' thread's end of the lanes, where there is to be one.
+    pub streams: Option<Handovers>,
 }
 
 impl Crew {
@@ -106,7 +109,7 @@ impl Crew {
         Ok(())
     }
 
-    /// Starts the threads.
+    /// Starts the threads. `streams` wakes the streams' thread, where there is to be one.
     pub fn begin(
         self,
         plan: &Plan,
@@ -114,14 +117,18 @@ impl Crew {
         notices: &Sender<Notice>,
         control: &Arc<Waker>,
         clock: Clock,
+        streams: Option<&Arc<EventFd>>,
     ) -> Result<Working, Error> {
         let mailboxes: Vec<(Post, Mailbox)> = (0..self.recruits.len())
             .map(|_| Mailbox::new(notices.clone(), Arc::clone(control)))
             .collect::<Result<_, _>>()
             .map_err(|error| Error::os("wake its workers", error))?;
         let bells: Vec<_> = mailboxes.iter().map(|(_, mailbox)| Arc::clone(mailbox.bell())).collect();
-        let lanes = Handovers::between(&bells);
-        let mut working = Working { posts: Vec::new(), threads: Vec::new(), counters: Vec::new() };
+        let (lanes, streams) = match streams.map(|streams| Handovers::with_streams(&bells, streams)) {
+            Some((lanes, streams)) => (lanes, Some(streams)),
+            None => (Handovers::between(&bells), None),
+        };
+        let mut working = Working { posts: Vec::new(), threads: Vec::new(), counters: Vec::new(), streams };
         let crew = self.recruits.into_iter().zip(mailboxes).zip(lanes).enumerate();
         for (index, ((recruit, (post, mailbox)), handovers)) in crew {
             let settings = settings(plan, index, ageing);

@@ -65,7 +65,7 @@ impl Datapath {
         xsk: Option<XskMode>,
         preparation: Option<Preparation>,
     ) -> Self {
-        let Working { posts, threads, counters } = working;
+        let Working { posts, threads, counters, streams: _ } = working;
         Self { posts, threads, counters, own_drops: Arc::default(), kernel, xsk, preparation }
     }
 

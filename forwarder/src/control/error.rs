@@ -6,6 +6,7 @@ use crate::{
     config, host,
     management::socket::SocketError,
     ports::{host::HostPortError, tunnel, wire::WireError},
+    streams,
     xdp::{
         frames::FramesError,
         maps::MapError,
@@ -26,6 +27,9 @@ pub enum Error {
     /// The tunnel's port.
     #[error(transparent)]
     Tunnel(#[from] tunnel::OpenError),
+    /// The tunnel's TCP port.
+    #[error(transparent)]
+    Stream(#[from] streams::OpenError),
     /// The host port.
     #[error(transparent)]
     HostPort(#[from] HostPortError),

@@ -9,7 +9,7 @@ use crossbeam::channel::Receiver;
 use mio::{Events, Interest, Poll, Registry, Token, unix::SourceFd};
 use openvpn::{
     ids::PeerId,
-    server::{ControlError, Path},
+    server::{ControlError, Path, Transmit},
 };
 
 use super::{
@@ -22,6 +22,7 @@ use super::{
     sessions::{Consequence, Sessions},
     signals::{Signals, Wish},
     stations::Stations,
+    streams::{Arrived, Connections},
     surroundings::Surroundings,
 };
 use crate::{
@@ -51,13 +52,15 @@ const CHORES: Duration = Duration::from_millis(500);
 /// Most datagrams, notices or sources taken in one go, so that none keeps the others waiting.
 const BATCH: usize = 256;
 /// Longest control packet: `mtu.h:94` says 1250 with IP and UDP headers; clients with larger link MTUs send more.
-const DATAGRAM: usize = 2048;
+pub(super) const DATAGRAM: usize = 2048;
 
 /// A running gateway.
 pub(super) struct Gateway {
     pub poll: Poll,
     pub signals: Signals,
     pub sockets: ControlSockets,
+    /// `None` without TCP listeners.
+    pub connections: Option<Connections>,
     pub role: Role,
     pub sessions: Sessions,
     pub stations: Stations,
@@ -84,6 +87,7 @@ impl Gateway {
                 self.handle_ready(event.token(), now);
             }
             self.handle_notices(now);
+            self.handle_connections(now);
             self.handle_jobs(now);
             self.handle_time(now)?;
             self.drain_role(now);
@@ -177,6 +181,23 @@ impl Gateway {
         self.next_chores = now;
     }
 
+    /// What came over TCP.
+    fn handle_connections(&mut self, now: Instant) {
+        for _ in 0..BATCH {
+            let Some(arrived) = self.connections.as_mut().and_then(Connections::take) else { return };
+            match arrived {
+                Arrived::Packet(path, packet) => {
+                    if let Err(error) = self.role.handle_datagram(now, path, &packet) {
+                        self.datapath.drops().count(reason(error));
+                    }
+                }
+                Arrived::Closed(path) => self.role.handle_closed(now, path),
+            }
+        }
+        // Nothing wakes us for what is left.
+        self.next_chores = now;
+    }
+
     /// Handshakes that have come further.
     fn handle_jobs(&mut self, now: Instant) {
         if !self.role.handle_jobs(now) {
@@ -226,7 +247,13 @@ impl Gateway {
 
     fn find_path(&mut self, peer_id: PeerId) {
         let Some(peer) = self.sessions.peers.get(&peer_id) else { return };
-        let outer = self.surroundings.outer(peer.path, self.datapath.sends_by_nic());
+        let path = peer.path;
+        // Asked for over TCP, too: the next hop is one of the protected.
+        let packets = self.surroundings.outer(path, self.datapath.sends_by_nic());
+        let outer = match &self.connections {
+            Some(connections) if !path.is_udp() => connections.claim(path, peer_id),
+            _ => packets,
+        };
         self.sessions.set_outer(&self.datapath.posts, peer_id, outer);
     }
 
@@ -299,7 +326,9 @@ impl Gateway {
         {
             return Err(Error::InterfaceGone(name.to_owned()));
         }
-        let lost = self.datapath.has_lost_a_worker() || self.role.has_lost_a_thread();
+        let lost = self.datapath.has_lost_a_worker()
+            || self.role.has_lost_a_thread()
+            || self.connections.as_ref().is_some_and(Connections::has_ended);
         if lost { Err(Error::WorkerDied) } else { Ok(()) }
     }
 
@@ -318,7 +347,7 @@ impl Gateway {
     /// Events before packets: a client may use a key as soon as it hears our answer.
     fn drain_role(&mut self, now: Instant) {
         self.role.give_jobs();
-        let mut paths_changed = false;
+        let (mut paths_changed, mut closing) = (false, Vec::new());
         while let Some(event) = self.role.poll_event() {
             match self.sessions.handle(&self.datapath.posts, event, now) {
                 Some(Consequence::FindPath(peer_id)) => {
@@ -338,6 +367,7 @@ impl Gateway {
                     self.stations.forget_peer(&mut self.datapath.copies(), peer_id);
                     self.forget_path(path);
                 }
+                Some(Consequence::Close(path)) => closing.push(path),
                 None => {}
             }
         }
@@ -345,11 +375,22 @@ impl Gateway {
             self.fix_stations(now);
         }
         while let Some(transmit) = self.role.poll_transmit() {
-            if let Err(error) = self.sockets.send(&transmit.payload, transmit.path) {
-                // It is sent again if it is not acknowledged.
-                tracing::debug!(%error, to = %transmit.path.remote, "a control packet was not sent");
-                self.datapath.drops().count(Drop::SocketSendFailed);
-            }
+            self.transmit(transmit);
+        }
+        if let Some(connections) = &mut self.connections {
+            closing.into_iter().for_each(|path| connections.close(path));
+        }
+    }
+
+    fn transmit(&self, transmit: Transmit) {
+        let Transmit { path, payload } = transmit;
+        if let Some(connections) = self.connections.as_ref().filter(|_| !path.is_udp()) {
+            return connections.send(path, payload);
+        }
+        if let Err(error) = self.sockets.send(&payload, path) {
+            // It is sent again if it is not acknowledged.
+            tracing::debug!(%error, to = %path.remote, "a control packet was not sent");
+            self.datapath.drops().count(Drop::SocketSendFailed);
         }
     }
 }

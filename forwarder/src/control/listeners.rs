@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::{SocketAddr, UdpSocket},
+    net::{SocketAddr, TcpListener, UdpSocket},
     os::fd::AsFd,
 };
 
@@ -12,11 +12,12 @@ use socket2::SockRef;
 
 use super::Error;
 use crate::{
-    config::{self, Config, Family, Listener, Server},
+    config::{Config, Family, Listener, Server},
     ports::{
         tunnel::{self, Bind, ControlSocket},
         tunnels::bound_for,
     },
+    streams,
 };
 
 /// What was opened, before privileges are dropped.
@@ -26,6 +27,8 @@ pub(super) struct Opened {
     pub control: Vec<UdpSocket>,
     /// The workers' UDP sockets, in the workers' order, of each one a listener.
     pub tunnels: Vec<Vec<UdpSocket>>,
+    /// TCP listeners, which do not block.
+    pub streams: Vec<TcpListener>,
 }
 
 impl Opened {
@@ -42,10 +45,16 @@ impl Opened {
 
 /// Opens all listeners of the file for `workers` workers.
 pub(super) fn open(server: &Server, workers: usize) -> Result<Opened, Error> {
-    server.listeners.iter().try_for_each(refuse_what_comes_later)?;
-    let mut opened = Opened { control: Vec::new(), tunnels: (0..workers).map(|_| Vec::new()).collect() };
-    for listener in server.listeners.iter().filter(|listener| listener.transport == Transport::Udp) {
-        open_udp(listener, server, &mut opened)?;
+    let tunnels = (0..workers).map(|_| Vec::new()).collect();
+    let mut opened = Opened { control: Vec::new(), tunnels, streams: Vec::new() };
+    for listener in &server.listeners {
+        match listener.transport {
+            Transport::Udp => open_udp(listener, server, &mut opened)?,
+            Transport::Tcp => opened.streams.push(open_tcp(listener, server)?),
+        }
+    }
+    if !opened.streams.is_empty() {
+        streams::allow_many_files();
     }
     Ok(opened)
 }
@@ -61,16 +70,9 @@ fn open_udp(listener: &Listener, server: &Server, opened: &mut Opened) -> Result
     Ok(())
 }
 
-/// What the configuration can say and the data path cannot do.
-fn refuse_what_comes_later(listener: &Listener) -> Result<(), Error> {
-    let refused =
-        |what: &str, cure: &str| Err(config::Error::new(format!("{listener}: {what}"), cure).into());
-    match listener {
-        Listener { transport: Transport::Tcp, .. } => {
-            refused("TCP comes later", "write `proto udp` here and in the clients' files for now")
-        }
-        _ => Ok(()),
-    }
+fn open_tcp(listener: &Listener, server: &Server) -> Result<TcpListener, Error> {
+    let only_v6 = listener.family == Family::V6;
+    Ok(streams::open(listener.bind_address(), only_v6, |socket| size_buffers(server, socket))?)
 }
 
 /// `sndbuf` and `rcvbuf`, where the file has them: what the sockets were opened with is larger than most ask for.

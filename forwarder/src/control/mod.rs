@@ -4,7 +4,8 @@
 //! learning are late, frames are not.
 //!
 //! ```text
-//!  UDP socket (control packets) ─┐                            ┌─ UDP socket
+//!  UDP sockets (control packets)─┐                            ┌─ UDP sockets
+//!  TCP: control packets, ends ───┤                            ├─ the streams' thread
 //!  workers' notices ─────────────┤                            ├─ workers' commands
 //!  eBPF: sources heard ──────────┼─ Server, Sessions,         ┼─ eBPF maps
 //!  netlink: routes, neighbours ──┤  Stations, Surroundings    ├─ status file
@@ -29,6 +30,7 @@ mod sessions;
 mod signals;
 mod start;
 mod stations;
+mod streams;
 mod surroundings;
 
 pub use error::Error;

@@ -111,12 +111,14 @@ impl Gateway {
             Drop::HostPortOverrun => transmit_drops(&self.about.host_port),
             _ => 0,
         };
-        self.datapath.lost(reason) + elsewhere
+        let streams = self.connections.as_ref().map_or(0, |connections| connections.lost(reason));
+        self.datapath.lost(reason) + elsewhere + streams
     }
 
     /// What is slower or worse than it could be, with its cure.
     fn health(&self) -> Vec<String> {
-        let detoured = self.sessions.peers.values().filter(|peer| !peer.leaves_by_nic()).count();
+        let udp = self.sessions.peers.values().filter(|peer| peer.path.is_udp());
+        let detoured = udp.filter(|peer| !peer.leaves_by_nic()).count();
         let detour = (self.datapath.sends_by_nic() && detoured > 0).then(|| {
             format!(
                 "packets to {detoured} of {} peers leave by the kernel's socket: the router's hardware address is not known, or their route leaves by another NIC",

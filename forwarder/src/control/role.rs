@@ -85,6 +85,15 @@ impl Role {
         }
     }
 
+    /// The TCP connection at `path` is closed.
+    pub fn handle_closed(&mut self, now: Instant, path: Path) {
+        match self {
+            Self::Server(listening) => listening.server.handle_closed(now, path),
+            // It calls by UDP only.
+            Self::Client(_) => {}
+        }
+    }
+
     pub fn handle_float(&mut self, now: Instant, peer_id: PeerId, path: Path) {
         match self {
             Self::Server(listening) => listening.server.handle_float(now, peer_id, path),

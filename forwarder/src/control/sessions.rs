@@ -76,6 +76,8 @@ pub(super) enum Consequence {
     Moved(PeerId, Path),
     /// It is gone from there, and its stations with it.
     ForgetPeer(PeerId, Path),
+    /// The connection there is of no more use.
+    Close(Path),
 }
 
 impl Sessions {
@@ -116,6 +118,7 @@ impl Sessions {
                 peer.move_unnamed(posts, peer_id, Some(peer.path), None);
                 return Some(Consequence::ForgetPeer(peer_id, peer.path));
             }
+            Event::PathUnused { path } => return Some(Consequence::Close(path)),
             Event::Refused { path, name, reason } => {
                 if let Some(untold) = self.refusals.may_tell(now) {
                     tracing::warn!(address = %path.remote, name = name.as_deref().unwrap_or("-"), "client refused: {reason}");

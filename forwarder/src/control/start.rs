@@ -34,6 +34,7 @@ use super::{
     sessions::Sessions,
     signals::Signals,
     stations::Stations,
+    streams::{self, Connections, Prepared},
     surroundings::Surroundings,
 };
 use crate::{
@@ -87,7 +88,13 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
     let clock = Clock::new(now);
     let xsk = crew.xsk();
     let waker = Arc::new(waker);
-    let working = crew.begin(&plan, config.ageing, &notices_in, &waker, clock)?;
+    let prepared = streams::prepare(listening.streams, &waker)?;
+    let bell = prepared.as_ref().map(Prepared::bell);
+    let mut working = crew.begin(&plan, config.ageing, &notices_in, &waker, clock, bell)?;
+    let connections = prepared.zip(working.streams.take());
+    let connections = connections
+        .map(|(prepared, lanes)| Connections::start(prepared, lanes, &plan, &config.server, now))
+        .transpose()?;
     let mut gateway = Gateway {
         role: role(config, former, pool_file, waker, now)?,
         sessions: Sessions::new(clock, plan.max_frame, config.server.max_macs_per_peer),
@@ -96,6 +103,7 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
         poll,
         signals,
         sockets,
+        connections,
         surroundings,
         notices,
         management,

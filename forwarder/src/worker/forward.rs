@@ -148,6 +148,9 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
             Errand::ToPeer(peer_id) => self.batch.to_peer.push((peer_id, frame)),
             Errand::Flooded(ingress, flood) => self.batch.flooded.push((ingress, flood, frame)),
             Errand::ToHost => self.queue_for_host(frame),
+            Errand::FromStream(peer_id) => self.batch.streamed.push((peer_id, frame)),
+            // Nobody hands a worker what another thread is to send.
+            Errand::ToStream(_) => self.drop_frame(frame, Drop::PeerNoPath),
         }
     }
 

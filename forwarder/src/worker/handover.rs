@@ -1,5 +1,6 @@
 //! Between workers: a frame that arrives at one and belongs to a peer of another is handed over, so that a peer's
-//! packets are opened and sealed in one place, in order.
+//! packets are opened and sealed in one place, in order. The thread that owns the TCP connections is one more end: packets
+//! go through it as if it were a worker, and none waits for the other.
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -15,7 +16,10 @@ use nix::sys::eventfd::EventFd;
 use openvpn::ids::PeerId;
 
 use super::mailbox::ring;
-use crate::switch::{Flood, Ingress};
+use crate::{
+    streams::StreamId,
+    switch::{Flood, Ingress},
+};
 
 /// Frames one worker may have waiting at another. More would only add delay.
 const CAPACITY: usize = 512;
@@ -39,6 +43,10 @@ pub enum Errand {
     Flooded(Ingress, Flood),
     /// A frame for the host port.
     ToHost,
+    /// An OpenVPN packet of a peer that came over its TCP connection, to open. To workers only.
+    FromStream(PeerId),
+    /// A sealed OpenVPN packet, to send over this connection. To the streams' thread only.
+    ToStream(StreamId),
 }
 
 /// What is handed over.
@@ -96,10 +104,12 @@ fn packed(remote: SocketAddr, secret: &RandomState) -> u64 {
     }
 }
 
-/// One worker's lanes to and from each other worker.
+/// One worker's lanes to and from each other worker, and those of the streams' thread.
 #[derive(Debug)]
 pub struct Handovers {
     index: usize,
+    workers: usize,
+    /// By worker; behind them the streams' thread, if there is one.
     to: Vec<Arc<Lane>>,
     from: Vec<Arc<Lane>>,
     bells: Vec<Arc<EventFd>>,
@@ -117,6 +127,19 @@ pub struct Handovers {
 impl Handovers {
     /// The lanes of as many workers as there are `bells`, in their order.
     pub fn between(bells: &[Arc<EventFd>]) -> Vec<Self> {
+        Self::ends(bells, bells.len())
+    }
+
+    /// The same, and besides the end of the streams' thread, which is woken by `streams`.
+    pub fn with_streams(bells: &[Arc<EventFd>], streams: &Arc<EventFd>) -> (Vec<Self>, Self) {
+        let bells = [bells, &[Arc::clone(streams)]].concat();
+        let mut ends = Self::ends(&bells, bells.len() - 1);
+        let streams = ends.remove(bells.len() - 1);
+        (ends, streams)
+    }
+
+    /// The first `workers` ends are workers'.
+    fn ends(bells: &[Arc<EventFd>], workers: usize) -> Vec<Self> {
         let count = bells.len();
         let lanes: Vec<Vec<Arc<Lane>>> =
             (0..count).map(|_| (0..count).map(|_| Lane::new()).collect()).collect();
@@ -129,6 +152,7 @@ impl Handovers {
                 secret: secret.clone(),
                 whereabouts: Arc::clone(&whereabouts),
                 index,
+                workers,
                 to: lanes[index].clone(),
                 from: lanes.iter().map(|row| Arc::clone(&row[index])).collect(),
                 bells: bells.to_vec(),
@@ -140,7 +164,7 @@ impl Handovers {
 
     /// Number of workers.
     pub fn workers(&self) -> usize {
-        self.to.len()
+        self.workers
     }
 
     /// What all workers know and nobody else.
@@ -169,6 +193,11 @@ impl Handovers {
         let pushed = self.to[worker].push(errand, bytes);
         self.rung[worker] |= pushed;
         pushed
+    }
+
+    /// Hands a sealed packet over to the streams' thread; false when that is behind, or there is none.
+    pub fn push_stream(&mut self, stream: StreamId, packet: &[u8]) -> bool {
+        self.to.len() > self.workers && self.push(self.workers, Errand::ToStream(stream), packet)
     }
 
     /// Notes where a peer of this worker is; `None`: it is gone.

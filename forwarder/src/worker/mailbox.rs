@@ -159,6 +159,6 @@ impl Mailbox {
 }
 
 /// Rings a bell. It can only fail when it has been rung 2^64 times unheard: then it rings anyway.
-pub(super) fn ring(bell: &EventFd) {
+pub(crate) fn ring(bell: &EventFd) {
     let _ = bell.write(1);
 }

@@ -36,6 +36,7 @@ use std::{sync::Arc, time::Instant};
 pub use counters::{Clock, PeerCounters, PortCounters, WorkerCounters};
 use fragments::{Identifications, Reassembly};
 pub use handover::{Errand, Handovers};
+pub(crate) use mailbox::ring;
 pub use mailbox::{Command, Mailbox, NewPeer, Notice, Post};
 use openvpn::ids::PeerId;
 pub use outer::{Outer, Way};
@@ -105,6 +106,8 @@ struct Batch {
     handed_over: Vec<Frame>,
     /// Classified.
     packets: Vec<(Arrival, Frame)>,
+    /// Tunnel packets without headers, of peers that come over TCP.
+    streamed: Vec<(PeerId, Frame)>,
     inner: Vec<(Ingress, Frame)>,
     /// Switched.
     to_peer: Vec<(PeerId, Frame)>,

@@ -36,6 +36,28 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
         }
         drop(waiting);
         self.batch.packets = packets;
+        if !self.batch.streamed.is_empty() {
+            self.open_streamed(now);
+        }
+    }
+
+    #[cold]
+    fn open_streamed(&mut self, now: Instant) {
+        let mut streamed = std::mem::take(&mut self.batch.streamed);
+        for (peer_id, packet) in streamed.drain(..) {
+            if let Err(reason) = self.open_one_streamed(peer_id, &packet, now) {
+                self.counters.drops.count(reason);
+            }
+            self.frames.put(packet);
+        }
+        self.batch.streamed = streamed;
+    }
+
+    /// A packet that has no headers: it came from where its peer is, by the peer's own connection.
+    fn open_one_streamed(&mut self, peer_id: PeerId, packet: &Frame, now: Instant) -> Result<(), Drop> {
+        let path = self.peers.get_mut(peer_id).ok_or(Drop::PeerUnknown)?.path;
+        let arrived = Arrived { path, payload: 0..packet.len() };
+        self.open_arrived(Arrival::Socket, peer_id, packet, &arrived, now)
     }
 
     fn open_one(&mut self, arrival: Arrival, packet: &Frame, now: Instant) -> Result<(), Drop> {
@@ -47,8 +69,20 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
             let pushed = self.handovers.push_packet(peer_id, arrived.path.remote, bytes);
             return if pushed { Ok(()) } else { Err(Drop::HandoverFull) };
         }
+        self.open_arrived(arrival, peer_id, packet, &arrived, now)
+    }
+
+    #[inline]
+    fn open_arrived(
+        &mut self,
+        arrival: Arrival,
+        peer_id: PeerId,
+        packet: &Frame,
+        arrived: &Arrived,
+        now: Instant,
+    ) -> Result<(), Drop> {
         let plain = self.frames.take().ok_or(Drop::NoFreeFrame)?;
-        match self.open_into(arrival, peer_id, packet, &arrived, plain, now) {
+        match self.open_into(arrival, peer_id, packet, arrived, plain, now) {
             Ok(()) => Ok(()),
             Err((reason, plain)) => {
                 self.frames.put(plain);

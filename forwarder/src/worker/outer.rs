@@ -17,6 +17,8 @@ use std::{
 use common::Mac;
 use openvpn::server::Path;
 
+use crate::streams::StreamId;
+
 /// Bytes ahead of the OpenVPN packet to a peer that is reached by IPv4.
 pub const OUTER_HEADER: usize = ipv4::LEN;
 /// The same by IPv6.
@@ -39,6 +41,8 @@ pub enum Way {
     },
     /// By the tunnel's UDP socket.
     Socket,
+    /// By a TCP connection, without any headers of ours.
+    Stream(StreamId),
 }
 
 /// The headers of packets to one peer, all but lengths, identification and checksums filled in.
@@ -52,6 +56,8 @@ pub struct Outer {
 enum Header {
     V4([u8; ipv4::LEN]),
     V6([u8; ipv6::LEN]),
+    /// Over TCP.
+    None,
 }
 
 impl Outer {
@@ -71,6 +77,11 @@ impl Outer {
         Self::new(local.into(), remote.into(), source, destination, Way::Nic { mtu })
     }
 
+    /// For packets that leave by a TCP connection.
+    pub fn by_stream(stream: StreamId) -> Self {
+        Self { header: Header::None, way: Way::Stream(stream) }
+    }
+
     fn new(local: SocketAddr, remote: SocketAddr, source: Mac, destination: Mac, way: Way) -> Self {
         let header = match (local, remote) {
             (SocketAddr::V4(local), SocketAddr::V4(remote)) => {
@@ -87,6 +98,7 @@ impl Outer {
         match self.header {
             Header::V4(_) => ipv4::LEN,
             Header::V6(_) => ipv6::LEN,
+            Header::None => 0,
         }
     }
 
@@ -95,7 +107,7 @@ impl Outer {
     pub fn destination_v4(&self) -> Option<[u8; 4]> {
         match &self.header {
             Header::V4(header) => Some(ipv4::destination(header)),
-            Header::V6(_) => None,
+            Header::V6(_) | Header::None => None,
         }
     }
 
@@ -110,6 +122,7 @@ impl Outer {
         match &self.header {
             Header::V4(header) => ipv4::write(header, self.way, packet, identification),
             Header::V6(header) => ipv6::write(header, self.way, packet),
+            Header::None => self.way,
         }
     }
 }

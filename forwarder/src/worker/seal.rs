@@ -11,6 +11,7 @@ use super::{AHEAD, Outer, Way, Worker, counters::add, fragments::Identifications
 use crate::{
     drops::Drop,
     ports::{BATCH, Frame, Port},
+    streams::StreamId,
     switch::{Flood, Ingress},
 };
 
@@ -161,8 +162,15 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
             }
             Way::Nic { .. } => self.batch.to_nic.push(packet),
             Way::Socket => self.batch.to_tunnel.push(packet),
+            Way::Stream(stream) => return self.send_by_stream(stream, packet),
         }
         Ok(())
+    }
+
+    fn send_by_stream(&mut self, stream: StreamId, packet: Frame) -> Result<(), Drop> {
+        let pushed = self.handovers.push_stream(stream, self.frames.bytes(&packet));
+        self.frames.put(packet);
+        if pushed { Ok(()) } else { Err(Drop::HandoverFull) }
     }
 }
 

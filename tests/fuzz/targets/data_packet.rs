@@ -3,39 +3,52 @@
 
 use libfuzzer_sys::fuzz_target;
 use openvpn::{
-    data::{Cipher, DataChannel, DataKeys, Framing, MAX_OVERHEAD, OpenError, Opened, Role},
+    data::{Cipher, DataChannel, DataKeys, Framing, Layout, MAX_OVERHEAD, OpenError, Opened, Profile, Role},
     ids::{KeyId, PeerId},
 };
 
 const MAX_FRAME: usize = 1518;
 
 fuzz_target!(|input: &[u8]| {
-    arbitrary_packet(input);
-    for framing in [Framing::None, Framing::V2] {
+    for (cipher, layout) in LAYOUTS {
+        let profile = Profile { layout, ..Profile::new(cipher, Framing::V2) };
+        arbitrary_packet(input, profile);
+        round_trip(input, profile);
+    }
+    for framing in [Framing::None, Framing::V2, Framing::Prefixed, Framing::Swapped] {
         arbitrary_plaintext(input, framing);
-        round_trip(input, framing);
+        round_trip(input, Profile::new(Cipher::Aes256Gcm, framing));
     }
 });
 
+/// Every layout there is.
+const LAYOUTS: [(Cipher, Layout); 4] = [
+    (Cipher::Aes256Gcm, Layout::V2),
+    (Cipher::Aes256Gcm, Layout::V1),
+    (Cipher::Aes256Gcm, Layout::Epoch),
+    (Cipher::Aes128Cbc, Layout::V2),
+];
+
 /// Nothing that was not sealed is opened.
-fn arbitrary_packet(packet: &[u8]) {
-    let mut server = channel(Role::Server, Framing::V2);
+fn arbitrary_packet(packet: &[u8], profile: Profile) {
+    let mut server = channel(Role::Server, profile);
     assert!(server.open(packet, &mut [0; 2048]).is_err());
 }
 
 /// A peer that knows the key may send any plaintext: it gets no further than one frame of bounded length.
 fn arbitrary_plaintext(plaintext: &[u8], framing: Framing) {
-    let Some(packet) = seal(&mut channel(Role::Client, Framing::None), plaintext) else { return };
+    let profile = |framing| Profile::new(Cipher::Aes256Gcm, framing);
+    let Some(packet) = seal(&mut channel(Role::Client, profile(Framing::None)), plaintext) else { return };
     let mut out = [0; 2048];
-    if let Ok(Opened::Frame { len }) = channel(Role::Server, framing).open(&packet, &mut out) {
+    if let Ok(Opened::Frame { len }) = channel(Role::Server, profile(framing)).open(&packet, &mut out) {
         assert!((14..=MAX_FRAME).contains(&len));
     }
 }
 
 /// What was sealed is opened unchanged, once; changed on the way it is not, and does no harm.
-fn round_trip(frame: &[u8], framing: Framing) {
-    let mut server = channel(Role::Server, framing);
-    let Some(packet) = seal(&mut channel(Role::Client, framing), frame) else { return };
+fn round_trip(frame: &[u8], profile: Profile) {
+    let mut server = channel(Role::Server, profile);
+    let Some(packet) = seal(&mut channel(Role::Client, profile), frame) else { return };
     let mut out = [0; 2048];
     assert!(server.open(&changed(&packet, frame), &mut out).is_err());
     match server.open(&packet, &mut out) {
@@ -63,10 +76,10 @@ fn seal(channel: &mut DataChannel, frame: &[u8]) -> Option<Vec<u8>> {
     (len <= 2048).then_some(packet)
 }
 
-fn channel(role: Role, framing: Framing) -> DataChannel {
+fn channel(role: Role, profile: Profile) -> DataChannel {
     let peer_id = PeerId::new(1).expect("it fits 24 bits");
-    let mut channel = DataChannel::new(peer_id, framing, MAX_FRAME);
-    channel.install(KeyId::FIRST, DataKeys::new(Cipher::Aes256Gcm, role, &[7; 256]));
+    let mut channel = DataChannel::new(peer_id, profile, MAX_FRAME);
+    channel.install(KeyId::FIRST, DataKeys::new(profile, role, &[7; 256]));
     channel.send_with(KeyId::FIRST);
     channel
 }

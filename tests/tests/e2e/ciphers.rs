@@ -63,7 +63,11 @@ fn carry(site: &mut Site, ciphers: [&str; 2]) -> Result<()> {
     site.agents.clear();
     let launch = |site: &mut Site, number: usize| -> Result<Agent> {
         let cipher = ciphers[number];
-        relaunch(site, number, &["--data-ciphers", cipher, "--auth", "SHA256", "--reneg-sec", "2"])
+        relaunch(
+            site,
+            number,
+            &["--data-ciphers", cipher, "--cipher", cipher, "--auth", "SHA256", "--reneg-sec", "2"],
+        )
     };
     let (mut first, mut second) = (launch(site, 0)?, launch(site, 1)?);
     first.wait_connected(site.agent(0))?;
@@ -107,7 +111,7 @@ fn assert_ciphers(site: &mut Site, expected: [&str; 2]) -> Result<()> {
 }
 
 fn packets_without_a_peer_id_cross_under_every_kind_of_cipher(site: &mut Site) -> Result<()> {
-    for cipher in ["AES-256-GCM", "CHACHA20-POLY1305", "AES-256-CBC"] {
+    for cipher in ["AES-256-GCM", "AES-256-CBC"] {
         let arguments = ["--layout", "v1", "--cipher", cipher, "--to", "session"];
         assert_all_arrived(&load::load(site, 1514, &arguments)?);
     }
@@ -115,7 +119,7 @@ fn packets_without_a_peer_id_cross_under_every_kind_of_cipher(site: &mut Site) -
 }
 
 fn every_cipher_is_sealed_as_the_server_opens_it(site: &mut Site) -> Result<()> {
-    for cipher in ["AES-192-GCM", "CHACHA20-POLY1305", "AES-256-CBC", "AES-128-CBC"] {
+    for cipher in ["CHACHA20-POLY1305", "AES-128-CBC"] {
         assert_all_arrived(&load::load(site, 1514, &["--cipher", cipher, "--to", "session"])?);
     }
     Ok(())

@@ -7,9 +7,9 @@ use trestle_tests::agent::Agent;
 use trestle_tests::echo::{ping, reachable};
 use trestle_tests::frame::FULL_SIZE;
 use trestle_tests::gateway::{Mode, SERVER_CONF, Start};
-use trestle_tests::network::{GATEWAY_V6, LAN_HOST, Layout, agent_v6};
+use trestle_tests::network::{GATEWAY_V6, LAN_HOST, LINK_LOCAL, Layout, SECOND_V6, agent_v6};
 use trestle_tests::process::wait_until;
-use trestle_tests::raw::Volley;
+use trestle_tests::raw::{RawPort, Volley};
 use trestle_tests::runner::{Scenario, Suite};
 use trestle_tests::site::Site;
 use trestle_tests::traffic::{Extent, Stream, iperf3};
@@ -44,17 +44,34 @@ pub const UNDERLAY: Suite = Suite {
     scenarios: scenarios![full_size_frames_between_the_clients_cross],
 };
 
-/// Only IPv6.
+/// Only IPv6, and two addresses of the gateway.
 pub const ALONE: Suite = Suite {
     name: "ipv6_alone",
     modes: &[Mode::Native],
-    site: |mode| site_of("proto udp6\nbind ipv6only", Layout::default(), Start::reference(mode), &[V6, V6]),
+    site: |mode| {
+        site_of("proto udp6\nbind ipv6only", Layout::default(), Start::reference(mode), &[V6, SECOND])
+    },
     fresh: false,
-    scenarios: scenarios![ipv4s_port_is_left_to_others],
+    scenarios: scenarios![
+        ipv4s_port_is_left_to_others,
+        answers_leave_from_the_address_a_client_used,
+        a_client_at_a_link_local_address_is_served,
+    ],
+};
+
+/// Routers of IPv6 cut nothing: they say what is too long.
+pub const NARROW: Suite = Suite {
+    name: "ipv6_narrow",
+    modes: &[Mode::Native],
+    site: |mode| site(Layout::default(), Start::reference(mode)),
+    fresh: false,
+    scenarios: scenarios![a_path_that_becomes_narrow_is_learnt_from_its_router],
 };
 
 const V4: &[&str] = &[];
 const V6: &[&str] = &["--remote", "2001:db8:21::5", "443", "udp6"];
+
+const SECOND: &[&str] = &["--remote", "2001:db8:21::6", "443", "udp6"];
 
 /// Both families by one socket: the first agent comes by IPv6, the second by IPv4.
 fn site(layout: Layout, start: Start) -> Result<Site> {
@@ -191,8 +208,47 @@ fn a_client_that_moves_to_another_ipv6_address_is_followed(site: &mut Site) -> R
 fn ipv4s_port_is_left_to_others(site: &mut Site) -> Result<()> {
     let open = || std::net::UdpSocket::bind("0.0.0.0:443");
     site.network.gateway.within(open)?.map_err(Fault::io("binding IPv4's port"))?;
+    let listen = site.gateway()?.status()?["listen"].clone();
+    assert_eq!(listen, serde_json::json!([format!("[{GATEWAY_V6}]:443"), format!("[{SECOND_V6}]:443")]));
+    Ok(())
+}
+
+fn answers_leave_from_the_address_a_client_used(site: &mut Site) -> Result<()> {
+    // Each agent knows one of the addresses, and drops what comes from the other.
+    let before = site.gateway()?.sum_of_peers("rx_frames_xdp")?;
     assert!(ping(site.agent(0), site.address(1), 10, 1472)?.complete());
-    let listen = site.gateway()?.status()?["listen"].to_string();
-    assert_eq!(listen, format!("[\"[{GATEWAY_V6}]:443\"]"));
+    assert!(ping(site.agent(1), LAN_HOST, 10, 56)?.complete());
+    assert!(site.gateway()?.sum_of_peers("rx_frames_xdp")? >= before + 30);
+    Ok(())
+}
+
+fn a_client_at_a_link_local_address_is_served(site: &mut Site) -> Result<()> {
+    let lan = &site.network.lan;
+    let remote = format!("{LINK_LOCAL}%eth0");
+    let arguments = ["--remote", &remote, "443", "udp6"];
+    let mut near = Agent::launch(lan, site.folder(), &site.pki, "near", &arguments)?;
+    near.wait_connected(lan)?;
+    let (inside, mac) = (RawPort::open(lan, "tap0")?, lan.mac("tap0")?);
+    let one = stations::Station::agent(site, 0)?;
+    for (from, to, port, other) in [(mac, one.mac, &inside, &one.port), (one.mac, mac, &one.port, &inside)] {
+        let tally = Volley::new(to, from).of_length(FULL_SIZE).fly(port, other)?;
+        assert!(tally.complete(), "{tally:?}");
+    }
+    let peers = site.gateway()?.table("peers")?;
+    assert!(peers.contains("[fe80::"), "{peers}");
+    Ok(())
+}
+
+fn a_path_that_becomes_narrow_is_learnt_from_its_router(site: &mut Site) -> Result<()> {
+    let (one, lan) = (stations::Station::agent(site, 0)?, stations::Station::lan(site)?);
+    let fly = || Volley::new(one.mac, lan.mac).of_length(FULL_SIZE).fly(&lan.port, &one.port);
+    assert!(fly()?.complete(), "before");
+    site.network.router.ip("-6 route add 2001:db8:51::/64 dev out0 metric 10 mtu 1300")?;
+    let crosses = || fly().is_ok_and(|tally| tally.complete()).then_some(());
+    wait_until("full-size frames on the narrow path", Duration::from_secs(20), crosses, || {
+        site.network.gateway.ip("-6 route get 2001:db8:51::11").unwrap_or_default()
+    })?;
+    let health = site.gateway()?.status()?["health"].to_string();
+    assert!(!health.contains("leave by the kernel's socket"), "{health}");
     Ok(())
 }

@@ -25,6 +25,7 @@ mod observation;
 mod sessions;
 mod stations;
 mod switching;
+mod tcp;
 mod underlay;
 mod weather;
 mod wrapping;
@@ -59,6 +60,7 @@ fn main() -> ExitCode {
         ipv6::SUITE,
         ipv6::UNDERLAY,
         ipv6::ALONE,
+        ipv6::NARROW,
         endurance::SUITE,
         endurance::CROWD,
         join::TRESTLE,
@@ -71,6 +73,7 @@ fn main() -> ExitCode {
         load::SUITE,
         load::ONE_CERTIFICATE,
         bad_start::SUITE,
+        tcp::SUITE,
         weather::SUITE,
     ]))
 }

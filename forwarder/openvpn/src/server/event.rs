@@ -32,6 +32,16 @@ impl Path {
     pub const fn udp(remote: SocketAddr, local: SocketAddr) -> Self {
         Self { transport: Transport::Udp, remote, local }
     }
+
+    /// Over a TCP connection.
+    pub const fn tcp(remote: SocketAddr, local: SocketAddr) -> Self {
+        Self { transport: Transport::Tcp, remote, local }
+    }
+
+    /// True over UDP.
+    pub const fn is_udp(&self) -> bool {
+        matches!(self.transport, Transport::Udp)
+    }
 }
 
 /// A control packet to send.
@@ -81,6 +91,11 @@ pub enum Event {
         /// Whose.
         peer_id: PeerId,
         /// Where it is now.
+        path: Path,
+    },
+    /// No session is at this end of a TCP connection any more: it can be closed.
+    PathUnused {
+        /// Where.
         path: Path,
     },
     /// The session is over; its `peer_id` may be used again.
@@ -135,6 +150,8 @@ pub enum GoneReason {
     RekeyFailed,
     /// The server disconnected it.
     Disconnected,
+    /// Its TCP connection was closed.
+    ConnectionClosed,
 }
 
 /// Why a control packet came to nothing; each maps to one drop reason.

@@ -322,7 +322,7 @@ impl Server {
         }
     }
 
-    fn end_at_once(&mut self, now: Instant, id: InstanceId, reason: GoneReason) {
+    pub(super) fn end_at_once(&mut self, now: Instant, id: InstanceId, reason: GoneReason) {
         if let Some(mut instance) = self.instances.remove(&id) {
             self.leave(now, &mut instance, reason);
             self.unlink(id, &instance.path);

@@ -196,10 +196,19 @@ impl Server {
         self.part(now, peer_id, GoneReason::Exit, None);
     }
 
-    /// An authentic, fresh data packet of the peer came from another address.
+    /// The TCP connection at `path` was closed: what was spoken over it is over.
+    pub fn handle_closed(&mut self, now: Instant, path: Path) {
+        for id in self.by_path.get(&path).cloned().unwrap_or_default() {
+            self.end_at_once(now, id, GoneReason::ConnectionClosed);
+        }
+    }
+
+    /// An authentic, fresh data packet of the peer came from another address. A session over TCP is bound to its
+    /// connection, and none moves to one.
     pub fn handle_float(&mut self, now: Instant, peer_id: PeerId, path: Path) {
+        let may_move = |from: Path| from != path && [from, path].iter().all(Path::is_udp);
         if let Some(id) = self.id_of(peer_id)
-            && self.instances.get(&id).is_some_and(|instance| instance.path != path)
+            && self.instances.get(&id).is_some_and(|instance| may_move(instance.path))
             && self.clear_way_for_float(now, id, &path)
         {
             self.move_instance(id, path);
@@ -231,7 +240,8 @@ impl Server {
         self.part(now, peer_id, GoneReason::Disconnected, Some("RESTART"));
     }
 
-    /// Tells every peer that the server stops (`explicit-exit-notify`) and takes no new ones. Returns when it is
+    /// Tells every peer over UDP that the server stops (`explicit-exit-notify`; over TCP the end of the connection says
+    /// so, as with upstream's `multi_push_restart_schedule_exit`) and takes no new ones. Returns when it is
     /// polite to leave: once everything is acknowledged, `poll_timeout` is `None` and `is_stopped`.
     pub fn stop(&mut self, now: Instant) {
         if self.stop_at.is_some() {
@@ -242,10 +252,10 @@ impl Server {
             ExitNotify::Restart => "RESTART",
             ExitNotify::NextRemote => "RESTART,[N]",
         });
-        let peers: Vec<PeerId> =
-            self.instances.values().filter_map(Instance::peer).map(|peer| peer.id).collect();
-        for peer_id in peers {
-            self.part(now, peer_id, GoneReason::Disconnected, notice);
+        let peers = self.instances.values().filter_map(|instance| Some((instance.peer()?.id, instance.path)));
+        let peers: Vec<(PeerId, Path)> = peers.collect();
+        for (peer_id, path) in peers {
+            self.part(now, peer_id, GoneReason::Disconnected, notice.filter(|_| path.is_udp()));
         }
         // What is not connected, or has nothing to hear, need not be waited for.
         let ids: Vec<InstanceId> = self.instances.keys().copied().collect();
@@ -267,7 +277,13 @@ impl Server {
     /// The next event.
     #[must_use]
     pub fn poll_event(&mut self) -> Option<Event> {
-        self.events.pop_front()
+        loop {
+            match self.events.pop_front()? {
+                // One session has made room for the next at its end of the connection.
+                Event::PathUnused { path } if self.by_path.contains_key(&path) => {}
+                event => return Some(event),
+            }
+        }
     }
 
     /// When `handle_timeout` must be called, and why.
@@ -339,6 +355,9 @@ impl Server {
             ids.retain(|other| *other != id);
             if ids.is_empty() {
                 self.by_path.remove(path);
+                if !path.is_udp() {
+                    self.events.push_back(Event::PathUnused { path: *path });
+                }
             }
         }
     }

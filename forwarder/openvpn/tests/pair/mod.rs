@@ -16,7 +16,9 @@ use trestle_openvpn::{
     client::{self, Client},
     data::{DataChannel, Layout, OpenError, Opened},
     ids::PeerId,
-    server::{AllowCompression, Compress, Config, Event, ExitNotify, GoneReason, Job, Path, Pool, Server},
+    server::{
+        AllowCompression, Compress, Config, Event, ExitNotify, GoneReason, Job, Path, Pool, Server, Transport,
+    },
     tls,
     wire::{ControlPacket, Opcode},
 };
@@ -232,6 +234,8 @@ pub struct Pair {
     wrapped: bool,
     pub agents: Vec<Agent>,
     pub weather: Weather,
+    /// What the server is told carries packets; the weather does not ask.
+    pub transport: Transport,
     pub dice: Dice,
     /// Between two frames of each agent to the server and of the server to each peer; `None`: no data.
     pub traffic: Option<Duration>,
@@ -280,6 +284,7 @@ impl Pair {
             server: Server::new(config, dice.seed(), start),
             agents: Vec::new(),
             weather,
+            transport: Transport::Udp,
             dice,
             traffic: None,
             next_traffic: start,
@@ -373,7 +378,7 @@ impl Pair {
     }
 
     pub fn deliver_to_server(&mut self, remote: SocketAddr, payload: &[u8]) {
-        let path = Path::udp(remote, GATEWAY);
+        let path = Path { transport: self.transport, remote, local: GATEWAY };
         if is_data(payload) {
             let peer = self.peers.iter_mut().find(|(_, (there, _))| *there == path);
             if let Some((peer_id, (_, tunnel))) = peer
@@ -451,7 +456,7 @@ impl Pair {
                 let (_, tunnel) = self.peers.remove(peer_id).unwrap();
                 self.gone.push((*peer_id, *reason, tunnel));
             }
-            Event::KeyInstalled { .. } | Event::Refused { .. } => {}
+            Event::KeyInstalled { .. } | Event::Refused { .. } | Event::PathUnused { .. } => {}
         }
         match event {
             Event::KeyInstalled { peer_id, key_id, keys } => {

@@ -128,6 +128,12 @@ pub fn disable_ipv6(link: &Link) -> Result<()> {
     }
 }
 
+/// Largest IPv6 packet on an interface, in bytes, in the namespace of the calling thread: the interface's MTU, or what a
+/// router advertises there. `None` without IPv6.
+pub fn ipv6_mtu(name: &str) -> Option<u32> {
+    std::fs::read_to_string(format!("/proc/sys/net/ipv6/conf/{name}/mtu")).ok()?.trim().parse().ok()
+}
+
 /// `IFLA_AF_SPEC { AF_INET6 { IFLA_INET6_ADDR_GEN_MODE = IN6_ADDR_GEN_MODE_NONE } }`.
 /// Kernel: include/uapi/linux/if_link.h.
 fn address_generation_off() -> Result<Rtattr<Ifla, Buffer>> {

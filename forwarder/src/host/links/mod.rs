@@ -18,7 +18,7 @@ mod unicast_filter;
 mod uppers;
 
 pub use address::add_address;
-pub use change::{LinkChange, disable_ipv6};
+pub use change::{LinkChange, disable_ipv6, ipv6_mtu};
 pub use unicast_filter::unicast_filter;
 pub use uppers::{host_macs, uppers};
 

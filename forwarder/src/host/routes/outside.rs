@@ -14,8 +14,8 @@ use super::super::netlink::{News, Requests, Subscription};
 use super::super::{Error, Result};
 use super::event::{Event, Neighbour, RouteNews};
 use super::known::Touched;
-use super::lookup::{family, lookup, octets};
-use super::{Change, Known, OuterPath};
+use super::lookup::{Route, family, lookup, octets};
+use super::{Change, Detour, Known, OuterPath};
 
 /// What changes the kernel is asked to tell of (`RTNLGRP_…`): links, neighbours, addresses, routes and rules.
 const GROUPS: &[u32] = &[
@@ -72,9 +72,9 @@ impl Outside {
         if let Some(path) = self.known.path(remote, local) {
             return Ok(path);
         }
-        let route = lookup(&mut self.requests, remote, local)?;
+        let route = self.look_up(remote, local)?;
         self.known.keep(remote, local, route);
-        Ok(self.known.path(remote, local).unwrap_or(OuterPath::BySocket(super::Detour::NoRoute)))
+        Ok(self.known.path(remote, local).unwrap_or(OuterPath::BySocket(Detour::NoRoute)))
     }
 
     /// Reads what the kernel has told since, until there is no more: to be called when [`AsFd`] becomes readable.
@@ -138,10 +138,21 @@ impl Outside {
         self.rechecked = due.last().copied().unwrap_or(FIRST);
         let mut changed = false;
         for (remote, local) in due {
-            let route = lookup(&mut self.requests, remote, local)?;
+            let route = self.look_up(remote, local)?;
             changed |= self.known.keep(remote, local, route);
         }
         Ok(changed)
+    }
+
+    /// Asks the kernel. What a router advertises as the link's MTU stands in no route: IPv6 has it for each interface.
+    fn look_up(&mut self, remote: IpAddr, local: IpAddr) -> Result<std::result::Result<Route, Detour>> {
+        let mut route = lookup(&mut self.requests, remote, local)?;
+        if let (Ok(route), true) = (&mut route, remote.is_ipv6())
+            && let Some(link) = self.known.links.get(&route.nic)
+        {
+            route.mtu = route.mtu.into_iter().chain(links::ipv6_mtu(&link.name)).min();
+        }
+        Ok(route)
     }
 
     /// Tells the kernel that this neighbour is in use: it checks whether it is still there, and looks for it where it

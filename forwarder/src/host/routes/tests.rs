@@ -281,7 +281,10 @@ fn a_path_by_ipv6_goes_through_a_link_local_router() {
         let any = outside.resolve(peer, six("::")).unwrap();
         assert!(matches!(any, OuterPath::Direct(hop) if hop.source_address == local), "{any:?}");
         assert_eq!(outside.resolve(local, local).unwrap(), OuterPath::BySocket(Detour::ThisHost));
-        outside.refresh().unwrap();
+        std::fs::write("/proc/sys/net/ipv6/conf/uplink/mtu", "1450").unwrap();
+        assert!(outside.refresh().unwrap().contains(&Change::Route), "as a router may advertise");
+        let path = outside.resolve(peer, local).unwrap();
+        assert!(matches!(path, OuterPath::Direct(hop) if hop.mtu == 1450), "{path:?}");
         outside
     });
     host.ip("-6 route add 2001:db8:51::/64 via fe80::1 dev uplink mtu 1400");

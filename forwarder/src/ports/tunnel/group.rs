@@ -37,6 +37,9 @@ pub enum OpenError {
     /// A privileged port.
     #[error("UDP port {} may not be opened: ports below 1024 need root or CAP_NET_BIND_SERVICE", .0.port())]
     Forbidden(SocketAddr),
+    /// IPv6 is wanted of a kernel that has none.
+    #[error("this kernel has no IPv6: write `proto udp` and IPv4 addresses behind `local`, or turn IPv6 on")]
+    NoIpv6,
     /// Anything else.
     #[error("UDP port {} cannot be opened on {} ({source}): see the system's log", .address.port(), .address.ip())]
     Other {
@@ -151,6 +154,9 @@ fn sorter(workers: usize) -> Option<[Instruction; 11]> {
 }
 
 fn refused(address: SocketAddr, source: io::Error) -> OpenError {
+    if source.raw_os_error() == Some(libc::EAFNOSUPPORT) && address.is_ipv6() {
+        return OpenError::NoIpv6;
+    }
     match source.kind() {
         io::ErrorKind::AddrInUse => OpenError::InUse(address),
         io::ErrorKind::AddrNotAvailable => OpenError::NotOurs(address),

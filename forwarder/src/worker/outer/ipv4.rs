@@ -83,7 +83,7 @@ pub(super) fn write(header: &[u8; LEN], way: Way, packet: &mut [u8], identificat
     match way {
         Way::Nic { mtu } if total <= mtu || mtu >= LEAST_MTU => finish(packet, udp, identification),
         // The kernel writes its own headers, checksums and fragments.
-        Way::Nic { .. } | Way::Socket => return Way::Socket,
+        Way::Nic { .. } | Way::Socket | Way::Stream(_) => return Way::Socket,
     }
     way
 }

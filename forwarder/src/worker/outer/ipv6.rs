@@ -95,7 +95,7 @@ pub(super) fn write(header: &[u8; LEN], way: Way, packet: &mut [u8]) -> Way {
             packet[field::UDP_CHECKSUM].copy_from_slice(&checksum::never_none(sum).to_be_bytes());
         }
         // The kernel writes its own headers, checksums and fragments.
-        Way::Nic { .. } | Way::Socket => return Way::Socket,
+        Way::Nic { .. } | Way::Socket | Way::Stream(_) => return Way::Socket,
     }
     way
 }
