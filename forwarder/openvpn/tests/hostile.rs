@@ -314,3 +314,27 @@ proptest! {
         prop_assert_eq!((server.len(), server.half_open()), (0, 0));
     }
 }
+
+#[test]
+fn resets_made_up_in_a_peers_name_are_answered_only_when_it_is_silent_and_seldom() {
+    let mut pair = Pair::new(server_config(), FINE, 2);
+    pair.traffic = Some(SECOND / 10);
+    let at = pair.named("agent");
+    pair.run_for(5 * SECOND);
+    let path = Path::udp(pair.agents[at].address, GATEWAY);
+    let reset = |pair: &mut Pair, number: u8| {
+        let packet = [0x38, 9, 9, 9, 9, 9, 9, 9, number, 0, 0, 0, 0, 0];
+        let outcome = pair.server.handle_datagram(pair.now, path, &packet);
+        (outcome, pair.server.poll_transmit().is_some())
+    };
+    for number in 1..50 {
+        assert_eq!(reset(&mut pair, number), (Err(ControlError::OutOfSync), false));
+    }
+    // Its network is down, or it begins anew.
+    pair.agents[at].alive = false;
+    pair.run_for(3 * SECOND);
+    assert_eq!(reset(&mut pair, 1), (Ok(()), true));
+    assert_eq!(reset(&mut pair, 2), (Err(ControlError::OutOfSync), false));
+    pair.run_for(2 * SECOND);
+    assert_eq!(reset(&mut pair, 3), (Ok(()), true));
+}

@@ -5,7 +5,11 @@ mod pair;
 use std::time::Duration;
 
 use pair::{FINE, PKI, Pair, STORM, server_config};
-use trestle_openvpn::{client, data::OpenError, tls::Versions};
+use trestle_openvpn::{
+    client,
+    data::{Cipher, Digest, Layout, OpenError},
+    tls::Versions,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -13,6 +17,7 @@ const SECOND: Duration = Duration::from_secs(1);
 fn old_client(name: &str) -> client::Config {
     let mut config = client::Config::new(PKI.client_speaking(Versions::Only12, name));
     config.exporter = false;
+    config.layout = Layout::V2;
     config.reneg = Some(20 * SECOND);
     config
 }
@@ -46,6 +51,29 @@ fn both_ends_use_the_exporter_under_tls_1_2() {
     pair.run_for(30 * SECOND);
     assert_lossless(&pair, at);
     assert!(pair.agents[at].terms().options.iter().any(|option| option.contains("tls-ekm")));
+}
+
+#[test]
+fn a_client_that_has_every_cipher_gets_the_servers_first() {
+    for (server, layout) in [
+        (Cipher::ChaCha20Poly1305, Layout::Epoch),
+        (Cipher::Aes192Gcm, Layout::Epoch),
+        (Cipher::Aes256Cbc, Layout::V2),
+    ] {
+        let mut config = server_config();
+        config.data_ciphers = vec![server, Cipher::Aes128Gcm];
+        config.digest = Digest::Sha256;
+        let mut pair = Pair::new(config, FINE, 3);
+        pair.traffic = Some(SECOND / 10);
+        let mut client = client::Config::new(PKI.client("agent"));
+        client.data_ciphers = Cipher::ALL.to_vec();
+        client.digest = Digest::Sha256;
+        let at = pair.connect(client);
+        pair.run_for(30 * SECOND);
+        let profile = pair.agents[at].terms().profile;
+        assert_eq!((profile.cipher, profile.layout), (server, layout));
+        assert_lossless(&pair, at);
+    }
 }
 
 #[test]

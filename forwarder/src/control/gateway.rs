@@ -159,7 +159,9 @@ impl Gateway {
                 }
             };
             let datagram = buffer.get(..len).unwrap_or(&buffer);
-            if let Err(error) = self.role.handle_datagram(now, Path::udp(remote, local), datagram) {
+            if let Err(error) =
+                self.role.handle_datagram(now, Path::udp(remote, local), datagram, &self.sessions)
+            {
                 self.datapath.drops().count(reason(error));
             }
         }
@@ -187,7 +189,7 @@ impl Gateway {
             let Some(arrived) = self.connections.as_mut().and_then(Connections::take) else { return };
             match arrived {
                 Arrived::Packet(path, packet) => {
-                    if let Err(error) = self.role.handle_datagram(now, path, &packet) {
+                    if let Err(error) = self.role.handle_datagram(now, path, &packet, &self.sessions) {
                         self.datapath.drops().count(reason(error));
                     }
                 }

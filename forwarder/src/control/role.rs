@@ -78,9 +78,21 @@ impl Role {
 
 /// What comes in.
 impl Role {
-    pub fn handle_datagram(&mut self, now: Instant, path: Path, datagram: &[u8]) -> Result<(), ControlError> {
+    pub fn handle_datagram(
+        &mut self,
+        now: Instant,
+        path: Path,
+        datagram: &[u8],
+        sessions: &Sessions,
+    ) -> Result<(), ControlError> {
         match self {
-            Self::Server(listening) => listening.server.handle_datagram(now, path, datagram),
+            Self::Server(listening) => {
+                let server = &mut listening.server;
+                if let Some(peer_id) = server.peer_to_judge(&path, datagram) {
+                    sessions.report_one(server, peer_id);
+                }
+                server.handle_datagram(now, path, datagram)
+            }
             Self::Client(dialler) => dialler.handle_datagram(now, path, datagram),
         }
     }

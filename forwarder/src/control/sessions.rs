@@ -198,7 +198,13 @@ impl Sessions {
     /// Tells the server what the data path last saw of the peers it is about to judge.
     pub fn report_activity(&self, server: &mut Server, now: Instant) {
         for peer_id in server.due_peers(now) {
-            let Some((received, sent)) = self.activity(peer_id) else { continue };
+            self.report_one(server, peer_id);
+        }
+    }
+
+    /// Tells the server what the data path last saw of a peer.
+    pub fn report_one(&self, server: &mut Server, peer_id: PeerId) {
+        if let Some((received, sent)) = self.activity(peer_id) {
             server.handle_activity(peer_id, received, sent);
         }
     }

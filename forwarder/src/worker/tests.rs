@@ -9,6 +9,7 @@ use std::{
 use common::{FdbKey, Mac};
 use crossbeam::channel::Receiver;
 use mio::{Poll, Token, Waker};
+use nix::sys::eventfd::EventFd;
 use openvpn::{
     data::{Cipher, DataChannel, DataKeys, Framing, MAX_OVERHEAD, Opened, Profile, Role},
     ids::{KeyId, PeerId},
@@ -25,6 +26,7 @@ use crate::{
 mod by_ipv6;
 mod fragmented;
 mod sized;
+mod streamed;
 mod unnamed;
 
 const NIC: Mac = [2, 0, 0, 0, 0, 5];
@@ -52,6 +54,8 @@ struct Rig {
 /// Several workers that hand over to each other, and what they tell the control thread.
 struct Gateway {
     rigs: Vec<Rig>,
+    /// The streams' thread's end of the lanes.
+    streams: Handovers,
     notices: Receiver<Notice>,
     now: Instant,
     _poll: Poll,
@@ -79,16 +83,17 @@ impl Gateway {
         let mailboxes: Vec<_> =
             (0..workers).map(|_| Mailbox::new(sender.clone(), Arc::clone(&waker)).unwrap()).collect();
         let bells: Vec<_> = mailboxes.iter().map(|(_, mailbox)| Arc::clone(mailbox.bell())).collect();
+        let (handovers, streams) = Handovers::with_streams(&bells, &Arc::new(EventFd::new().unwrap()));
         let now = Instant::now();
         let rigs = mailboxes
             .into_iter()
-            .zip(Handovers::between(&bells))
+            .zip(handovers)
             .enumerate()
             .map(|(index, ((post, mailbox), handovers))| {
                 Rig::new(index, segment, post, mailbox, handovers, now)
             })
             .collect();
-        Self { rigs, notices, now, _poll: poll }
+        Self { rigs, streams, notices, now, _poll: poll }
     }
 
     /// Connects a client whose packets leave by the NIC.
@@ -557,7 +562,7 @@ fn a_packet_under_a_key_that_came_during_the_turn_is_opened() {
 
 #[test]
 fn a_worker_that_hands_over_much_does_not_shut_out_another() {
-    let bells: Vec<_> = (0..3).map(|_| Arc::new(nix::sys::eventfd::EventFd::new().unwrap())).collect();
+    let bells: Vec<_> = (0..3).map(|_| Arc::new(EventFd::new().unwrap())).collect();
     let mut handovers = Handovers::between(&bells);
     for number in 0..100 {
         assert!(handovers[0].push(2, Errand::ToHost, &[0, number]));

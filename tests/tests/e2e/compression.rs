@@ -1,7 +1,7 @@
 //! Compression framings: what clients' files may say, what they are pushed, frames compressed either way.
 
 use trestle_tests::echo::ping;
-use trestle_tests::frame::{FULL_SIZE, Mac};
+use trestle_tests::frame::{self, FULL_SIZE, Mac};
 use trestle_tests::gateway::{Mode, SERVER_CONF, Start};
 use trestle_tests::network::{LAN_HOST, Layout};
 use trestle_tests::raw::Volley;
@@ -10,7 +10,7 @@ use trestle_tests::site::Site;
 use trestle_tests::{Result, scenarios};
 
 use crate::sessions::relaunch;
-use crate::stations::Station;
+use crate::stations::{SOON, Station};
 
 /// Each scenario with a server and clients of its own.
 pub const SUITE: Suite = Suite {
@@ -100,6 +100,8 @@ fn every_frame_crosses(site: &mut Site) -> Result<()> {
         for first in [0x50, 0x66, 0xfa] {
             let hers: Mac = [first, 0x01, 0x0a, 0, 0, 7];
             to.announce(hers)?;
+            // Where it is must be known all along the way, or what is sent to where it was before is lost.
+            assert!(from.port.expect(SOON, |frame| frame::source(frame) == hers).is_some(), "{hers:02x?}");
             for length in [60, FULL_SIZE] {
                 let volley = Volley::new(hers, from.mac).of_length(length).of_count(5);
                 let tally = volley.fly(&from.port, &to.port)?;

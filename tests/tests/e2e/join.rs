@@ -8,7 +8,7 @@ use trestle_tests::frame::{FULL_SIZE, local_mac};
 use trestle_tests::gateway::{Gateway, Mode, SERVER_CONF, Start};
 use trestle_tests::network::{GATEWAY, LAN_HOST, Layout};
 use trestle_tests::pki::{Keys, Pki};
-use trestle_tests::process::wait_until;
+use trestle_tests::process::{read_lossy, wait_until};
 use trestle_tests::raw::{RawPort, Volley};
 use trestle_tests::runner::{Scenario, Suite};
 use trestle_tests::site::Site;
@@ -47,6 +47,7 @@ pub const LIFE: Suite = Suite {
         a_dead_remote_is_left_for_the_next,
         a_server_of_another_authority_is_refused_in_words,
         a_site_that_the_server_refuses_ends_with_its_words,
+        control_packets_are_wrapped_as_the_profile_says,
         a_site_that_stops_tells_the_server,
     ],
 };
@@ -234,6 +235,18 @@ fn a_site_that_the_server_refuses_ends_with_its_words(site: &mut Site) -> Result
     let ended = gateway.process().wait(SOON)?;
     assert_eq!(ended.code(), Some(1), "{}", gateway.log());
     assert!(gateway.log().contains("203.0.113.1:443: the server refuses this client"), "{}", gateway.log());
+    Ok(())
+}
+
+fn control_packets_are_wrapped_as_the_profile_says(site: &mut Site) -> Result<()> {
+    let file = site.folder().join("shared.key");
+    site.network.gateway.run("openvpn", &format!("--genkey secret {}", file.display()))?;
+    let key = read_lossy(&file);
+    site.start().config = format!("{SERVER_CONF}\ntls-crypt shared.key\n");
+    site.start_gateway()?;
+    add(site, &format!("<tls-crypt>\n{key}</tls-crypt>"))?;
+    join(site)?;
+    assert!(reachable(&site.network.lan, BRANCH_HOST, SOON), "the sites do not reach each other");
     Ok(())
 }
 

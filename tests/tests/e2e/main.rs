@@ -22,6 +22,7 @@ mod join;
 mod load;
 mod negotiation;
 mod observation;
+mod roaming;
 mod sessions;
 mod stations;
 mod switching;
@@ -46,6 +47,8 @@ fn main() -> ExitCode {
         sessions::LIFE,
         sessions::KEEPALIVE,
         client_config::SUITE,
+        roaming::SUITE,
+        roaming::RESTARTS,
         negotiation::SUITE,
         wrapping::SUITE,
         negotiation::OLDER,

@@ -33,8 +33,6 @@ pub struct Config {
     pub tun_mtu: u16,
     /// Whether v2 compression framing is offered.
     pub compression: bool,
-    /// `auth`: authenticates data packets whose cipher does not.
-    pub digest: Digest,
     /// The file's compression framing, where the server pushes none.
     pub framing: Framing,
     /// `ping`, where the server pushes none.
@@ -47,6 +45,8 @@ pub struct Config {
     pub exporter: bool,
     /// The newest layout of data packets that is offered; the server chooses it or an older one.
     pub layout: Layout,
+    /// `auth`: what authenticates data packets whose cipher does not.
+    pub digest: Digest,
 }
 
 impl Config {
@@ -63,13 +63,13 @@ impl Config {
             tran_window: Duration::from_secs(3600),
             tun_mtu: 1500,
             compression: true,
-            digest: Digest::Sha1,
             framing: Framing::None,
             ping: None,
             ping_restart: None,
             pull_filters: Vec::new(),
             exporter: true,
             layout: Layout::Epoch,
+            digest: Digest::default(),
         }
     }
 }

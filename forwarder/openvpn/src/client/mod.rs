@@ -20,7 +20,7 @@ use options::Pushed;
 pub use pull::{PullAction, PullFilter};
 
 use crate::{
-    data::{DataKeys, Role},
+    data::{Cipher, DataKeys, Role},
     ids::KeyId,
     random::Random,
     session::{self, Engine, Envelope, Greeting, Ignored, KeyMaterial, Session, Times},
@@ -66,6 +66,8 @@ pub struct Client {
     session: Session,
     stage: Stage,
     reply: Assembly,
+    /// The cipher that the server's options string names.
+    its_cipher: Option<Cipher>,
     last_received: Instant,
     last_sent: Instant,
     transmits: VecDeque<Vec<u8>>,
@@ -80,7 +82,7 @@ impl Client {
     pub fn new(config: Config, seed: [u8; 32], now: Instant) -> Result<Self, rustls::Error> {
         let times =
             Times { hand_window: config.hand_window, tran_window: config.tran_window, reneg: config.reneg };
-        let cipher = config.data_ciphers.first().copied().unwrap_or(crate::data::Cipher::Aes256Gcm);
+        let cipher = config.data_ciphers.first().copied().unwrap_or(Cipher::Aes256Gcm);
         let occ = occ::Options {
             tun_mtu: config.tun_mtu,
             cipher,
@@ -98,6 +100,7 @@ impl Client {
             session,
             stage: Stage::Connecting { keys: Vec::new(), ask_at: None, give_up_at: None },
             reply: Assembly::default(),
+            its_cipher: None,
             last_received: now,
             last_sent: now,
             transmits: VecDeque::new(),
@@ -253,7 +256,10 @@ impl Client {
 
     fn handle_event(&mut self, now: Instant, event: session::Event) {
         match event {
-            session::Event::KeyMethod(..) => self.session.accept(now, None),
+            session::Event::KeyMethod(_, message) => {
+                self.its_cipher = occ::cipher_name(&message.options).and_then(Cipher::from_name);
+                self.session.accept(now, None);
+            }
             session::Event::Keys(key_id, material) => self.take_keys(now, key_id, material),
             session::Event::SendWith(key_id) if self.is_connected() => {
                 self.events.push_back(Event::SendWith { key_id });
@@ -301,7 +307,7 @@ impl Client {
         let Stage::Connecting { keys, .. } = &mut self.stage else { return };
         let keys = std::mem::take(keys);
         let pushed = pull::filter(&self.config.pull_filters, options)
-            .and_then(|options| Pushed::parse(&self.config, options));
+            .and_then(|options| Pushed::parse(&self.config, self.its_cipher, options));
         match pushed.map(|pushed| pushed.or_config(&self.config)) {
             Ok(pushed) => self.connected(now, pushed, keys),
             Err(reason) => self.close(now, reason),

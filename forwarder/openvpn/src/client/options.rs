@@ -23,13 +23,18 @@ pub(super) struct Pushed {
 }
 
 impl Pushed {
-    /// Reads the options; those that do not concern the protocol are kept as text.
-    pub(super) fn parse(config: &Config, options: Vec<String>) -> Result<Self, CloseReason> {
+    /// Reads the options; those that do not concern the protocol are kept as text. A server that pushes no cipher uses
+    /// `its_own`, which its options string names. Source: ssl_ncp.c `tls_poor_mans_ncp`.
+    pub(super) fn parse(
+        config: &Config,
+        its_own: Option<Cipher>,
+        options: Vec<String>,
+    ) -> Result<Self, CloseReason> {
         let mut draft = Draft::default();
         for option in &options {
             draft.read(option)?;
         }
-        let cipher = draft.cipher.filter(|cipher| config.data_ciphers.contains(cipher));
+        let cipher = draft.cipher.unwrap_or(its_own).filter(|cipher| config.data_ciphers.contains(cipher));
         let cipher = cipher.ok_or_else(|| incompatible("no `cipher` that was offered"))?;
         let layout = draft.layout(config, cipher)?;
         let connected = Connected {
@@ -68,7 +73,8 @@ const UNNAMED: PeerId = PeerId::new(0).expect("it fits 24 bits");
 #[derive(Default)]
 struct Draft {
     peer_id: Option<PeerId>,
-    cipher: Option<Cipher>,
+    /// What was pushed, if we have it.
+    cipher: Option<Option<Cipher>>,
     address: Option<(Ipv4Addr, Ipv4Addr)>,
     framing: Option<Framing>,
     exporter: bool,
@@ -99,7 +105,7 @@ impl Draft {
                 let peer_id = number.parse().ok().and_then(PeerId::new);
                 self.peer_id = Some(peer_id.ok_or_else(|| incompatible(option))?);
             }
-            ["cipher", name] => self.cipher = Cipher::from_name(name),
+            ["cipher", name] => self.cipher = Some(Cipher::from_name(name)),
             ["ifconfig", address, netmask] => self.address = parse_address(address, netmask),
             ["ping", seconds] => self.ping = parse_seconds(seconds),
             ["ping-restart", seconds] => self.ping_restart = parse_seconds(seconds),
@@ -171,7 +177,7 @@ mod tests {
     }
 
     fn parse(options: &[&str]) -> Result<Pushed, CloseReason> {
-        Pushed::parse(&config(), options.iter().map(|&option| option.into()).collect())
+        Pushed::parse(&config(), None, options.iter().map(|&option| option.into()).collect())
     }
 
     const LEAST: [&str; 2] = ["peer-id 7", "cipher aes-128-gcm"];
@@ -206,6 +212,17 @@ mod tests {
     }
 
     #[test]
+    fn a_server_that_pushes_no_cipher_uses_its_own() {
+        let parse = |its_own, options: &[&str]| {
+            let options = options.iter().map(|&option| option.into()).collect();
+            Pushed::parse(&config(), its_own, options).map(|pushed| pushed.connected.profile.cipher).ok()
+        };
+        assert_eq!(parse(Some(Cipher::Aes128Gcm), &LEAST[..1]), Some(Cipher::Aes128Gcm));
+        assert_eq!(parse(Some(Cipher::Aes256Cbc), &LEAST[..1]), None, "it was not offered");
+        assert_eq!(parse(Some(Cipher::Aes256Gcm), &[LEAST[0], "cipher none"]), None);
+    }
+
+    #[test]
     fn what_is_missing_or_cannot_be_done_is_named() {
         assert!(matches!(parse(&LEAST[..1]), Err(CloseReason::Incompatible(_))), "no cipher");
         let impossible =
@@ -218,7 +235,7 @@ mod tests {
         assert!(matches!(without_peer_id, Err(CloseReason::Incompatible(_))));
         let config = Config { layout: Layout::V2, ..config() };
         let options = [LEAST[0], LEAST[1], "protocol-flags aead-epoch"].map(str::to_owned);
-        let not_offered = Pushed::parse(&config, options.to_vec());
+        let not_offered = Pushed::parse(&config, None, options.to_vec());
         assert!(matches!(not_offered, Err(CloseReason::Incompatible(_))));
     }
 }

@@ -1,11 +1,10 @@
 //! Packets of nobody we know: answered without state, or, with a valid cookie, the beginning of a session.
 //! Source: brief A.4.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{
-    ControlError, Event, InstanceId, Path, Server, Transmit,
-    event::Transport,
+    ControlError, Event, InstanceId, Path, Server, Transmit, Transport,
     instance::{Instance, Stage},
     wrappings::First,
 };
@@ -27,6 +26,10 @@ const MAX_HALF_OPEN: usize = 1024;
 const WRAPPED_RESET: usize = 14 + 20 + 8;
 /// A server's rekeys come up to a tenth early, so that clients do not all rekey at once. Source: brief A.9.
 const JITTER_PARTS: u32 = 10;
+
+/// How long a peer must have been silent for a reset from its address to be answered, and how long until the next is. Too
+/// low lets made-up resets disturb a peer that has little to say; clients repeat theirs after 2 s, and later.
+const RESET_PAUSE: Duration = Duration::from_millis(1500);
 
 /// How a packet of nobody we know is wrapped.
 struct Wrapped<'a> {
@@ -57,6 +60,9 @@ impl Server {
             return self.refuse_expired(now, path);
         }
         let body = Body::parse(head.opcode, &body).map_err(|_| ControlError::Malformed)?;
+        if is_reset(&head) && self.is_in_use(now, &path) {
+            return Err(ControlError::OutOfSync);
+        }
         let wrapped = Wrapped { wrapping: &wrapping, stamp };
         let packet = ControlPacket { head, body };
         match head.opcode {
@@ -69,6 +75,28 @@ impl Server {
             }
             _ => Err(ControlError::Malformed),
         }
+    }
+
+    /// True if a peer at `path` was heard lately, or a reset from there answered. Our answer to a reset that somebody made
+    /// up reaches the peer itself, and a stock client takes it for a call to a new session (ssl.c `tls_pre_decrypt`): a
+    /// few of them a second, and both ends lose count of which keys are good. A client that really begins anew from there
+    /// has fallen silent, and repeats its reset. Over TCP nobody can make one up.
+    fn is_in_use(&mut self, now: Instant, path: &Path) -> bool {
+        let ids = self.by_path.get(path).cloned().unwrap_or_default();
+        if path.transport == Transport::Tcp {
+            return false;
+        }
+        let lately = |at: Instant| now.saturating_duration_since(at) < RESET_PAUSE;
+        let peer_id = ids.into_iter().find(|id| self.instances.get(id).is_some_and(|it| it.peer().is_some()));
+        let Some(peer) = peer_id.and_then(|id| self.instances.get_mut(&id)).and_then(Instance::peer_mut)
+        else {
+            return false;
+        };
+        if lately(peer.last_received) || peer.reset_answered.is_some_and(lately) {
+            return true;
+        }
+        peer.reset_answered = Some(now);
+        false
     }
 
     /// The reply to a reset, remembered nowhere.
@@ -260,4 +288,9 @@ fn looks_wrapped(head: &Head, rest: &[u8]) -> bool {
 
 fn is_plain_reset(body: &Body<'_>) -> bool {
     body.acks.as_slice().is_empty() && body.packet_id == Some(0) && body.payload.is_empty()
+}
+
+/// True for the packet that a client begins with.
+pub(super) fn is_reset(head: &Head) -> bool {
+    matches!(head.opcode, Opcode::HardResetClient | Opcode::HardResetClientV3)
 }

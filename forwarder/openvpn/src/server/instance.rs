@@ -49,6 +49,8 @@ pub(super) struct Peer {
     pub(super) certificate: CertificateDer<'static>,
     pub(super) last_received: Instant,
     pub(super) last_sent: Instant,
+    /// When a reset from its address was last answered.
+    pub(super) reset_answered: Option<Instant>,
     /// When its options were last pushed.
     pub(super) pushed: Option<Instant>,
 }

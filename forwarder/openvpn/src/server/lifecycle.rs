@@ -168,6 +168,7 @@ impl Server {
             certificate,
             last_received: now,
             last_sent: now,
+            reset_answered: None,
             pushed: None,
         };
         instance.stage = Stage::Connected(Box::new(peer));

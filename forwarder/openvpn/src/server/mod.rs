@@ -181,6 +181,14 @@ impl Server {
         due.filter_map(|((_, id), _)| Some(self.instances.get(id)?.peer()?.id)).collect()
     }
 
+    /// The peer at `path`, if a reset from there would be judged by when it was last heard: tell it by
+    /// [`Self::handle_activity`] before such a packet is handed over.
+    pub fn peer_to_judge(&self, path: &Path, datagram: &[u8]) -> Option<PeerId> {
+        let (head, _) = Head::parse(datagram).ok()?;
+        let ids = self.by_path.get(path).filter(|_| first_contact::is_reset(&head))?;
+        ids.iter().find_map(|id| Some(self.instances.get(id)?.peer()?.id))
+    }
+
     /// What the data path last saw of a peer: feeds ping and ping-restart.
     pub fn handle_activity(&mut self, peer_id: PeerId, last_received: Instant, last_sent: Instant) {
         let instance = self.id_of(peer_id).and_then(|id| self.instances.get_mut(&id));

@@ -93,7 +93,12 @@ pub(super) fn connection(d: Directive<'_>) -> Done {
     let mut remote = None;
     let mut port = None;
     // Errors name the block's own line: its lines are counted from there.
-    for mut line in lexer::lines(block.as_bytes(), &d.draft.server.file)? {
+    let lines = lexer::lines(block.as_bytes(), &d.draft.server.file).map_err(|mut error| {
+        let place = error.place.as_mut().and_then(|place| place.line.as_mut());
+        place.into_iter().for_each(|number| *number = number.saturating_add(d.line.number));
+        error
+    })?;
+    for mut line in lines {
         line.number = line.number.saturating_add(d.line.number);
         let inner = Directive { draft: &mut *d.draft, line: &line };
         match line.name.as_str() {
