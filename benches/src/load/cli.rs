@@ -77,6 +77,8 @@ struct Options {
     /// Does not offer data keys from the TLS exporter: they come as with OpenVPN 2.5
     #[arg(long)]
     prf: bool,
+    #[command(flatten)]
+    wrapping: super::wrapping::WrappingOptions,
     /// The newest layout of data packets offered
     #[arg(long, value_name = "LAYOUT", default_value = "v2")]
     layout: Newest,
@@ -265,6 +267,7 @@ fn plan(options: &Options) -> Result<Plan, String> {
     plan.one_certificate = Some(KEPT);
     plan.max_frame = super::MAX_FRAME;
     plan.client.exporter = !options.prf;
+    options.wrapping.apply(&mut plan.client)?;
     plan.client.layout = match options.layout {
         Newest::V1 => Layout::V1,
         Newest::V2 => Layout::V2,
@@ -294,7 +297,7 @@ fn cargo(options: &Options) -> Result<Cargo, String> {
         .map_err(|error| format!("{}: {error}", options.frame_file.display()))
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, String> {
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, String> {
     fs::read(path).map_err(|error| format!("{} cannot be read: {error}", path.display()))
 }
 

@@ -28,6 +28,7 @@ mod tally;
 #[cfg(test)]
 mod testing;
 mod udp;
+mod wrapping;
 
 pub use cargo::{Cargo, CargoError, MAX_FRAME, Macs, To};
 pub use dial::{Handshake, Plan};

@@ -3,7 +3,7 @@
 #![no_main]
 
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{Ipv4Addr, SocketAddr},
     sync::LazyLock,
     time::{Duration, Instant},
 };

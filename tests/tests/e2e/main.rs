@@ -51,6 +51,7 @@ fn main() -> ExitCode {
         roaming::RESTARTS,
         negotiation::SUITE,
         wrapping::SUITE,
+        wrapping::OUR_CLIENT,
         negotiation::OLDER,
         ciphers::SUITE,
         ciphers::LAYOUTS,

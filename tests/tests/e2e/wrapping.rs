@@ -15,6 +15,7 @@ use trestle_tests::runner::Suite;
 use trestle_tests::site::Site;
 use trestle_tests::{Fault, Result, scenarios};
 
+use crate::load::{self, assert_all_arrived};
 use crate::sessions::relaunch;
 use crate::stations::config_with;
 
@@ -38,6 +39,15 @@ pub const SUITE: Suite = Suite {
     ],
 };
 
+/// Our client at the stock server.
+pub const OUR_CLIENT: Suite = Suite {
+    name: "our_wrapped_client",
+    modes: &[Mode::Stock],
+    site: |mode| load::open(mode, config_with("duplicate-cn")),
+    fresh: false,
+    scenarios: scenarios![; stock: our_client_talks_under_every_wrapping],
+};
+
 /// A key of the stock OpenVPN's making in the site's folder.
 fn key(site: &Site, name: &str, arguments: &[&str]) -> Result<PathBuf> {
     let path = site.folder().join(name);
@@ -56,6 +66,9 @@ fn client_key(site: &Site, server: &str, name: &str) -> Result<PathBuf> {
 
 fn serve(site: &mut Site, lines: &str) -> Result<()> {
     site.agents.clear();
+    site.gateway = None;
+    // The stock server is ready once its log says so: that of the last one must not.
+    let _ = std::fs::remove_file(site.folder().join("log/openvpn/openvpn.log"));
     site.start().config = config_with(lines);
     site.start_gateway()
 }
@@ -180,5 +193,24 @@ fn a_client_key_that_is_too_old_is_refused_in_plain_words(site: &mut Site) -> Re
     drop(agent);
     let mut agent = relaunch(site, 0, &["--tls-crypt-v2", &fresh])?;
     agent.wait_connected(site.agent(0))?;
+    Ok(())
+}
+
+fn our_client_talks_under_every_wrapping(site: &mut Site) -> Result<()> {
+    static_key(site, "ta.key")?;
+    key(site, "v2.key", &["--genkey", "tls-crypt-v2-server"])?;
+    client_key(site, "v2.key", "own.key")?;
+    // Two sessions and a rekey before frames are sent.
+    let cases: [(&str, &[&str]); 4] = [
+        ("tls-auth ta.key 0", &["--tls-auth", "ta.key", "--key-direction", "1"]),
+        ("tls-auth ta.key\nauth SHA384", &["--tls-auth", "ta.key", "--auth", "SHA384"]),
+        ("tls-crypt ta.key", &["--tls-crypt", "ta.key"]),
+        ("tls-crypt-v2 v2.key force-cookie", &["--tls-crypt-v2", "own.key"]),
+    ];
+    for (lines, arguments) in cases {
+        serve(site, &format!("duplicate-cn\n{lines}"))?;
+        let arguments = [&["--to", "session"], arguments].concat();
+        assert_all_arrived(&load::load(site, 200, &arguments).map_err(|fault| with_log(site, fault))?);
+    }
     Ok(())
 }

@@ -309,6 +309,7 @@ impl Pair {
     }
 
     pub fn connect_from(&mut self, config: client::Config, address: SocketAddr) -> usize {
+        self.wrapped |= !config.wrapping.is_none();
         let client = Client::new(config, self.dice.seed(), self.now).unwrap();
         self.agents.push(Agent {
             client,
