@@ -425,3 +425,6 @@ fn source(local: SocketAddr, remote: SocketAddr) -> Option<SocketAddr> {
     socket.connect(remote).ok()?;
     Some(SocketAddr::new(socket.local_addr().ok()?.ip(), local.port()))
 }
+
+#[cfg(test)]
+mod tests;
