@@ -10,6 +10,7 @@ use clap::CommandFactory;
 use trestle::{cli::Cli, drops::Drop};
 
 const TABLE: &str = include_str!("../src/config/table.rs");
+const CLIENT_TABLE: &str = include_str!("../src/config/client/table.rs");
 const COMMON: &str = include_str!("../../common/src/lib.rs");
 const PACKAGES: &str = include_str!("../../xtask/packages/build.txt");
 
@@ -44,9 +45,10 @@ fn every_drop_reason_has_its_row_and_no_row_is_left_over() {
     assert_eq!(first_column(section(&text, "## Drop reasons")), reasons);
 }
 
-/// Directives of one class: those written with its word, and those written with a constant of that class.
-fn directives(class: &str) -> BTreeSet<&'static str> {
-    let constants: Vec<&str> = TABLE
+/// Directives of one class in a table's source: those written with its word, and those written with a constant of that
+/// class.
+fn directives(table: &'static str, class: &str) -> BTreeSet<&'static str> {
+    let constants: Vec<&str> = table
         .split("\nconst ")
         .skip(1)
         .filter_map(|item| item.split_once(": Class ="))
@@ -58,26 +60,37 @@ fn directives(class: &str) -> BTreeSet<&'static str> {
         let word = value.split(|sign: char| !sign.is_alphanumeric() && sign != '_').next().unwrap_or(value);
         word == written || constants.contains(&word)
     };
-    let rows = TABLE.lines().filter_map(|line| line.strip_prefix("    (\"")?.split_once("\", "));
+    let rows = table.lines().filter_map(|line| line.strip_prefix("    (\"")?.split_once("\", "));
     rows.filter(|(_, value)| is_of_class(value)).map(|(name, _)| name).collect()
 }
 
 #[test]
 fn every_directive_stands_under_its_class() {
-    let text = read("docs/PROTOCOL.md");
-    let classes = [
-        ("Done", "### Done"),
-        ("Accepted", "### Accepted"),
-        ("NotYet", "### Not yet"),
-        ("Refused", "### Refused"),
+    let servers = ["### Done", "### Accepted", "### Not yet", "### Refused"];
+    every_row_stands_under_its_class(TABLE, servers);
+}
+
+#[test]
+fn every_directive_of_a_client_stands_under_its_class() {
+    let clients = [
+        "### Done for a client",
+        "### Accepted for a client",
+        "### Not yet for a client",
+        "### Refused to a client",
     ];
+    every_row_stands_under_its_class(CLIENT_TABLE, clients);
+}
+
+/// `headings` are those of the classes done, accepted, not yet and refused.
+fn every_row_stands_under_its_class(table: &'static str, headings: [&str; 4]) {
+    let text = read("docs/PROTOCOL.md");
     let mut count = 0;
-    for (class, heading) in classes {
-        let directives = directives(class);
+    for (class, heading) in ["Done", "Accepted", "NotYet", "Refused"].into_iter().zip(headings) {
+        let directives = directives(table, class);
         assert_eq!(first_column(section(&text, heading)), directives, "{heading}");
         count += directives.len();
     }
-    let all = TABLE.lines().filter(|line| line.starts_with("    (\"")).count();
+    let all = table.lines().filter(|line| line.starts_with("    (\"")).count();
     assert_eq!(count, all, "the table has rows that this test cannot read");
 }
 

@@ -87,7 +87,7 @@ fn program() -> String {
 }
 
 /// The reference profile with the gateway's address and the authority's certificate filled in.
-fn profile(pki: &Pki) -> String {
+pub fn profile(pki: &Pki) -> String {
     let named = CLIENT_CONF.replace("SERVER_ADDRESS", &PUBLIC.to_string());
     named.replace("<ca>\n...\n", &format!("<ca>\n{}", pki.ca()))
 }

@@ -132,6 +132,25 @@ impl Gateway {
         Ok(Self { process, mode: start.mode, binary, control, folder: folder.to_owned() })
     }
 
+    /// Starts `trestle join client.ovpn` in `namespace`, with the NIC `uplink`, and waits until it answers the operator.
+    pub fn join(namespace: &Namespace, folder: &Path, mode: Mode, uplink: &str) -> Result<Self> {
+        let mut gateway = Self::launch_join(namespace, folder, mode, uplink)?;
+        gateway.wait_ready()?;
+        Ok(gateway)
+    }
+
+    /// Starts `trestle join client.ovpn` in `namespace` without waiting for anything.
+    pub fn launch_join(namespace: &Namespace, folder: &Path, mode: Mode, uplink: &str) -> Result<Self> {
+        std::fs::create_dir_all(site_log(folder)).map_err(Fault::io("creating a log folder"))?;
+        let (binary, control) = (binary()?, folder.join("control.sock"));
+        let _ = std::fs::remove_file(&control);
+        let mut command = hosted(namespace, folder);
+        command.arg(&binary).args(["join", "client.ovpn", "--uplink", uplink, "--control"]).arg(&control);
+        command.args(mode.arguments()).current_dir(folder);
+        let process = Process::spawn("join", &mut command, &folder.join("join.log"))?;
+        Ok(Self { process, mode, binary, control, folder: folder.to_owned() })
+    }
+
     /// Which gateway it is.
     pub fn mode(&self) -> Mode {
         self.mode

@@ -6,6 +6,8 @@
 
 /// Stock OpenVPN clients.
 pub mod agent;
+/// Another site, which joins the reference network.
+pub mod branch;
 /// Echo requests, each of which must come back.
 pub mod echo;
 /// What goes wrong in the harness itself, in sentences.

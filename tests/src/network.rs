@@ -237,7 +237,8 @@ pub fn agent_v6(number: usize) -> Ipv6Addr {
     Ipv6Addr::from_bits(AGENT_V6.to_bits() + number as u128)
 }
 
-fn plug(switch: &Namespace, ports: &[&str]) -> Result<()> {
+/// Makes `ports` of `switch` those of its bridge.
+pub(crate) fn plug(switch: &Namespace, ports: &[&str]) -> Result<()> {
     let lines: Vec<String> = ports.iter().map(|port| format!("link set {port} master sw up")).collect();
     switch.ip_batch(&lines.join("\n"))
 }

@@ -3,8 +3,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::agent::Agent;
+use crate::branch::Branch;
 use crate::frame::Mac;
-use crate::gateway::{Gateway, Start};
+use crate::gateway::{Gateway, Mode, Start};
 use crate::netns::Namespace;
 use crate::network::{Layout, Network};
 use crate::pki::{Keys, Pki};
@@ -17,6 +18,8 @@ pub struct Site {
     // Dropped in this order: processes first, then the namespaces, then the files.
     /// Stock clients, one in each of the network's agent namespaces.
     pub agents: Vec<Agent>,
+    /// Another site that joins this one, if there is one.
+    pub branch: Option<Branch>,
     /// The gateway, if it runs.
     pub gateway: Option<Gateway>,
     /// The namespaces.
@@ -40,7 +43,8 @@ impl Site {
         let pki = Pki::new(keys)?;
         pki.write_server(folder.path())?;
         let network = Network::lay_out(layout)?;
-        Ok(Self { agents: Vec::new(), gateway: None, network, pki, addresses: Vec::new(), start, folder })
+        let (branch, gateway) = (None, None);
+        Ok(Self { agents: Vec::new(), branch, gateway, network, pki, addresses: Vec::new(), start, folder })
     }
 
     /// Lays out a network, starts the gateway and connects every agent.
@@ -108,6 +112,17 @@ impl Site {
         self.agent(number).mac("tap0")
     }
 
+    /// Lays out another site behind the first agent's namespace, which joins this one in `mode`; starts nothing.
+    pub fn prepare_branch(&mut self, mode: Mode) -> Result<&mut Branch> {
+        let branch = Branch::prepare(&self.network.agents[0], self.folder.path(), &self.pki, mode)?;
+        Ok(self.branch.insert(branch))
+    }
+
+    /// The site that joins.
+    pub fn branch(&mut self) -> Result<&mut Branch> {
+        self.branch.as_mut().ok_or_else(|| Fault::other("no other site is laid out"))
+    }
+
     /// Where its files are.
     pub fn folder(&self) -> &Path {
         self.folder.path()
@@ -118,7 +133,8 @@ impl Site {
         let drops = self.gateway.iter().filter_map(|gateway| gateway.table("drops").ok());
         let gateway = self.gateway.iter().map(Gateway::log_tail);
         let agents = self.agents.iter().map(|agent| crate::process::tail(agent.name(), &agent.log()));
-        gateway.chain(drops).chain(agents).collect::<Vec<_>>().join("\n")
+        let branch = self.branch.iter().filter_map(|branch| branch.gateway.as_ref()).map(Gateway::log_tail);
+        gateway.chain(drops).chain(agents).chain(branch).collect::<Vec<_>>().join("\n")
     }
 }
 

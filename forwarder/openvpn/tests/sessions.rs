@@ -263,7 +263,7 @@ fn the_client_beyond_max_clients_hears_that_the_server_is_full_for_now() {
     pair.run_for(10 * SECOND);
     assert_eq!(pair.server.len(), 2);
     let refused: Vec<_> = agents.iter().filter_map(|at| pair.agents[*at].closed()).collect();
-    assert_eq!(refused, [&CloseReason::Restart("TEMP:server is full".into())]);
+    assert_eq!(refused, [&CloseReason::Refused("TEMP:server is full".into())]);
 }
 
 #[test]

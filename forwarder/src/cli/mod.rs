@@ -7,6 +7,8 @@ use clap::{Args, Parser, Subcommand};
 mod ask;
 mod drops;
 mod fdb;
+/// `trestle join`.
+pub mod join;
 /// A log as the configuration wants it.
 pub mod log;
 mod peers;
@@ -33,6 +35,8 @@ pub struct Cli {
 enum Command {
     /// Run the gateway
     Run(run::RunArgs),
+    /// Join a server's network: this site's segment becomes a part of it
+    Join(join::JoinArgs),
     /// Show how the gateway is
     Status(AskArgs),
     /// Show the clients connected
@@ -124,6 +128,7 @@ impl Cli {
     fn run(self) -> Result<(), Error> {
         match self.command {
             Command::Run(args) => run::run(args),
+            Command::Join(args) => join::run(args),
             Command::Status(args) => status::run(&args),
             Command::Peers(args) => peers::run(&args),
             Command::Fdb(args) => fdb::run(&args),

@@ -18,6 +18,13 @@ pub struct RunArgs {
     /// OpenVPN's server configuration, as it stands
     #[arg(value_name = "SERVER.CONF")]
     server: Option<PathBuf>,
+    #[command(flatten)]
+    gateway: GatewayArgs,
+}
+
+/// What every gateway takes, whatever its role.
+#[derive(Debug, Args)]
+pub struct GatewayArgs {
     /// The NIC on the wire, and how to stand beside the host: bridge (the wire is a port of the segment) or underlay
     /// (the wire carries only the tunnel; for EC2, Azure and GCE)
     #[arg(long, value_name = "NIC[:MODE]")]
@@ -55,7 +62,11 @@ const AGEING: Duration = Duration::from_secs(300);
 /// # Errors
 /// What is wrong with the command line, the configuration, or the host.
 pub fn run(args: RunArgs) -> Result<(), Error> {
-    let (config, notes) = configure(args)?;
+    start(configure(args)?)
+}
+
+/// Starts the log, then the gateway.
+pub(super) fn start((config, notes): (Config, Vec<Note>)) -> Result<(), Error> {
     log::start(&config.server)?;
     for note in &notes {
         match note.level {
@@ -71,45 +82,65 @@ pub fn run(args: RunArgs) -> Result<(), Error> {
 /// # Errors
 /// What is not there yet, a wrong list, an unusable configuration or certificate.
 pub fn configure(args: RunArgs) -> Result<(Config, Vec<Note>), Error> {
-    refuse_what_comes_later(&args)?;
-    let path = args.server.as_deref().ok_or_else(|| {
-        Error::new("no configuration is named; name OpenVPN's: `trestle run server.conf --uplink NIC`")
-    })?;
-    let uplink = args.uplink.first().map(|word| parse_uplink(word)).transpose()?;
-    let cpus = args.cpus.as_deref().map(parse_cpus).transpose()?.unwrap_or_default();
-    let (server, loaded) = load(path)?;
-    let (wrappings, wrapping_notes) = config::wrapping::load(&server)?;
-    refuse_an_address_on_the_wire(&server, uplink.as_ref())?;
-    let ageing = args.ageing.map(|seconds| Duration::from_secs(seconds.into())).or(server.ageing);
-    let notes = server.notes.iter().cloned().chain(loaded.notes).chain(wrapping_notes).collect();
-    let config = Config {
-        server,
-        tls: loaded.tls,
-        wrappings,
-        uplink,
-        workers: args.workers,
-        cpus,
-        datapath: args.datapath,
-        xdp: args.xdp,
-        control: args.control.control,
-        ageing: ageing.unwrap_or(AGEING),
-    };
-    Ok((config, notes))
+    let path = args.server;
+    args.gateway.configure(|| {
+        let path = path.as_deref().ok_or_else(|| {
+            Error::new("no configuration is named; name OpenVPN's: `trestle run server.conf --uplink NIC`")
+        })?;
+        let (server, loaded) = load(path)?;
+        let (wrappings, notes) = config::wrapping::load(&server)?;
+        let role = config::Role::Server { tls: loaded.tls, wrappings };
+        Ok((server, role, loaded.notes.into_iter().chain(notes).collect()))
+    })
 }
 
-#[expect(clippy::disallowed_methods, reason = "certificates are judged by the wall clock")]
+impl GatewayArgs {
+    /// The configuration of a gateway, once the command line was found right; `read` gives what the role's file says, the
+    /// role, and what the operator should read beside the file's own notes.
+    pub(super) fn configure(
+        self,
+        read: impl FnOnce() -> Result<(config::Server, config::Role, Vec<Note>), Error>,
+    ) -> Result<(Config, Vec<Note>), Error> {
+        refuse_what_comes_later(&self)?;
+        let uplink = self.uplink.first().map(|word| parse_uplink(word)).transpose()?;
+        let cpus = self.cpus.as_deref().map(parse_cpus).transpose()?.unwrap_or_default();
+        let (server, role, more) = read()?;
+        refuse_an_address_on_the_wire(&server, uplink.as_ref())?;
+        let notes = server.notes.iter().cloned().chain(more).collect();
+        let ageing = self.ageing.map(|seconds| Duration::from_secs(seconds.into())).or(server.ageing);
+        let config = Config {
+            server,
+            role,
+            uplink,
+            workers: self.workers,
+            cpus,
+            datapath: self.datapath,
+            xdp: self.xdp,
+            control: self.control.control,
+            ageing: ageing.unwrap_or(AGEING),
+        };
+        Ok((config, notes))
+    }
+}
+
 fn load(path: &Path) -> Result<(config::Server, config::tls::Loaded), Error> {
     let server = config::read(path)?;
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let loaded = config::tls::load(&server, i64::try_from(now.as_secs()).unwrap_or(i64::MAX))?;
+    let loaded = config::tls::load(&server, unix_time())?;
     Ok((server, loaded))
 }
 
-fn refuse_what_comes_later(args: &RunArgs) -> Result<(), Error> {
+/// Seconds since 1970.
+#[expect(clippy::disallowed_methods, reason = "certificates are judged by the wall clock")]
+pub(super) fn unix_time() -> i64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_secs()).unwrap_or(i64::MAX)
+}
+
+fn refuse_what_comes_later(args: &GatewayArgs) -> Result<(), Error> {
     let later = if args.bridge.is_some() {
         "--bridge comes later; name the NIC itself by --uplink NIC, out of its bridge"
     } else if args.config.is_some() {
-        "--config comes later; everything stands in server.conf and on the command line for now"
+        "--config comes later; everything stands in OpenVPN's file and on the command line for now"
     } else if args.uplink.len() > 1 {
         "a second --uplink comes later; name one NIC"
     } else {

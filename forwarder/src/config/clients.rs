@@ -102,7 +102,7 @@ fn out_of_place(d: &Directive<'_>) -> Error {
         | "inactive" | "session-timeout" | "auth-token" | "override-username" | "echo" => {
             d.error(format!("`{name}` comes later in a client's file"), "take the line out for now")
         }
-        known if table::class(known).is_some() => d.error(
+        known if table::class(table::DIRECTIVES, known).is_some() => d.error(
             format!("`{name}` cannot be used in a client's file"),
             "write it into the server's file, or `push` it",
         ),

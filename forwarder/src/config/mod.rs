@@ -13,6 +13,8 @@ use std::{
 
 mod apply;
 mod ciphers;
+/// What a client's file says, typed.
+pub mod client;
 /// Files of `client-config-dir`.
 pub mod clients;
 mod compression;
@@ -51,12 +53,11 @@ use words::Directive;
 /// Everything `trestle run` needs to know.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// What the server's file says.
+    /// What the file says in the words of both roles. Of a client's file `server` are what it has in common with a
+    /// server's.
     pub server: Server,
-    /// Its certificates, ready for use.
-    pub tls: Arc<rustls::ServerConfig>,
-    /// How control packets are wrapped, with the keys.
-    pub wrappings: openvpn::server::Wrappings,
+    /// What the gateway is to the other end of its tunnels.
+    pub role: Role,
     /// `--uplink`: the NIC on the wire and how to stand beside the host; `None`: peers and the host only.
     pub uplink: Option<Uplink>,
     /// `--workers`; `None`: one a receive queue.
@@ -71,6 +72,27 @@ pub struct Config {
     pub control: PathBuf,
     /// A station not heard for this long is forgotten.
     pub ageing: Duration,
+}
+
+/// What the gateway is to the other end of its tunnels, with what only that role needs.
+#[derive(Clone, Debug)]
+pub enum Role {
+    /// The server that clients call.
+    Server {
+        /// Its certificates, ready for use.
+        tls: Arc<rustls::ServerConfig>,
+        /// How control packets are wrapped, with the keys.
+        wrappings: openvpn::server::Wrappings,
+    },
+    /// A client of one server.
+    Client {
+        /// Its file.
+        file: Box<client::Client>,
+        /// Its certificates, ready for use.
+        tls: Arc<rustls::ClientConfig>,
+        /// How control packets are wrapped, with the key.
+        wrapping: wrapping::OfClient,
+    },
 }
 
 /// `--uplink NIC[:MODE]`.
@@ -123,7 +145,7 @@ pub enum XdpMode {
 pub fn parse(bytes: &[u8], file: &Path) -> Result<Server, Error> {
     let mut draft = Draft::new(file);
     for line in lexer::lines(bytes, file)? {
-        apply_line(&mut draft, &line)?;
+        apply_line(&mut draft, &line, table::DIRECTIVES)?;
     }
     draft.finish()
 }
@@ -143,10 +165,10 @@ pub fn read(path: &Path) -> Result<Server, Error> {
     parse(&bytes, path)
 }
 
-fn apply_line(draft: &mut Draft, line: &lexer::Line) -> Result<(), Error> {
+fn apply_line(draft: &mut Draft, line: &lexer::Line, table: table::Table) -> Result<(), Error> {
     let directive = Directive { draft, line };
     let name = words::shown(&line.name);
-    match table::class(&line.name) {
+    match table::class(table, &line.name) {
         Some(Class::Done(least, most, apply)) => {
             check_words(&directive, least, most)?;
             apply(directive)
@@ -160,7 +182,7 @@ fn apply_line(draft: &mut Draft, line: &lexer::Line) -> Result<(), Error> {
         Some(Class::Refused(because, cure)) => {
             Err(directive.error(format!("`{name}` is refused: {because}"), cure))
         }
-        None => unknown(directive, &name),
+        None => unknown(directive, &name, table),
     }
 }
 
@@ -168,7 +190,14 @@ fn check_words(directive: &Directive<'_>, least: usize, most: usize) -> Result<(
     let line = directive.line;
     let takes_block = matches!(
         line.name.as_str(),
-        "ca" | "cert" | "key" | "dh" | "crl-verify" | "tls-auth" | "tls-crypt" | "tls-crypt-v2"
+        "ca" | "cert"
+            | "key"
+            | "dh"
+            | "crl-verify"
+            | "tls-auth"
+            | "tls-crypt"
+            | "tls-crypt-v2"
+            | "connection"
     );
     if line.block.is_some() {
         return if takes_block {
@@ -192,14 +221,14 @@ fn check_words(directive: &Directive<'_>, least: usize, most: usize) -> Result<(
     ))
 }
 
-fn unknown(directive: Directive<'_>, name: &str) -> Result<(), Error> {
+fn unknown(directive: Directive<'_>, name: &str, table: table::Table) -> Result<(), Error> {
     let line = directive.line;
     if directive.draft.may_be_unknown.contains(&line.name) {
         let text = format!("`{name}` is unknown, as `ignore-unknown-option` allows");
         directive.draft.note(Level::Info, line.number, text);
         return Ok(());
     }
-    let cure = match table::suggested(&line.name) {
+    let cure = match table::suggested(table, &line.name) {
         Some(known) => format!("perhaps `{known}` is meant"),
         None => "correct it or take the line out".to_owned(),
     };

@@ -1,17 +1,23 @@
 //! What of the configuration the OpenVPN protocol needs: `openvpn::server::Config`.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
-use openvpn::server::{Config as Protocol, Former};
+use openvpn::{
+    client::Config as ClientProtocol,
+    data::Framing,
+    server::{Compress, Config as Protocol, Former, Wrappings},
+};
 
-use super::Config;
+use super::{Server, client::Client, wrapping::OfClient};
 
-/// The protocol's part of `config`.
-pub fn protocol(config: &Config) -> Protocol {
-    let server = &config.server;
+/// The protocol's part of `server`, with its certificates.
+pub fn protocol(server: &Server, tls: Arc<rustls::ServerConfig>, wrappings: Wrappings) -> Protocol {
     Protocol {
-        tls: config.tls.clone(),
-        wrappings: config.wrappings.clone(),
+        tls,
+        wrappings,
         unix_s: unix_s(),
         data_ciphers: server.data_ciphers.clone(),
         digest: server.digest,
@@ -38,9 +44,45 @@ pub fn protocol(config: &Config) -> Protocol {
     }
 }
 
+/// The protocol's part of a client's file, with its certificates and keys. To be made anew for every session: replay
+/// protection counts seconds from there.
+pub fn client_protocol(
+    client: &Client,
+    tls: Arc<rustls::ClientConfig>,
+    wrapping: OfClient,
+) -> ClientProtocol {
+    let common = &client.common;
+    ClientProtocol {
+        wrapping: wrapping.wrapping,
+        wrapped_key: wrapping.wrapped_key,
+        unix_s: unix_s(),
+        data_ciphers: common.data_ciphers.clone(),
+        reneg: common.reneg,
+        hand_window: common.hand_window,
+        tran_window: common.tran_window,
+        tun_mtu: common.tun_mtu,
+        digest: common.digest,
+        framing: framing(common.compress),
+        ping: client.ping,
+        ping_restart: client.ping_restart,
+        pull_filters: client.pull_filters.clone(),
+        ..ClientProtocol::new(tls)
+    }
+}
+
+/// The framing of a client's file, where the server pushes none. Source: brief A.11.
+const fn framing(compress: Compress) -> Framing {
+    match compress {
+        Compress::Off => Framing::None,
+        Compress::StubV2 | Compress::Lz4V2 => Framing::V2,
+        Compress::Stub | Compress::Lz4 => Framing::Swapped,
+        Compress::Lzo | Compress::LzoNo => Framing::Prefixed,
+    }
+}
+
 /// The wall clock at the start. Replay protection counts seconds from there, by the clock that only goes forward.
 #[expect(clippy::disallowed_methods, reason = "replay protection needs a time that is later after a restart")]
-fn unix_s() -> u64 {
+pub fn unix_s() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 

@@ -14,6 +14,7 @@ use openvpn::{
 };
 
 use super::{
+    client::ClientDraft,
     compression::Compressing,
     error::{Error, Level, Note, Place},
     fallback::Old,
@@ -224,6 +225,8 @@ pub(super) struct Draft {
     /// The line of `ifconfig-pool-persist`.
     pub(super) pool_file_line: u32,
     pub(super) bridge: Option<Bridge>,
+    /// What only a client's file says.
+    pub(super) client: ClientDraft,
     /// `ifconfig-pool`: first and last address, mask, line.
     pub(super) ifconfig_pool: Option<(Ipv4Addr, Ipv4Addr, Option<Ipv4Addr>, u32)>,
     /// `ignore-unknown-option`.
@@ -264,6 +267,7 @@ impl Draft {
             ccd_exclusive: None,
             pool_file_line: 0,
             bridge: None,
+            client: ClientDraft::default(),
             ifconfig_pool: None,
             may_be_unknown: Vec::new(),
         }
@@ -286,20 +290,31 @@ impl Draft {
         self.apply_keepalive()?;
         self.apply_per_client()?;
         self.apply_compat();
-        if let Some(status) = &mut self.server.status {
-            status.version = self.status_version;
-        }
-        let missing = |name: &str, what: &str| {
-            Error::at(Place::file(&file), format!("`{name}` is missing"), format!("name {what}"))
-        };
-        self.server.ca =
-            self.ca.take().ok_or_else(|| missing("ca", "the certificate that signed the clients' ones"))?;
-        self.server.cert = self.cert.take().ok_or_else(|| missing("cert", "the server's certificate"))?;
-        self.server.key = self.key.take().ok_or_else(|| missing("key", "the server's private key"))?;
+        self.apply_certificates("the certificate that signed the clients' ones", "the server's")?;
+        self.apply_process();
         Ok(self.server)
     }
 
-    fn apply_device(&mut self) -> Result<(), Error> {
+    /// What the process is told in several directives.
+    pub(super) fn apply_process(&mut self) {
+        if let Some(status) = &mut self.server.status {
+            status.version = self.status_version;
+        }
+    }
+
+    /// Both roles need certificates: `signer` is their authority's, `ours` says whose the others are.
+    pub(super) fn apply_certificates(&mut self, signer: &str, ours: &str) -> Result<(), Error> {
+        let file = self.server.file.clone();
+        let missing = |name: &str, what: &str| {
+            Error::at(Place::file(&file), format!("`{name}` is missing"), format!("name {what}"))
+        };
+        self.server.ca = self.ca.take().ok_or_else(|| missing("ca", signer))?;
+        self.server.cert = self.cert.take().ok_or_else(|| missing("cert", &format!("{ours} certificate")))?;
+        self.server.key = self.key.take().ok_or_else(|| missing("key", &format!("{ours} private key")))?;
+        Ok(())
+    }
+
+    pub(super) fn apply_device(&mut self) -> Result<(), Error> {
         let Some((name, line)) = self.dev.take() else {
             return Err(Error::at(
                 Place::file(&self.server.file),

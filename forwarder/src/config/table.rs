@@ -48,9 +48,12 @@ const WINDOWS: Class = Accepted("it concerns Windows");
 const AGREED: Class =
     Refused("it is agreed with each client and pushed by the server itself", "take the line out");
 
+/// Names and their classes.
+pub(super) type Table = &'static [(&'static str, Class)];
+
 /// Name and class, by subject.
 #[rustfmt::skip]
-pub(super) const DIRECTIVES: &[(&str, Class)] = &[
+pub(super) const DIRECTIVES: Table = &[
     // Where the gateway listens.
     ("port", Does(1, 1, listeners::port)),
     ("lport", Does(1, 1, listeners::port)),
@@ -383,13 +386,13 @@ pub(super) const DIRECTIVES: &[(&str, Class)] = &[
 ];
 
 /// The class of directive `name`.
-pub(super) fn class(name: &str) -> Option<Class> {
-    DIRECTIVES.iter().find(|(known, _)| *known == name).map(|&(_, class)| class)
+pub(super) fn class(table: Table, name: &str) -> Option<Class> {
+    table.iter().find(|(known, _)| *known == name).map(|&(_, class)| class)
 }
 
 /// The known directive that `name` is most likely meant for.
-pub(super) fn suggested(name: &str) -> Option<&'static str> {
-    nearest(name, DIRECTIVES.iter().map(|&(known, _)| known))
+pub(super) fn suggested(table: Table, name: &str) -> Option<&'static str> {
+    nearest(name, table.iter().map(|&(known, _)| known))
 }
 
 #[cfg(test)]
@@ -408,12 +411,13 @@ mod tests {
         let manual = include_str!("testdata/directives-2.7.txt");
         let names: Vec<&str> = manual.lines().filter(|line| !line.starts_with('#')).collect();
         assert!(names.len() > 300, "{} names", names.len());
-        let missing: Vec<&str> = names.into_iter().filter(|name| class(name).is_none()).collect();
+        let missing: Vec<&str> = names.into_iter().filter(|name| class(DIRECTIVES, name).is_none()).collect();
         assert!(missing.is_empty(), "{missing:?}");
     }
 
     #[test]
     fn a_slip_suggests_the_known_word() {
+        let suggested = |name| suggested(DIRECTIVES, name);
         assert_eq!(suggested("keepalve"), Some("keepalive"));
         assert_eq!(suggested("cient-to-client"), Some("client-to-client"));
         assert_eq!(suggested("potr"), Some("port"));

@@ -6,7 +6,7 @@ use std::{os::unix::fs::PermissionsExt, sync::Arc, time::Duration};
 use openvpn::{
     data::Role,
     server::{OwnKeys, Wrappings},
-    wire::wrapping::{Direction, KeyFileError, ServerKey, StaticKey, Wrapping},
+    wire::wrapping::{ClientKey, Direction, KeyFileError, ServerKey, StaticKey, Wrapping},
 };
 
 use super::{
@@ -100,6 +100,48 @@ pub fn load(server: &Server) -> Result<(Wrappings, Vec<Note>), Error> {
     };
     let own = files.tls_crypt_v2.as_ref().map(|source| own_keys(server, source)).transpose()?;
     Ok((Wrappings { shared, own }, open_files(server)))
+}
+
+/// How a client wraps control packets.
+#[derive(Clone, Debug, Default)]
+pub struct OfClient {
+    /// With what key.
+    pub wrapping: Wrapping,
+    /// tls-crypt-v2: what of the key's file the server is told.
+    pub wrapped_key: Option<Vec<u8>>,
+}
+
+/// Reads the keys that a client's file names; `common` is what it has in common with a server's.
+///
+/// # Errors
+/// Which file cannot be used, why, and what to do.
+pub fn load_client(common: &Server) -> Result<(OfClient, Vec<Note>), Error> {
+    let files = &common.wrapping;
+    let named = [&files.tls_auth, &files.tls_crypt, &files.tls_crypt_v2];
+    if let Some(source) = named.into_iter().flatten().nth(1) {
+        return Err(Error::at(
+            Place::line(&common.file, source.line()),
+            "`tls-auth`, `tls-crypt` and `tls-crypt-v2` exclude one another",
+            "keep the one that the server's file has",
+        ));
+    }
+    let static_key = |source, name| key(common, source, name, StaticKey::parse);
+    let of_client = |wrapping| OfClient { wrapping, wrapped_key: None };
+    let wrapping = match named {
+        [Some(source), ..] => {
+            of_client(Wrapping::auth(static_key(source, "tls-auth")?, common.digest, files.direction))
+        }
+        [_, Some(source), _] => of_client(Wrapping::crypt(static_key(source, "tls-crypt")?, Role::Client)),
+        [.., Some(source)] => {
+            let key = key(common, source, "tls-crypt-v2", ClientKey::parse)?;
+            OfClient {
+                wrapped_key: Some(key.wrapped.clone()),
+                wrapping: Wrapping::crypt(key.key, Role::Client),
+            }
+        }
+        _ => OfClient::default(),
+    };
+    Ok((wrapping, open_files(common)))
 }
 
 fn own_keys(server: &Server, source: &Source) -> Result<OwnKeys, Error> {

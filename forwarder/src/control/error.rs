@@ -57,6 +57,9 @@ pub enum Error {
     /// Deleted, renamed or moved to another namespace while the gateway ran.
     #[error("{0} is gone while the gateway ran: bring it back, and start the gateway anew")]
     InterfaceGone(String),
+    /// The client of a server has given up.
+    #[error("{0}")]
+    Client(String),
     /// A defect of ours.
     #[error("a worker ended by itself: please report the lines above, and start the gateway anew")]
     WorkerDied,

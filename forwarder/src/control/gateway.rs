@@ -94,7 +94,7 @@ impl Gateway {
         }
         self.role.close_files();
         tracing::info!("stopped");
-        Ok(())
+        self.role.take_failure().map_or(Ok(()), Err)
     }
 
     /// Has the loop woken by all there is to wait for.
@@ -235,6 +235,7 @@ impl Gateway {
     /// What is around the gateway may have changed: who is protected, where tunnel packets are addressed to, how
     /// each peer is reached.
     pub fn apply_surroundings(&mut self, now: Instant) {
+        self.role.handle_surroundings();
         self.datapath.set_listeners(self.surroundings.listeners());
         if let Some(mac) = self.surroundings.nic_mac() {
             self.datapath.set_nic_mac(mac);
@@ -294,6 +295,9 @@ impl Gateway {
         if !self.stopping {
             self.stopping = true;
             tracing::info!(peers = self.sessions.peers.len(), "stopping");
+            if let Some(peer_id) = self.role.exits_by_data() {
+                self.sessions.say_exit(&self.datapath.posts, peer_id);
+            }
             self.role.stop(now);
         }
     }

@@ -12,7 +12,7 @@ use socket2::SockRef;
 
 use super::Error;
 use crate::{
-    config::{Family, Listener, Server},
+    config::{Config, Family, Listener, Server},
     ports::{
         tunnel::{self, Bind, ControlSocket},
         tunnels::bound_for,
@@ -29,6 +29,18 @@ pub(super) struct Opened {
     pub tunnels: Vec<Vec<UdpSocket>>,
     /// TCP listeners, which do not block.
     pub streams: Vec<TcpListener>,
+}
+
+impl Opened {
+    /// `config` with the ports that the kernel chose: a client's is any.
+    pub fn bound(&self, config: &Config) -> io::Result<Config> {
+        let mut config = config.clone();
+        let udp = config.server.listeners.iter_mut().filter(|listener| listener.transport == Transport::Udp);
+        for (listener, socket) in udp.zip(&self.control) {
+            listener.port = socket.local_addr()?.port();
+        }
+        Ok(config)
+    }
 }
 
 /// Opens all listeners of the file for `workers` workers.

@@ -15,6 +15,7 @@
 mod client_files;
 mod crew;
 mod datapath;
+mod dialler;
 mod error;
 mod fitness;
 mod gateway;

@@ -128,7 +128,13 @@ impl Gateway {
         let generic = (self.datapath.xdp() == Some(XdpGot::Generic)).then(|| {
             "XDP runs in generic mode, several times slower than native: use a NIC driver with native XDP, or see the log for why it was refused".to_owned()
         });
-        detour.into_iter().chain(generic).chain(self.datapath.unprepared().iter().cloned()).collect()
+        self.role
+            .trouble()
+            .into_iter()
+            .chain(detour)
+            .chain(generic)
+            .chain(self.datapath.unprepared().iter().cloned())
+            .collect()
     }
 
     fn ports(&self) -> Vec<status::Port> {

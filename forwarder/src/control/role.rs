@@ -8,7 +8,7 @@ use openvpn::{
     server::{ControlError, Event, Job, JobDone, Path, Server, Transmit},
 };
 
-use super::{pool::Pool, pool_schedule::PoolSchedule, sessions::Sessions};
+use super::{Error, dialler::Dialler, pool::Pool, pool_schedule::PoolSchedule, sessions::Sessions};
 
 /// Results taken in one go, so that none keeps the others waiting.
 const BATCH: usize = 256;
@@ -17,6 +17,8 @@ const BATCH: usize = 256;
 pub(super) enum Role {
     /// The server that many clients call.
     Server(Box<Listening>),
+    /// The client that calls one server.
+    Client(Box<Dialler>),
 }
 
 /// The server, and the threads that do its handshakes.
@@ -37,6 +39,7 @@ impl Role {
     pub fn is_stopped(&self) -> bool {
         match self {
             Self::Server(listening) => listening.server.is_stopped(),
+            Self::Client(dialler) => dialler.is_stopped(),
         }
     }
 
@@ -44,6 +47,31 @@ impl Role {
     pub fn has_lost_a_thread(&self) -> bool {
         match self {
             Self::Server(listening) => listening.pool.has_lost_a_thread(),
+            Self::Client(_) => false,
+        }
+    }
+
+    /// Why it stopped, unless it was told to.
+    pub fn take_failure(&mut self) -> Option<Error> {
+        match self {
+            Self::Server(_) => None,
+            Self::Client(dialler) => dialler.take_failure(),
+        }
+    }
+
+    /// What is wrong with it, for the operator.
+    pub fn trouble(&self) -> Option<String> {
+        match self {
+            Self::Server(_) => None,
+            Self::Client(dialler) => dialler.trouble(),
+        }
+    }
+
+    /// The peer that must be told on the data channel that we leave.
+    pub fn exits_by_data(&self) -> Option<PeerId> {
+        match self {
+            Self::Server(_) => None,
+            Self::Client(dialler) => dialler.exits_by_data(),
         }
     }
 }
@@ -65,6 +93,7 @@ impl Role {
                 }
                 server.handle_datagram(now, path, datagram)
             }
+            Self::Client(dialler) => dialler.handle_datagram(now, path, datagram),
         }
     }
 
@@ -72,24 +101,29 @@ impl Role {
     pub fn handle_closed(&mut self, now: Instant, path: Path) {
         match self {
             Self::Server(listening) => listening.server.handle_closed(now, path),
+            // It calls by UDP only.
+            Self::Client(_) => {}
         }
     }
 
     pub fn handle_float(&mut self, now: Instant, peer_id: PeerId, path: Path) {
         match self {
             Self::Server(listening) => listening.server.handle_float(now, peer_id, path),
+            Self::Client(dialler) => dialler.handle_float(peer_id, path),
         }
     }
 
     pub fn handle_exit(&mut self, now: Instant, peer_id: PeerId) {
         match self {
             Self::Server(listening) => listening.server.handle_exit(now, peer_id),
+            Self::Client(dialler) => dialler.handle_exit(now, peer_id),
         }
     }
 
     pub fn handle_rekey_request(&mut self, now: Instant, peer_id: PeerId) {
         match self {
             Self::Server(listening) => listening.server.handle_rekey_request(now, peer_id),
+            Self::Client(dialler) => dialler.handle_rekey_request(now),
         }
     }
 
@@ -97,6 +131,10 @@ impl Role {
     pub fn handle_jobs(&mut self, now: Instant) -> bool {
         match self {
             Self::Server(listening) => listening.handle_jobs(now),
+            Self::Client(dialler) => {
+                dialler.handle_answers(now);
+                true
+            }
         }
     }
 
@@ -109,6 +147,16 @@ impl Role {
                 sessions.report_activity(&mut listening.server, now);
                 listening.server.handle_timeout(now);
             }
+            Self::Client(dialler) => dialler.handle_time(now, sessions),
+        }
+    }
+
+    /// Our addresses or routes may have changed.
+    pub fn handle_surroundings(&mut self) {
+        match self {
+            // Clients say by where they send to which of our addresses they want.
+            Self::Server(_) => {}
+            Self::Client(dialler) => dialler.handle_surroundings(),
         }
     }
 
@@ -119,6 +167,7 @@ impl Role {
                 let Listening { server, pool_file, .. } = &mut **listening;
                 pool_file.iter_mut().for_each(|file| file.keep(server, now));
             }
+            Self::Client(_) => {}
         }
     }
 
@@ -129,12 +178,14 @@ impl Role {
                 let Listening { server, pool_file, .. } = &mut **listening;
                 pool_file.iter_mut().for_each(|file| file.write(server));
             }
+            Self::Client(_) => {}
         }
     }
 
     pub fn stop(&mut self, now: Instant) {
         match self {
             Self::Server(listening) => listening.server.stop(now),
+            Self::Client(dialler) => dialler.stop(now),
         }
     }
 }
@@ -149,6 +200,8 @@ impl Role {
                     listening.pool.give(job);
                 }
             }
+            // One handshake in an hour keeps nobody waiting.
+            Self::Client(_) => {}
         }
     }
 
@@ -156,6 +209,7 @@ impl Role {
     pub fn poll_event(&mut self) -> Option<Event> {
         match self {
             Self::Server(listening) => listening.server.poll_event(),
+            Self::Client(dialler) => dialler.poll_event(),
         }
     }
 
@@ -163,6 +217,7 @@ impl Role {
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
         match self {
             Self::Server(listening) => listening.server.poll_transmit(),
+            Self::Client(dialler) => dialler.poll_transmit(),
         }
     }
 
@@ -170,6 +225,7 @@ impl Role {
     pub fn poll_timeout(&self) -> Option<Instant> {
         match self {
             Self::Server(listening) => listening.server.poll_timeout().map(|(at, _)| at),
+            Self::Client(dialler) => dialler.poll_timeout(),
         }
     }
 }

@@ -182,6 +182,19 @@ impl Sessions {
         (millis > 0).then(|| self.clock.instant(millis))
     }
 
+    /// When the peer was last heard and last sent to by the data path.
+    pub fn activity(&self, peer_id: PeerId) -> Option<(Instant, Instant)> {
+        let peer = self.peers.get(&peer_id)?;
+        let received = self.clock.instant(peer.counters.last_rx_ms.load(Relaxed)).max(peer.connected);
+        let sent = self.clock.instant(peer.counters.last_tx_ms.load(Relaxed)).max(peer.connected);
+        Some((received, sent))
+    }
+
+    /// Tells a peer on the data channel that we leave.
+    pub fn say_exit(&self, posts: &[Post], peer_id: PeerId) {
+        owner(posts, peer_id).send(Command::Exit(peer_id));
+    }
+
     /// Tells the server what the data path last saw of the peers it is about to judge.
     pub fn report_activity(&self, server: &mut Server, now: Instant) {
         for peer_id in server.due_peers(now) {
@@ -191,10 +204,9 @@ impl Sessions {
 
     /// Tells the server what the data path last saw of a peer.
     pub fn report_one(&self, server: &mut Server, peer_id: PeerId) {
-        let Some(peer) = self.peers.get(&peer_id) else { return };
-        let received = self.clock.instant(peer.counters.last_rx_ms.load(Relaxed)).max(peer.connected);
-        let sent = self.clock.instant(peer.counters.last_tx_ms.load(Relaxed)).max(peer.connected);
-        server.handle_activity(peer_id, received, sent);
+        if let Some((received, sent)) = self.activity(peer_id) {
+            server.handle_activity(peer_id, received, sent);
+        }
     }
 }
 

@@ -6,24 +6,29 @@
 //!     ─ steer, attach ─ start the workers ─ loop
 //! ```
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Instant,
+};
 
 use crossbeam::channel::bounded;
 use mio::{Poll, Waker};
-use openvpn::server::{Job, Server};
+use openvpn::server::{Former, Job, Server};
 
 use super::{
     Error,
     client_files::ClientFiles,
     crew::Crew,
     datapath::{Datapath, Kernel},
+    dialler::{Dialler, Wake},
     fitness,
     gateway::{Gateway, token},
     host_port,
     listeners::{self, ControlSockets},
     plan::{self, Plan},
     pool::Pool,
-    pool_schedule,
+    pool_schedule::{self, PoolSchedule},
     report::{About, StatusSchedule},
     role::Role,
     sessions::Sessions,
@@ -33,7 +38,7 @@ use super::{
     surroundings::Surroundings,
 };
 use crate::{
-    config::{self, Config},
+    config::{self, Config, Listener},
     host::{
         netlink::Requests,
         privileges::{self, Identity},
@@ -44,6 +49,9 @@ use crate::{
 
 /// Notices that may wait for the control thread: a batch of new stations from each of many workers.
 const NOTICES: usize = 4096;
+/// Where a client's file says nothing of its own address.
+const ANY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+
 /// Starts the gateway.
 #[expect(clippy::disallowed_methods, reason = "the process's clock begins here")]
 pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
@@ -62,6 +70,7 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
     let (former, pool_file) = pool_schedule::open(&config.server, now);
     write_pid(&config.server)?;
     let listening = listeners::open(&config.server, plan.workers)?;
+    let config = &listening.bound(config).map_err(|error| Error::os("use its UDP sockets", error))?;
     let mut sockets = ControlSockets::new(listening.control, token::TUNNEL)
         .map_err(|error| Error::os("use its UDP sockets", error))?;
     sockets.register(poll.registry()).map_err(|error| Error::os("wait for events", error))?;
@@ -86,13 +95,8 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
     let connections = connections
         .map(|(prepared, lanes)| Connections::start(prepared, lanes, &plan, &config.server, now))
         .transpose()?;
-    let pool = Pool::start(plan::allowed_cpus().len(), Job::run, move || wake(&waker))?;
-    let mut protocol = config::protocol::protocol(config);
-    protocol.former = former;
-    protocol.directory = ClientFiles::of(&config.server).map(|files| Arc::new(files) as _);
-    let server = Server::new(protocol, seed()?, now);
     let mut gateway = Gateway {
-        role: Role::server(server, pool, pool_file),
+        role: role(config, former, pool_file, waker, now)?,
         sessions: Sessions::new(clock, plan.max_frame, config.server.max_macs_per_peer),
         stations: Stations::new(config.ageing, config.server.max_macs_per_peer, now),
         datapath: Datapath::new(working, kernel, xsk, preparation),
@@ -113,6 +117,32 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
     gateway.datapath.attach(&plan, &host_port.name)?;
     gateway.announce(&plan);
     Ok(gateway)
+}
+
+/// What the gateway is to the other end of its tunnels.
+fn role(
+    config: &Config,
+    former: Former,
+    pool_file: Option<PoolSchedule>,
+    waker: Arc<Waker>,
+    now: Instant,
+) -> Result<Role, Error> {
+    match &config.role {
+        config::Role::Server { tls, wrappings } => {
+            let pool = Pool::start(plan::allowed_cpus().len(), Job::run, move || wake(&waker))?;
+            let mut protocol = config::protocol::protocol(&config.server, Arc::clone(tls), wrappings.clone());
+            protocol.former = former;
+            protocol.directory = ClientFiles::of(&config.server).map(|files| Arc::new(files) as _);
+            Ok(Role::server(Server::new(protocol, seed()?, now), pool, pool_file))
+        }
+        config::Role::Client { file, tls, wrapping } => {
+            let protocol = config::protocol::client_protocol(file, Arc::clone(tls), wrapping.clone());
+            let local = config.server.listeners.first().map_or(ANY, Listener::bind_address);
+            let wake: Wake = Arc::new(move || wake(&waker));
+            let dialler = Dialler::new(file, protocol, local, seed, wake, now)?;
+            Ok(Role::Client(Box::new(dialler)))
+        }
+    }
 }
 
 /// Tells the control thread that there is something to take.

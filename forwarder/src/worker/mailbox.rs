@@ -38,6 +38,8 @@ pub enum Command {
     Unnamed(Path, Option<PeerId>),
     /// A keepalive is due.
     Ping(PeerId),
+    /// We leave: the peer is told.
+    Exit(PeerId),
     /// The MAC table changed.
     Station(Change),
     /// The NIC has another hardware address.

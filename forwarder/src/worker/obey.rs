@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use openvpn::data::DataChannel;
+
 use super::{Command, Worker};
 use crate::{
     ports::Port,
@@ -42,7 +44,8 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
                 });
             }
             Command::Unnamed(path, peer_id) => self.unnamed.set(path, peer_id),
-            Command::Ping(peer_id) => self.seal_ping(peer_id, now),
+            Command::Ping(peer_id) => self.seal_message(peer_id, DataChannel::seal_ping, now),
+            Command::Exit(peer_id) => self.seal_message(peer_id, DataChannel::seal_exit, now),
             Command::Station(change) => self.enter(change, now),
             Command::NicMac(mac) => self.settings.nic_mac = mac,
             Command::Stop => self.stopped = true,

@@ -2,7 +2,10 @@
 
 use std::{sync::atomic::Ordering::Relaxed, time::Instant};
 
-use openvpn::{data::SealError, ids::PeerId};
+use openvpn::{
+    data::{DataChannel, SealError},
+    ids::PeerId,
+};
 
 use super::{AHEAD, Outer, Way, Worker, counters::add, fragments::Identifications, mss, outer, peers::Peer};
 use crate::{
@@ -11,6 +14,9 @@ use crate::{
     streams::StreamId,
     switch::{Flood, Ingress},
 };
+
+/// What seals a message that is no frame.
+type SealMessage = fn(&mut DataChannel, &mut [u8]) -> Result<usize, SealError>;
 
 impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
     #[inline(never)]
@@ -116,11 +122,12 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
         }
     }
 
-    pub(super) fn seal_ping(&mut self, peer_id: PeerId, now: Instant) {
+    /// Sends the peer what `message` seals: a keepalive, or that we leave.
+    pub(super) fn seal_message(&mut self, peer_id: PeerId, message: SealMessage, now: Instant) {
         let Some(mut packet) = self.frames.take() else { return };
         let ids = &mut self.identifications;
         let sealed = match self.peers.get_mut(peer_id) {
-            Some(peer) => peer.seal_ping(self.frames.room(&mut packet), ids),
+            Some(peer) => peer.seal_message(message, self.frames.room(&mut packet), ids),
             None => Err(Drop::PeerUnknown),
         };
         self.send_sealed(peer_id, packet, sealed, 0, now);
@@ -201,10 +208,15 @@ impl Peer {
         self.address(packet, header, payload, ids)
     }
 
-    fn seal_ping(&mut self, packet: &mut [u8], ids: &mut Identifications) -> Result<Sealed, Drop> {
+    fn seal_message(
+        &mut self,
+        message: SealMessage,
+        packet: &mut [u8],
+        ids: &mut Identifications,
+    ) -> Result<Sealed, Drop> {
         let header = self.header_len()?;
         let room = packet.get_mut(header..).ok_or(Drop::FrameMalformed)?;
-        let payload = self.channel.seal_ping(room).map_err(reason)?;
+        let payload = message(&mut self.channel, room).map_err(reason)?;
         self.address(packet, header, payload, ids)
     }
 

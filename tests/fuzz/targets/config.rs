@@ -1,4 +1,5 @@
-//! Arbitrary text as `server.conf`, as a file of `client-config-dir`, and as the file of `ifconfig-pool-persist`.
+//! Arbitrary text as `server.conf`, as a file of `client-config-dir`, as the file of `ifconfig-pool-persist`, and as a
+//! client's profile.
 #![no_main]
 
 use std::path::Path;
@@ -6,7 +7,7 @@ use std::path::Path;
 use libfuzzer_sys::fuzz_target;
 use openvpn::server::PushEdit;
 use trestle::{
-    config::{Server, clients, parse},
+    config::{Error, Server, client, clients, parse},
     management::pool_file,
 };
 
@@ -18,12 +19,26 @@ fuzz_target!(|input: &[u8]| {
     }
     match parse(input, Path::new("server.conf")) {
         Ok(server) => check(&server, input),
-        Err(error) => {
-            check_sentence(&error.to_string());
-            check_line(error.place.and_then(|place| place.line), input);
-        }
+        Err(error) => check_error(error, input),
+    }
+    match client::parse(input, Path::new("client.ovpn")) {
+        Ok(file) => check_client(&file, input),
+        Err(error) => check_error(error, input),
     }
 });
+
+fn check_error(error: Error, input: &[u8]) {
+    check_sentence(&error.to_string());
+    check_line(error.place.and_then(|place| place.line), input);
+}
+
+/// What is accepted of a client makes sense.
+fn check_client(file: &client::Client, input: &[u8]) {
+    check(&file.common, input);
+    assert!((1..=64).contains(&file.remotes.len()));
+    assert!(file.remotes.iter().all(|remote| !remote.host.is_empty() && remote.port > 0));
+    assert!(file.retry.0 <= file.retry.1 && !file.retry.0.is_zero());
+}
 
 /// What is accepted makes sense.
 fn check(server: &Server, input: &[u8]) {

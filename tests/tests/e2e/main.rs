@@ -18,6 +18,7 @@ mod guards;
 mod host_safety;
 mod hostility;
 mod ipv6;
+mod join;
 mod load;
 mod negotiation;
 mod observation;
@@ -66,6 +67,10 @@ fn main() -> ExitCode {
         ipv6::NARROW,
         endurance::SUITE,
         endurance::CROWD,
+        join::TRESTLE,
+        join::STOCK,
+        join::LIFE,
+        join::LIFE_OF_TRESTLES,
         hostility::SUITE,
         hostility::RUINS,
         host_safety::SUITE,

@@ -3,10 +3,12 @@
 use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
 use crate::{
-    data::{Cipher, DataKeys, Digest, Layout, Profile},
+    data::{Cipher, DataKeys, Digest, Framing, Layout, Profile},
     ids::{KeyId, PeerId},
     wire::wrapping::Wrapping,
 };
+
+use super::PullFilter;
 
 /// What the client does. Times have upstream's defaults in [`Config::new`].
 #[derive(Clone, Debug)]
@@ -31,6 +33,14 @@ pub struct Config {
     pub tun_mtu: u16,
     /// Whether v2 compression framing is offered.
     pub compression: bool,
+    /// The file's compression framing, where the server pushes none.
+    pub framing: Framing,
+    /// `ping`, where the server pushes none.
+    pub ping: Option<Duration>,
+    /// `ping-restart`, where the server pushes none.
+    pub ping_restart: Option<Duration>,
+    /// `pull-filter`.
+    pub pull_filters: Vec<PullFilter>,
     /// Whether data keys from the TLS exporter are offered; without it they come from the PRF, as in OpenVPN 2.5.
     pub exporter: bool,
     /// The newest layout of data packets that is offered; the server chooses it or an older one.
@@ -53,6 +63,10 @@ impl Config {
             tran_window: Duration::from_secs(3600),
             tun_mtu: 1500,
             compression: true,
+            framing: Framing::None,
+            ping: None,
+            ping_restart: None,
+            pull_filters: Vec::new(),
             exporter: true,
             layout: Layout::Epoch,
             digest: Digest::default(),
@@ -110,6 +124,9 @@ pub enum CloseReason {
     /// The server asks us to connect anew; the text says where.
     #[error("the server asks to connect anew: {0}")]
     Restart(String),
+    /// The server tells us to go.
+    #[error("the server tells us to go: {0}")]
+    Halted(String),
     /// The server does not let us in.
     #[error("the server refuses us: {0}")]
     Refused(String),

@@ -8,6 +8,7 @@
 
 mod event;
 mod options;
+mod pull;
 
 use std::{
     collections::VecDeque,
@@ -16,9 +17,10 @@ use std::{
 
 pub use event::{CloseReason, Config, Connected, Event};
 use options::Pushed;
+pub use pull::{PullAction, PullFilter};
 
 use crate::{
-    data::{Cipher, DataKeys, Framing, Role},
+    data::{Cipher, DataKeys, Role},
     ids::KeyId,
     random::Random,
     session::{self, Engine, Envelope, Greeting, Ignored, KeyMaterial, Session, Times},
@@ -37,6 +39,8 @@ enum Timer {
     Session(session::Timer),
     /// To ask for the push reply.
     PushRequest,
+    /// To give up a server that agrees on keys and then pushes nothing.
+    PushWindow,
     /// To send a keepalive.
     Ping,
     /// To give the server up.
@@ -47,7 +51,7 @@ enum Timer {
 
 enum Stage {
     /// Keys wait for the cipher that the push reply names.
-    Connecting { keys: Vec<(KeyId, KeyMaterial)>, ask_at: Option<Instant> },
+    Connecting { keys: Vec<(KeyId, KeyMaterial)>, ask_at: Option<Instant>, give_up_at: Option<Instant> },
     /// Up.
     Connected(Box<Pushed>),
     /// Over; until then last words are repeated.
@@ -82,7 +86,7 @@ impl Client {
         let occ = occ::Options {
             tun_mtu: config.tun_mtu,
             cipher,
-            framing: Framing::None,
+            framing: config.framing,
             fragments: false,
             server: false,
         };
@@ -94,7 +98,7 @@ impl Client {
         let mut client = Self {
             config,
             session,
-            stage: Stage::Connecting { keys: Vec::new(), ask_at: None },
+            stage: Stage::Connecting { keys: Vec::new(), ask_at: None, give_up_at: None },
             reply: Assembly::default(),
             its_cipher: None,
             last_received: now,
@@ -114,6 +118,17 @@ impl Client {
     /// True while the session is up.
     pub fn is_connected(&self) -> bool {
         matches!(self.stage, Stage::Connected(_))
+    }
+
+    /// True where the server wants to hear on the data channel that we leave ([`crate::data::DataChannel::seal_exit`]),
+    /// since it did not ask for the message that [`Self::exit`] sends.
+    pub fn exits_by_data(&self) -> bool {
+        matches!(&self.stage, Stage::Connected(pushed) if !pushed.exit_notify)
+    }
+
+    /// The name in the server's certificate, once it was shown.
+    pub fn server_name(&self) -> Option<String> {
+        crate::server::common_name(self.session.peer_certificate()?)
     }
 }
 
@@ -153,6 +168,10 @@ impl Client {
             match timer {
                 Timer::Session(_) => break,
                 Timer::PushRequest => self.ask(now),
+                Timer::PushWindow => {
+                    let reason = "the server pushed nothing within hand-window";
+                    self.close(now, CloseReason::HandshakeFailed(reason.into()));
+                }
                 Timer::Ping => {
                     self.last_sent = now;
                     self.events.push_back(Event::PingDue);
@@ -202,7 +221,9 @@ impl Client {
     fn timeout(&self) -> Option<(Instant, Timer)> {
         let session = self.session.poll_timeout().map(|(at, timer)| (at, Timer::Session(timer)));
         let own = match &self.stage {
-            Stage::Connecting { ask_at, .. } => [ask_at.map(|at| (at, Timer::PushRequest)), None],
+            Stage::Connecting { ask_at, give_up_at, .. } => {
+                [give_up_at.map(|at| (at, Timer::PushWindow)), ask_at.map(|at| (at, Timer::PushRequest))]
+            }
             Stage::Connected(pushed) => [
                 pushed.ping.map(|ping| (self.last_sent + ping, Timer::Ping)),
                 pushed.ping_restart.map(|restart| (self.last_received + restart, Timer::PingRestart)),
@@ -255,9 +276,11 @@ impl Client {
 
     fn take_keys(&mut self, now: Instant, key_id: KeyId, material: KeyMaterial) {
         match &mut self.stage {
-            Stage::Connecting { keys, ask_at } => {
+            Stage::Connecting { keys, ask_at, give_up_at } => {
                 keys.push((key_id, material));
                 ask_at.get_or_insert(now + PUSH_REQUEST[0]);
+                // Source: forward.c `check_push_request`.
+                give_up_at.get_or_insert(now + self.config.hand_window);
             }
             Stage::Connected(pushed) => {
                 let block = material.block(pushed.derivation);
@@ -271,12 +294,9 @@ impl Client {
     fn handle_command(&mut self, now: Instant, text: &str) {
         match Command::parse(text) {
             Command::PushReply(part) => self.handle_push_reply(now, part),
-            // "Another time", not "never".
-            Command::AuthFailed(why) if why.starts_with("TEMP") => {
-                self.close(now, CloseReason::Restart(why.into()));
-            }
             Command::AuthFailed(why) => self.close(now, CloseReason::Refused(why.into())),
-            Command::Restart(how) | Command::Halt(how) => self.close(now, CloseReason::Restart(how.into())),
+            Command::Restart(how) => self.close(now, CloseReason::Restart(how.into())),
+            Command::Halt(how) => self.close(now, CloseReason::Halted(how.into())),
             Command::PushRequest | Command::Exit | Command::Other(_) => {}
         }
     }
@@ -286,7 +306,9 @@ impl Client {
         let Some(options) = self.reply.add(part) else { return };
         let Stage::Connecting { keys, .. } = &mut self.stage else { return };
         let keys = std::mem::take(keys);
-        match Pushed::parse(&self.config, self.its_cipher, options) {
+        let pushed = pull::filter(&self.config.pull_filters, options)
+            .and_then(|options| Pushed::parse(&self.config, self.its_cipher, options));
+        match pushed.map(|pushed| pushed.or_config(&self.config)) {
             Ok(pushed) => self.connected(now, pushed, keys),
             Err(reason) => self.close(now, reason),
         }
@@ -326,6 +348,7 @@ impl Timer {
         match self {
             Self::Session(timer) => timer.reason(),
             Self::PushRequest => "ask for the push reply",
+            Self::PushWindow => "give up a server that pushes nothing",
             Self::Ping => "send a keepalive",
             Self::PingRestart => "give up a silent server",
             Self::Linger => "stop repeating last words",

@@ -43,7 +43,7 @@ impl Pushed {
             profile: Profile {
                 layout,
                 digest: config.digest,
-                ..Profile::new(cipher, draft.framing.unwrap_or(Framing::None))
+                ..Profile::new(cipher, draft.framing.unwrap_or(config.framing))
             },
             options,
         };
@@ -53,6 +53,19 @@ impl Pushed {
     }
 }
 
+/// What the client's own configuration adds.
+impl Pushed {
+    /// Times that the server did not push are the configuration's; pushed zeros mean never.
+    pub(super) fn or_config(mut self, config: &Config) -> Self {
+        let is_pushed = |name: &str| {
+            self.connected.options.iter().any(|option| option.split_ascii_whitespace().next() == Some(name))
+        };
+        let (ping, ping_restart) = (is_pushed("ping"), is_pushed("ping-restart"));
+        self.ping = if ping { self.ping } else { config.ping };
+        self.ping_restart = if ping_restart { self.ping_restart } else { config.ping_restart };
+        self
+    }
+}
 /// Stands for the peer id where there is none.
 const UNNAMED: PeerId = PeerId::new(0).expect("it fits 24 bits");
 

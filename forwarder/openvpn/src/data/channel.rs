@@ -136,6 +136,14 @@ impl DataChannel {
         self.seal(&message::PING, out)
     }
 
+    /// Seals into `out` that we leave.
+    ///
+    /// # Errors
+    /// See [`SealError`].
+    pub fn seal_exit(&mut self, out: &mut [u8]) -> Result<usize, SealError> {
+        self.seal(&message::OCC_EXIT, out)
+    }
+
     /// True once, when the sending or receiving side of the key in use nears its limit and a rekey must begin. The key
     /// in use is the newest: while a newer one waits to be sent with, the rekey has been.
     #[must_use]

@@ -146,7 +146,7 @@ pub(super) fn refusal(told: &'static str, reason: String) -> Refusal {
 }
 
 /// The certificate's common name with non-printing characters replaced by `_`; `None` if it has none.
-pub(super) fn common_name(certificate: &CertificateDer<'_>) -> Option<String> {
+pub(crate) fn common_name(certificate: &CertificateDer<'_>) -> Option<String> {
     let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
     let name = certificate.subject().iter_common_name().next()?.as_str().ok()?;
     let printable = |c: char| if c.is_control() { '_' } else { c };

@@ -28,6 +28,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub(crate) use admission::common_name;
 pub use config::{AllowCompression, Compress, Config, ExitNotify, Former, Pool};
 pub use directory::{Barred, Directory, Particulars, PushEdit};
 pub use event::{Connected, ControlError, Event, GoneReason, Path, Transmit, Transport};

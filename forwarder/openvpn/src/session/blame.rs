@@ -43,13 +43,17 @@ fn incompatibility(incompatible: &PeerIncompatible) -> Option<String> {
 
 fn certificate_error(error: &CertificateError) -> Option<String> {
     use CertificateError::{
-        Expired, ExpiredContext, InvalidPurpose, InvalidPurposeContext, NotValidYet, NotValidYetContext,
-        UnknownIssuer,
+        BadSignature, Expired, ExpiredContext, InvalidPurpose, InvalidPurposeContext, NotValidForName,
+        NotValidYet, NotValidYetContext, UnknownIssuer,
     };
     let words = match error {
-        UnknownIssuer => "is not signed by an authority in `ca`: issue one from there, or add its authority",
+        // A bad signature: an authority of the same name is meant, with another key.
+        UnknownIssuer | BadSignature => {
+            "is not signed by an authority in `ca`: issue one from there, or add its authority"
+        }
         Expired | ExpiredContext { .. } => "has expired: renew it, and check both clocks",
         NotValidYet | NotValidYetContext { .. } => "is not valid yet: check both clocks",
+        NotValidForName => "has another name than `verify-x509-name` says",
         InvalidPurpose | InvalidPurposeContext { .. } => {
             "is for another purpose: its extended key usage must name this role"
         }
@@ -79,6 +83,8 @@ mod tests {
         let cases = [
             (Error::from(PeerIncompatible::SupportedVersionsExtensionRequired), "tls-version-max"),
             (Error::from(CertificateError::UnknownIssuer), "`ca`"),
+            (Error::from(CertificateError::BadSignature), "`ca`"),
+            (Error::from(CertificateError::NotValidForName), "`verify-x509-name`"),
             (Error::from(CertificateError::Expired), "renew"),
             (Error::NoCertificatesPresented, "`cert` and `key`"),
             (Error::AlertReceived(AlertDescription::UnknownCA), "same `ca`"),

@@ -11,6 +11,7 @@ use x509_parser::{
 pub(super) enum Role {
     Ca,
     Server,
+    Client,
 }
 
 /// Why a certificate cannot be used: a predicate, and the cure.
@@ -35,7 +36,7 @@ pub(super) fn judge(der: &CertificateDer<'_>, role: Role, now: i64) -> Result<()
 }
 
 /// True when the certificate says that it is for TLS servers.
-pub(super) fn is_for_servers(der: &CertificateDer<'static>) -> bool {
+pub(super) fn is_for_servers(der: &CertificateDer<'_>) -> bool {
     usage(der).is_some_and(|(server, _)| server)
 }
 
@@ -57,6 +58,7 @@ fn reissue(role: Role, how: &str) -> String {
             format!("renew the CA's certificate {how} with its old key, so that what it issued stays valid")
         }
         Role::Server => format!("issue the server's certificate anew {how}"),
+        Role::Client => format!("issue this client's certificate anew {how}"),
     }
 }
 
@@ -69,6 +71,9 @@ fn check_version(certificate: &X509Certificate<'_>, role: Role) -> Result<(), Fa
         Role::Ca => "as version 3 (`openssl req -x509 -sha256 -key ca.key`)",
         Role::Server => {
             "as version 3 (`openssl x509 -req -sha256 -extfile` with `extendedKeyUsage=serverAuth`)"
+        }
+        Role::Client => {
+            "as version 3 (`openssl x509 -req -sha256 -extfile` with `extendedKeyUsage=clientAuth`)"
         }
     };
     Err(fault(format!("is X.509 version {version}, which TLS libraries no longer take"), reissue(role, how)))
@@ -105,7 +110,7 @@ fn check_signature(certificate: &X509Certificate<'_>, role: Role) -> Result<(), 
     }
     let how = match role {
         Role::Ca => "with SHA-256 (`openssl req -x509 -sha256 -key ca.key`)",
-        Role::Server => "with SHA-256 (`openssl x509 -req -sha256`)",
+        Role::Server | Role::Client => "with SHA-256 (`openssl x509 -req -sha256`)",
     };
     let sentence = match WEAK.iter().find(|(weak, _)| *weak == oid) {
         Some((_, name)) => format!("is signed with {name}, which TLS libraries no longer take"),
@@ -119,7 +124,7 @@ fn check_key(certificate: &X509Certificate<'_>, role: Role) -> Result<(), Fault>
         Role::Ca => {
             "make a new CA with a key of 2048 bits or more, and new certificates for server and clients"
         }
-        Role::Server => "make a new key of 2048 bits or more and a certificate for it",
+        Role::Server | Role::Client => "make a new key of 2048 bits or more and a certificate for it",
     };
     match certificate.public_key().parsed() {
         Ok(PublicKey::RSA(key)) if key.key_size() < 2048 => Err(fault(
@@ -137,7 +142,7 @@ fn check_dates(certificate: &X509Certificate<'_>, role: Role, now: i64) -> Resul
     if now > validity.not_after.timestamp() {
         let how = match role {
             Role::Ca => "(`openssl req -x509 -sha256 -days 3650 -key ca.key`)",
-            Role::Server => "with your CA",
+            Role::Server | Role::Client => "with your CA",
         };
         return Err(fault(format!("expired on {}", validity.not_after), reissue(role, how)));
     }

@@ -6,7 +6,8 @@
 use std::sync::Arc;
 
 use rustls::{
-    RootCertStore, ServerConfig,
+    ClientConfig, RootCertStore, ServerConfig,
+    client::Resumption,
     crypto::{CryptoProvider, aws_lc_rs},
     pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer},
     server::{NoServerSessionStorage, WebPkiClientVerifier, danger::ClientCertVerifier},
@@ -14,18 +15,21 @@ use rustls::{
 };
 
 use super::{
+    client::Client,
     error::{Error, Level, Note},
     server::{Server, Source},
 };
 
 mod certificate;
 mod files;
+mod server_check;
 mod usage;
 
 pub(super) use files::Material;
 use files::Pem;
 pub use files::resolve;
 pub(crate) use files::{read_bounded, reason};
+use server_check::ServerCheck;
 
 /// What reading the files gave.
 #[derive(Clone, Debug)]
@@ -45,7 +49,17 @@ pub fn load(server: &Server, now: i64) -> Result<Loaded, Error> {
     note_missing_dh(server, &mut notes);
     let provider = Arc::new(aws_lc_rs::default_provider());
     let verifier = verifier(server, &provider, now)?;
-    let identity = identity(server, &provider, now, &mut notes)?;
+    let (identity, material) = identity(server, &provider, certificate::Role::Server, now)?;
+    if !identity.cert.first().is_some_and(certificate::is_for_servers) {
+        let what = material.what();
+        notes.push(Note {
+            level: Level::Warning,
+            place: material.place(),
+            text: format!(
+                "{what} does not say that it is a server's: clients with `remote-cert-tls server` refuse it"
+            ),
+        });
+    }
     let mut tls = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(server.tls_versions.list())
         .map_err(|error| Error::new(format!("TLS cannot be set up: {error}"), "please report this"))?
@@ -55,6 +69,51 @@ pub fn load(server: &Server, now: i64) -> Result<Loaded, Error> {
     tls.send_tls13_tickets = 0;
     tls.session_storage = Arc::new(NoServerSessionStorage {});
     Ok(Loaded { tls: Arc::new(tls), notes })
+}
+
+/// What reading a client's files gave.
+#[derive(Clone, Debug)]
+pub struct LoadedClient {
+    /// Ready for handshakes: no resumption, no server name indicated.
+    pub tls: Arc<ClientConfig>,
+    /// What the operator should read although the gateway starts.
+    pub notes: Vec<Note>,
+}
+
+/// Reads the files that `client` names; `now` is the time in seconds since 1970.
+///
+/// # Errors
+/// Which file cannot be used, why, and what to do.
+pub fn load_client(client: &Client, now: i64) -> Result<LoadedClient, Error> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let check = ServerCheck {
+        roots: roots(&Material::read(&client.common, &client.common.ca, "ca")?, now)?,
+        provider: Arc::clone(&provider),
+        require_usage: client.require_server_usage,
+        name: client.server_name.clone(),
+    };
+    let (identity, material) = identity(&client.common, &provider, certificate::Role::Client, now)?;
+    let mut notes = Vec::new();
+    if !identity.cert.first().is_some_and(certificate::is_for_clients) {
+        let what = material.what();
+        notes.push(Note {
+            level: Level::Warning,
+            place: material.place(),
+            text: format!(
+                "{what} does not say that it is a client's: servers with `remote-cert-tls client` refuse it"
+            ),
+        });
+    }
+    let mut tls = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(client.common.tls_versions.list())
+        .map_err(|error| Error::new(format!("TLS cannot be set up: {error}"), "please report this"))?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(check))
+        .with_client_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(identity)));
+    tls.resumption = Resumption::disabled();
+    // Names of servers are their certificates' subjects, not hosts'.
+    tls.enable_sni = false;
+    Ok(LoadedClient { tls: Arc::new(tls), notes })
 }
 
 /// `dh` has no effect with elliptic curves; a missing file is a slip worth a line, not a reason to stay down.
@@ -73,14 +132,7 @@ fn verifier(
     now: i64,
 ) -> Result<Arc<dyn ClientCertVerifier>, Error> {
     let material = Material::read(server, &server.ca, "ca")?;
-    let mut roots = RootCertStore::empty();
-    for der in material.sections::<CertificateDer<'static>>(Pem::Certificate)? {
-        certificate::judge(&der, certificate::Role::Ca, now)
-            .map_err(|fault| material.error(fault.sentence, fault.cure))?;
-        roots.add(der).map_err(|error| {
-            material.error(format!("cannot be used as a CA: {error}"), "make a new CA certificate")
-        })?;
-    }
+    let roots = roots(&material, now)?;
     let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone());
     let (builder, named) = match &server.crl {
         None => (builder, material),
@@ -99,33 +151,38 @@ fn verifier(
     Ok(if server.require_client_usage { Arc::new(usage::ClientUsage::new(verifier)) } else { verifier })
 }
 
-/// The server's certificate with its chain and key.
-fn identity(
-    server: &Server,
+/// The authorities in `material`.
+fn roots(material: &Material<'_>, now: i64) -> Result<RootCertStore, Error> {
+    let mut roots = RootCertStore::empty();
+    for der in material.sections::<CertificateDer<'static>>(Pem::Certificate)? {
+        certificate::judge(&der, certificate::Role::Ca, now)
+            .map_err(|fault| material.error(fault.sentence, fault.cure))?;
+        roots.add(der).map_err(|error| {
+            material.error(format!("cannot be used as a CA: {error}"), "make a new CA certificate")
+        })?;
+    }
+    Ok(roots)
+}
+
+/// Our own certificate with its chain and key, and what it was read from.
+fn identity<'a>(
+    server: &'a Server,
     provider: &CryptoProvider,
+    own: certificate::Role,
     now: i64,
-    notes: &mut Vec<Note>,
-) -> Result<CertifiedKey, Error> {
+) -> Result<(CertifiedKey, Material<'a>), Error> {
     let material = Material::read(server, &server.cert, "cert")?;
     let chain = material.sections::<CertificateDer<'static>>(Pem::Certificate)?;
     for (at, der) in chain.iter().enumerate() {
-        let role = if at == 0 { certificate::Role::Server } else { certificate::Role::Ca };
+        let role = if at == 0 { own } else { certificate::Role::Ca };
         certificate::judge(der, role, now).map_err(|fault| material.error(fault.sentence, fault.cure))?;
-    }
-    if !chain.first().is_some_and(certificate::is_for_servers) {
-        notes.push(Note {
-            level: Level::Warning,
-            place: material.place(),
-            text: format!(
-                "{} does not say that it is a server's: clients with `remote-cert-tls server` refuse it",
-                material.what()
-            ),
-        });
     }
     let key = private_key(server, provider)?;
     let identity = CertifiedKey::new(chain, key);
     match identity.keys_match() {
-        Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => Ok(identity),
+        Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => {
+            Ok((identity, material))
+        }
         Err(rustls::Error::InconsistentKeys(_)) => {
             let key = Material::read(server, &server.key, "key")?;
             Err(key.error(

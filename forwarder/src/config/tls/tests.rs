@@ -272,7 +272,7 @@ fn handshake(pki: &Pki, identity: Option<(String, KeyPair)>) -> Result<(), rustl
     let mut roots = RootCertStore::empty();
     roots.add(der(&fs::read_to_string(pki.directory.join("ca.crt")).unwrap())).unwrap();
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let client = rustls::ClientConfig::builder_with_provider(provider)
+    let client = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
         .with_root_certificates(roots);
