@@ -75,6 +75,7 @@ impl MemoryPort {
     }
 
     /// Copies one waiting frame into memory; `None` when none waits or there is no memory.
+    #[inline]
     fn receive_one(&self, frames: &mut Frames) -> Option<Frame> {
         while !self.receives.under_way.is_empty() {
             let mut frame = frames.take()?;

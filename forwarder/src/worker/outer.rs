@@ -94,6 +94,7 @@ impl Outer {
     }
 
     /// Bytes ahead of the OpenVPN packet.
+    #[inline]
     pub fn header_len(&self) -> usize {
         match self.header {
             Header::V4(_) => ipv4::LEN,
@@ -104,6 +105,7 @@ impl Outer {
 
     /// The IPv4 address packets go to, in network order: every one of them needs an identification. `None`: IPv6, where
     /// only fragments have one.
+    #[inline]
     pub fn destination_v4(&self) -> Option<[u8; 4]> {
         match &self.header {
             Header::V4(header) => Some(ipv4::destination(header)),
@@ -157,6 +159,7 @@ pub struct Arrived {
 
 /// Reads a tunnel packet: an unfragmented UDP packet over IPv4, possibly with options, or IPv6, and Ethernet padding.
 /// Checksums are not looked at, the AEAD is stronger. `None` when it is none.
+#[inline]
 pub fn parse(frame: &[u8]) -> Option<Arrived> {
     ipv4::parse(frame).or_else(|| ipv6::parse(frame))
 }

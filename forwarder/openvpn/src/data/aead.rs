@@ -84,6 +84,7 @@ impl<const PREFIX: usize> AeadKeys<PREFIX> {
         sealed.map(|()| PREFIX + PACKET_ID + TAG + len).map_err(|_| SealError::TooLong)
     }
 
+    #[inline]
     pub(super) fn is_near_limit(&self) -> bool {
         self.allowance.is_near_limit() || self.opened.is_near_limit()
     }
@@ -105,6 +106,7 @@ impl DirectionKey {
     }
 
     /// Decrypts `packet` into `plaintext`, which is as long as its ciphertext.
+    #[inline]
     fn open<const PREFIX: usize>(
         &self,
         packet: &Packet<'_, PREFIX>,
@@ -127,6 +129,7 @@ impl DirectionKey {
         seal(&self.key, self.nonce(packet_id), aad, plaintext, ciphertext, tag)
     }
 
+    #[inline]
     fn nonce(&self, packet_id: NonZeroU32) -> Nonce {
         let mut nonce = [0; NONCE_LEN];
         let (id, iv) = nonce.split_at_mut(NONCE_LEN - IMPLICIT_IV);

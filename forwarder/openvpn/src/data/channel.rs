@@ -107,6 +107,7 @@ impl DataChannel {
     }
 
     /// True while there is more to seal of the frame that was handed to [`Self::seal`] last.
+    #[inline]
     pub fn has_rest(&self) -> bool {
         self.shaper.as_ref().is_some_and(|shaper| shaper.has_rest())
     }
@@ -124,6 +125,7 @@ impl DataChannel {
     }
 
     /// The largest TCP segment over IPv4 that a SYN from or to the peer may ask for, in bytes; `None` if any.
+    #[inline]
     pub fn mssfix(&self) -> Option<u16> {
         self.mssfix
     }
@@ -147,6 +149,7 @@ impl DataChannel {
     /// True once, when the sending or receiving side of the key in use nears its limit and a rekey must begin. The key
     /// in use is the newest: while a newer one waits to be sent with, the rekey has been.
     #[must_use]
+    #[inline]
     pub fn take_rekey_request(&mut self) -> bool {
         let newest = self.newest.and_then(|key_id| self.keys[slot(key_id)].as_mut());
         newest.is_some_and(|key| key.take_rekey_request())
@@ -164,6 +167,7 @@ impl fmt::Debug for DataChannel {
 }
 
 /// Where the key of `key_id` is: at most 7, which the compiler can see here.
+#[inline]
 fn slot(key_id: KeyId) -> usize {
     usize::from(key_id.value()) % KEY_IDS
 }

@@ -70,6 +70,7 @@ impl DataKeys {
     /// Opens `packet`, which begins with a prefix of these keys' layout, into `out`; the plaintext's length. `out` needs
     /// room for all of the packet behind its header, padding included. On error `out` is unspecified, the replay window
     /// unchanged unless the packet was authentic.
+    #[inline]
     pub(super) fn open(&mut self, packet: &[u8], out: &mut [u8]) -> Result<usize, OpenError> {
         match &mut self.kind {
             Kind::V2(keys) => keys.open(packet, out),
@@ -95,6 +96,7 @@ impl DataKeys {
     }
 
     /// True once, when a new key must be agreed.
+    #[inline]
     pub(super) fn take_rekey_request(&mut self) -> bool {
         let near = match &self.kind {
             Kind::V2(keys) => keys.is_near_limit(),

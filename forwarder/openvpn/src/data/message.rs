@@ -16,6 +16,7 @@ pub const OCC_EXIT: [u8; 17] = occ(OCC_TYPE_EXIT);
 const OCC_TYPE_EXIT: u8 = 6;
 
 /// Says what a plaintext, its framing taken off, is. Frames longer than `max_frame` bytes are refused.
+#[inline]
 pub(super) fn classify(plaintext: &[u8], max_frame: usize) -> Result<Opened, OpenError> {
     if plaintext == PING {
         return Ok(Opened::Ping);

@@ -42,6 +42,7 @@ impl ReplayWindow {
 
     /// True for an id that was not received and is not too old to know. Changes nothing: ask before the packet is
     /// authentic, [`Self::commit`] after.
+    #[inline]
     pub(super) fn is_fresh(&self, id: NonZeroU64) -> bool {
         let id = id.get();
         if id > self.highest {
@@ -51,6 +52,7 @@ impl ReplayWindow {
     }
 
     /// Notes that a fresh id was received in an authentic packet.
+    #[inline]
     pub(super) fn commit(&mut self, id: NonZeroU64) {
         debug_assert!(self.is_fresh(id), "an id is committed once");
         let id = id.get();

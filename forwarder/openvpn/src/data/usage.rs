@@ -37,6 +37,7 @@ impl Usage {
     }
 
     /// Counts a packet with `plaintext_len` bytes.
+    #[inline]
     pub(super) fn add(&mut self, plaintext_len: usize) {
         self.spent = self.spent.saturating_add(1 + plaintext_len.div_ceil(BLOCK) as u64);
     }
@@ -48,11 +49,13 @@ impl Usage {
     }
 
     /// True when a new key should be asked for.
+    #[inline]
     pub(super) fn is_near_limit(&self) -> bool {
         self.spent >= self.near || self.is_failing()
     }
 
     /// True when so much was forged that the key should not be tried much longer.
+    #[inline]
     pub(super) fn is_failing(&self) -> bool {
         self.failed > FAILURES_NEAR
     }
@@ -77,6 +80,7 @@ impl Allowance {
     }
 
     /// The packet id to seal `plaintext_len` bytes with: never the same twice.
+    #[inline]
     pub(super) fn take(&mut self, plaintext_len: usize) -> Result<NonZeroU32, SealError> {
         if self.usage.is_used_up() {
             return Err(SealError::KeyExhausted);
@@ -88,6 +92,7 @@ impl Allowance {
     }
 
     /// True when a new key should be asked for.
+    #[inline]
     pub(super) fn is_near_limit(&self) -> bool {
         self.usage.is_near_limit() || self.next.is_none_or(|next| next.get() > PACKET_ID_NEAR)
     }

@@ -117,6 +117,7 @@ pub(super) fn source(frame: &[u8], udp: usize) -> Option<SocketAddr> {
 }
 
 /// Reads an unfragmented IPv4 UDP packet, possibly with IPv4 options and Ethernet padding.
+#[inline]
 pub(super) fn parse(frame: &[u8]) -> Option<Arrived> {
     let first = *frame.get(field::VERSION_IHL)?;
     let header_bytes = usize::from(first & 0x0f) * 4;
