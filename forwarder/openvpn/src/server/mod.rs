@@ -181,11 +181,12 @@ impl Server {
         due.filter_map(|((_, id), _)| Some(self.instances.get(id)?.peer()?.id)).collect()
     }
 
-    /// The peer at `path`, if a reset from there would be judged by when it was last heard: tell it by
+    /// The peer at `path`, if an answer to this packet from there would depend on when it was last heard: tell it by
     /// [`Self::handle_activity`] before such a packet is handed over.
     pub fn peer_to_judge(&self, path: &Path, datagram: &[u8]) -> Option<PeerId> {
         let (head, _) = Head::parse(datagram).ok()?;
-        let ids = self.by_path.get(path).filter(|_| first_contact::is_reset(&head))?;
+        let is_stranger = first_contact::may_begin(&head) && self.instance_of(path, &head).is_none();
+        let ids = self.by_path.get(path).filter(|_| is_stranger)?;
         ids.iter().find_map(|id| Some(self.instances.get(id)?.peer()?.id))
     }
 
