@@ -18,6 +18,7 @@ mod instance;
 mod jobs;
 mod leases;
 mod lifecycle;
+mod name;
 mod numbers;
 mod sizes;
 mod wrappings;
@@ -28,11 +29,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub(crate) use admission::common_name;
 pub use config::{AllowCompression, Compress, Config, ExitNotify, Former, Pool};
 pub use directory::{Barred, Directory, Particulars, PushEdit};
 pub use event::{Connected, ControlError, Event, GoneReason, Path, Transmit, Transport};
 pub use jobs::{Job, JobDone};
+pub(crate) use name::common_name;
 pub use sizes::{Limit, Mssfix, Sizes};
 pub use wrappings::{OwnKeys, Wrappings};
 
