@@ -74,22 +74,23 @@ impl Server {
         }
     }
 
-    /// Judges whether to answer from no state: not if a peer at `path` was heard lately, or somebody there answered. Our
-    /// answer to a reset, or to a ClientHello without cookie, that somebody made up reaches the peer itself, and a stock client takes it for a call to a new session (ssl.c `tls_pre_decrypt`): a
-    /// few of them a second, and both ends lose count of which keys are good. A client that really begins anew from there
-    /// has fallen silent, and repeats its reset. Over TCP nobody can make one up.
+    /// Judges whether to answer from no state: not if a peer at `path` was heard lately, or somebody there answered.
+    /// Our answer to a reset, or to a ClientHello without cookie, that somebody made up reaches the peer itself, and a
+    /// stock client takes it for a call to a new session (ssl.c `tls_pre_decrypt`): a few of them a second, and both
+    /// ends lose count of which keys are good. A client that really begins anew from there has fallen silent, and
+    /// repeats its reset; or a rekey has failed, and the old key still carries its data. Over TCP nobody can make one up.
     fn check_silence(&mut self, now: Instant, path: &Path) -> Result<(), ControlError> {
         if path.transport == Transport::Tcp {
             return Ok(());
         }
         let ids = self.by_path.get(path).cloned().unwrap_or_default();
         let lately = |at: Instant| now.saturating_duration_since(at) < RESET_PAUSE;
-        let peer_id = ids.into_iter().find(|id| self.instances.get(id).is_some_and(|it| it.peer().is_some()));
-        let Some(peer) = peer_id.and_then(|id| self.instances.get_mut(&id)).and_then(Instance::peer_mut)
-        else {
-            return Ok(());
-        };
-        if lately(peer.last_received) || peer.reset_answered.is_some_and(lately) {
+        let is_peer = |id: &InstanceId| self.instances.get(id).is_some_and(|it| it.peer().is_some());
+        let id = ids.into_iter().find(is_peer);
+        let Some(instance) = id.and_then(|id| self.instances.get_mut(&id)) else { return Ok(()) };
+        let speaks_on = !instance.session.has_lost_rekey();
+        let Some(peer) = instance.peer_mut() else { return Ok(()) };
+        if speaks_on && lately(peer.last_received) || peer.reset_answered.is_some_and(lately) {
             return Err(ControlError::OutOfSync);
         }
         peer.reset_answered = Some(now);
