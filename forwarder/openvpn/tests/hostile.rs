@@ -338,3 +338,43 @@ fn resets_made_up_in_a_peers_name_are_answered_only_when_it_is_silent_and_seldom
     pair.run_for(2 * SECOND);
     assert_eq!(reset(&mut pair, 3), (Ok(()), true));
 }
+
+/// Without a cookie it is answered as a reset is, for it could be of somebody whose acknowledgement was lost.
+#[test]
+fn client_hellos_made_up_in_a_peers_name_are_answered_no_sooner_than_resets() {
+    let mut pair = Pair::new(server_config(), FINE, 2);
+    pair.traffic = Some(SECOND / 10);
+    let at = pair.named("agent");
+    pair.run_for(5 * SECOND);
+    let path = Path::udp(pair.agents[at].address, GATEWAY);
+    let hello = packet(Opcode::Control, Some(1), &[], None, &[22]);
+    assert_eq!(pair.server.handle_datagram(pair.now, path, &hello), Err(ControlError::OutOfSync));
+    assert!(pair.server.poll_transmit().is_none());
+    pair.agents[at].alive = false;
+    pair.run_for(3 * SECOND);
+    assert_eq!(pair.server.peer_to_judge(&path, &hello), PeerId::new(0));
+    assert_eq!(pair.server.handle_datagram(pair.now, path, &hello), Ok(()));
+    assert_eq!(pair.server.handle_datagram(pair.now, path, &reset()), Err(ControlError::OutOfSync));
+}
+
+/// A stock client gives up its session when a rekey fails, and begins a new one by a reset; the old key carries its data
+/// meanwhile (ssl.c `tls_multi_process`).
+#[test]
+fn a_speaking_peer_whose_rekey_failed_may_begin_anew() {
+    let mut pair = Pair::new(server_config(), FINE, 2);
+    pair.traffic = Some(SECOND / 10);
+    let at = pair.named("agent");
+    pair.run_for(5 * SECOND);
+    let path = Path::udp(pair.agents[at].address, GATEWAY);
+    pair.server.handle_rekey_request(pair.now, PeerId::new(0).unwrap());
+    let end = pair.now + 61 * SECOND;
+    while pair.now < end {
+        pair.now += SECOND;
+        pair.server.handle_timeout(pair.now);
+        while pair.server.poll_transmit().is_some() {}
+    }
+    let now = pair.now;
+    pair.server.handle_activity(PeerId::new(0).unwrap(), now, now);
+    assert_eq!(pair.server.handle_datagram(now, path, &reset()), Ok(()));
+    assert_eq!(pair.server.handle_datagram(now, path, &reset()), Err(ControlError::OutOfSync));
+}

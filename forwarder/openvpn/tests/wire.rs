@@ -285,7 +285,30 @@ fn our_options_string_is_upstreams_for_the_reference_deployment() {
 }
 
 #[test]
+fn the_options_string_names_the_length_of_the_ciphers_key() {
+    for (cipher, bits) in
+        [(Cipher::ChaCha20Poly1305, 256), (Cipher::Aes192Gcm, 192), (Cipher::Aes128Gcm, 128)]
+    {
+        let options =
+            occ::Options { tun_mtu: 1500, cipher, framing: Framing::None, fragments: false, server: true };
+        assert!(options.to_text().contains(&format!("keysize {bits},")), "{cipher:?}");
+    }
+}
+
+#[test]
+fn an_option_that_would_be_two_is_not_pushed() {
+    assert_eq!(push::messages(&["ping 10,peer-id 5".into(), "ping 10".into()]), ["PUSH_REPLY,ping 10"]);
+}
+
+#[test]
 fn a_message_without_end_is_malformed() {
     assert!(command::take(&mut vec![b'x'; command::MAX_LEN + 1]).is_err());
     assert_eq!(command::take(&mut vec![b'x'; command::MAX_LEN]), Ok(None));
+}
+
+#[test]
+fn empty_messages_are_skipped_and_leave_nothing() {
+    let mut stream = b"\0\0one\0\0\0two\0\0".to_vec();
+    let texts: Vec<String> = std::iter::from_fn(|| command::take(&mut stream).unwrap()).collect();
+    assert_eq!((texts, stream.len()), (vec!["one".to_owned(), "two".to_owned()], 0));
 }

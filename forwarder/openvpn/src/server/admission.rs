@@ -1,8 +1,5 @@
 //! Whether a client may in, and on which terms: from its certificate and its key-method message.
 
-use rustls::pki_types::CertificateDer;
-use x509_parser::prelude::{FromDer, X509Certificate};
-
 use super::{Barred, Compress, Config, Particulars, Path, compression, instance::Address};
 use crate::{
     data::{Cipher, Layout, Profile},
@@ -13,9 +10,6 @@ use crate::{
         peer_info::{PeerInfo, proto},
     },
 };
-
-/// Longest name kept. X.520 allows 64 characters.
-const MAX_NAME: usize = 64;
 
 /// What was agreed with a client.
 #[derive(Clone, Debug)]
@@ -143,14 +137,6 @@ fn no_shared_cipher(config: &Config, names_none: bool) -> Refusal {
 
 pub(super) fn refusal(told: &'static str, reason: String) -> Refusal {
     Refusal { told: Told::Failed(told), reason }
-}
-
-/// The certificate's common name with non-printing characters replaced by `_`; `None` if it has none.
-pub(crate) fn common_name(certificate: &CertificateDer<'_>) -> Option<String> {
-    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
-    let name = certificate.subject().iter_common_name().next()?.as_str().ok()?;
-    let printable = |c: char| if c.is_control() { '_' } else { c };
-    Some(name.chars().take(MAX_NAME).map(printable).collect()).filter(|name: &String| !name.is_empty())
 }
 
 /// The options pushed to a client, in upstream's order. Source: brief 0, A.8.
@@ -388,20 +374,5 @@ mod tests {
         let told = |peer_info: &str| Told::Later("full").message(&PeerInfo::parse(peer_info.as_bytes()));
         assert_eq!(told(STOCK_2_6).as_deref(), Some("AUTH_FAILED,TEMP:full"));
         assert_eq!(told("IV_PROTO=6\n"), None);
-    }
-
-    #[test]
-    fn a_name_is_bounded_and_has_no_control_characters() {
-        let named = |name: &str| {
-            let key = rcgen::KeyPair::generate().unwrap();
-            let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
-            params.distinguished_name = rcgen::DistinguishedName::new();
-            params.distinguished_name.push(rcgen::DnType::CommonName, name);
-            common_name(params.self_signed(&key).unwrap().der())
-        };
-        assert_eq!(named("agent\n\x1bone").as_deref(), Some("agent__one"));
-        assert_eq!(named(&"x".repeat(200)).map(|name| name.len()), Some(MAX_NAME));
-        assert_eq!(named(""), None);
-        assert_eq!(common_name(&CertificateDer::from(vec![0x30, 0x82])), None);
     }
 }

@@ -60,9 +60,6 @@ impl Server {
             return self.refuse_expired(now, path);
         }
         let body = Body::parse(head.opcode, &body).map_err(|_| ControlError::Malformed)?;
-        if is_reset(&head) && self.is_in_use(now, &path) {
-            return Err(ControlError::OutOfSync);
-        }
         let wrapped = Wrapped { wrapping: &wrapping, stamp };
         let packet = ControlPacket { head, body };
         match head.opcode {
@@ -77,29 +74,30 @@ impl Server {
         }
     }
 
-    /// True if a peer at `path` was heard lately, or a reset from there answered. Our answer to a reset that somebody made
-    /// up reaches the peer itself, and a stock client takes it for a call to a new session (ssl.c `tls_pre_decrypt`): a
-    /// few of them a second, and both ends lose count of which keys are good. A client that really begins anew from there
-    /// has fallen silent, and repeats its reset. Over TCP nobody can make one up.
-    fn is_in_use(&mut self, now: Instant, path: &Path) -> bool {
-        let ids = self.by_path.get(path).cloned().unwrap_or_default();
+    /// Judges whether to answer from no state: not if a peer at `path` was heard lately, or somebody there answered.
+    /// Our answer to a reset, or to a ClientHello without cookie, that somebody made up reaches the peer itself, and a
+    /// stock client takes it for a call to a new session (ssl.c `tls_pre_decrypt`): a few of them a second, and both
+    /// ends lose count of which keys are good. A client that really begins anew from there has fallen silent, and
+    /// repeats its reset; or a rekey has failed, and the old key still carries its data. Over TCP nobody can make one up.
+    fn check_silence(&mut self, now: Instant, path: &Path) -> Result<(), ControlError> {
         if path.transport == Transport::Tcp {
-            return false;
+            return Ok(());
         }
+        let ids = self.by_path.get(path).cloned().unwrap_or_default();
         let lately = |at: Instant| now.saturating_duration_since(at) < RESET_PAUSE;
-        let peer_id = ids.into_iter().find(|id| self.instances.get(id).is_some_and(|it| it.peer().is_some()));
-        let Some(peer) = peer_id.and_then(|id| self.instances.get_mut(&id)).and_then(Instance::peer_mut)
-        else {
-            return false;
-        };
-        if lately(peer.last_received) || peer.reset_answered.is_some_and(lately) {
-            return true;
+        let is_peer = |id: &InstanceId| self.instances.get(id).is_some_and(|it| it.peer().is_some());
+        let id = ids.into_iter().find(is_peer);
+        let Some(instance) = id.and_then(|id| self.instances.get_mut(&id)) else { return Ok(()) };
+        let speaks_on = !instance.session.has_lost_rekey();
+        let Some(peer) = instance.peer_mut() else { return Ok(()) };
+        if speaks_on && lately(peer.last_received) || peer.reset_answered.is_some_and(lately) {
+            return Err(ControlError::OutOfSync);
         }
         peer.reset_answered = Some(now);
-        false
+        Ok(())
     }
 
-    /// The reply to a reset, remembered nowhere.
+    /// The reply to a reset, remembered nowhere but with a peer at the same address.
     fn answer_reset(
         &mut self,
         now: Instant,
@@ -107,6 +105,7 @@ impl Server {
         client: &Head,
         wrapped: &Wrapped<'_>,
     ) -> Result<(), ControlError> {
+        self.check_silence(now, &path)?;
         if !self.first_packets.allow(now) {
             return Err(ControlError::RateLimited);
         }
@@ -148,6 +147,7 @@ impl Server {
         if self.config.wrappings.own.as_ref().is_some_and(|own| own.force_cookie) {
             return Err(ControlError::Refused);
         }
+        self.check_silence(now, &path)?;
         if !self.first_packets.allow(now) || !self.jobs.has_room() {
             return Err(ControlError::RateLimited);
         }
@@ -290,7 +290,8 @@ fn is_plain_reset(body: &Body<'_>) -> bool {
     body.acks.as_slice().is_empty() && body.packet_id == Some(0) && body.payload.is_empty()
 }
 
-/// True for the packet that a client begins with.
-pub(super) fn is_reset(head: &Head) -> bool {
-    matches!(head.opcode, Opcode::HardResetClient | Opcode::HardResetClientV3)
+/// True for packets that may be answered with a reset where they belong to no session.
+pub(super) fn may_begin(head: &Head) -> bool {
+    use Opcode::{Control, ControlWrappedKey, HardResetClient, HardResetClientV3};
+    matches!(head.opcode, HardResetClient | HardResetClientV3 | Control | ControlWrappedKey)
 }

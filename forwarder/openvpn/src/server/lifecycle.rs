@@ -8,6 +8,7 @@ use super::{
     Connected, Event, GoneReason, InstanceId, Path, Server,
     admission::{self, Refusal, Terms, Told, refusal},
     instance::{Address, Instance, LINGER, Peer, Stage, Timer},
+    name::common_name,
 };
 use crate::{
     data::{DataKeys, Framing, Role},
@@ -115,17 +116,16 @@ impl Server {
         message: &KeyMethod,
         certificate: CertificateDer<'static>,
     ) {
-        let name = admission::common_name(&certificate);
+        let name = common_name(&certificate);
         let terms = match &name {
             Some(name) => admission::judge(&self.config, name, &instance.path, message),
             None => Err(refusal(
                 "no common name",
-                "its certificate has no common name: issue one that has".into(),
+                "its certificate has no common name, or one of more than 64 characters: issue a proper one"
+                    .into(),
             )),
         };
-        let admitted = terms.and_then(|mut terms| {
-            let fragments = occ::fragments(&message.options);
-            terms.profile = self.config.sizes.agree(terms.profile, &instance.path, fragments);
+        let admitted = terms.and_then(|terms| {
             self.part_predecessors(now, &instance.path, &terms.name);
             self.free_number().map(|peer_id| (terms, peer_id))
         });

@@ -18,8 +18,10 @@ mod instance;
 mod jobs;
 mod leases;
 mod lifecycle;
+mod name;
 mod numbers;
 mod sizes;
+mod tables;
 mod wrappings;
 
 use std::{
@@ -28,17 +30,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub(crate) use admission::common_name;
 pub use config::{AllowCompression, Compress, Config, ExitNotify, Former, Pool};
 pub use directory::{Barred, Directory, Particulars, PushEdit};
 pub use event::{Connected, ControlError, Event, GoneReason, Path, Transmit, Transport};
 pub use jobs::{Job, JobDone};
+pub(crate) use name::common_name;
 pub use sizes::{Limit, Mssfix, Sizes};
 pub use wrappings::{OwnKeys, Wrappings};
 
 use self::{
     cookie::{Cookie, RateLimit, UsedCookies},
-    instance::{Instance, Stage, Timer},
+    instance::Instance,
     jobs::Jobs,
     leases::Leases,
     numbers::Numbers,
@@ -181,11 +183,12 @@ impl Server {
         due.filter_map(|((_, id), _)| Some(self.instances.get(id)?.peer()?.id)).collect()
     }
 
-    /// The peer at `path`, if a reset from there would be judged by when it was last heard: tell it by
+    /// The peer at `path`, if an answer to this packet from there would depend on when it was last heard: tell it by
     /// [`Self::handle_activity`] before such a packet is handed over.
     pub fn peer_to_judge(&self, path: &Path, datagram: &[u8]) -> Option<PeerId> {
         let (head, _) = Head::parse(datagram).ok()?;
-        let ids = self.by_path.get(path).filter(|_| first_contact::is_reset(&head))?;
+        let is_stranger = first_contact::may_begin(&head) && self.instance_of(path, &head).is_none();
+        let ids = self.by_path.get(path).filter(|_| is_stranger)?;
         ids.iter().find_map(|id| Some(self.instances.get(id)?.peer()?.id))
     }
 
@@ -301,91 +304,6 @@ impl Server {
         let stop =
             self.stop_at.filter(|_| !self.instances.is_empty()).map(|at| (at, "stop waiting for clients"));
         timer.into_iter().chain(stop).min_by_key(|(at, _)| *at)
-    }
-}
-
-/// Keeping the tables together.
-impl Server {
-    fn id_of(&self, peer_id: PeerId) -> Option<InstanceId> {
-        self.numbers.holder(peer_id)
-    }
-
-    /// Every change of an instance goes through here: afterwards its events are handled, its packets queued, its
-    /// timer on record is right, and it is forgotten if it is over. `None` if there is no such instance.
-    fn visit<T>(
-        &mut self,
-        now: Instant,
-        id: InstanceId,
-        change: impl FnOnce(&mut Self, &mut Instance) -> T,
-    ) -> Option<T> {
-        let mut instance = self.instances.remove(&id)?;
-        let result = change(self, &mut instance);
-        while let Some(event) = instance.session.poll_event() {
-            self.handle_event(now, id, &mut instance, event);
-        }
-        while let Some(payload) = instance.session.poll_transmit(now) {
-            self.transmits.push_back(Transmit { path: instance.path, payload });
-            if let Some(peer) = instance.peer_mut() {
-                peer.last_sent = now;
-            }
-        }
-        instance.session.poll_job().into_iter().for_each(|job| self.jobs.add(id, job));
-        self.record_timer(id, instance.timeout(&self.config));
-        if self.is_over(now, &instance) {
-            self.unlink(id, &instance.path);
-        } else {
-            self.instances.insert(id, instance);
-        }
-        Some(result)
-    }
-
-    fn is_over(&self, now: Instant, instance: &Instance) -> bool {
-        match instance.stage {
-            Stage::HalfOpen => self.stop_at.is_some(),
-            Stage::Connected(_) => false,
-            Stage::Lingering(until) => until <= now || self.stop_at.is_some() && instance.session.is_quiet(),
-        }
-    }
-
-    fn record_timer(&mut self, id: InstanceId, timer: Option<(Instant, Timer)>) {
-        if let Some(before) = self.timer_of.remove(&id) {
-            self.timers.remove(&(before, id));
-        }
-        if let Some((at, timer)) = timer {
-            self.timer_of.insert(id, at);
-            self.timers.insert((at, id), timer.reason());
-        }
-    }
-
-    fn unlink(&mut self, id: InstanceId, path: &Path) {
-        self.record_timer(id, None);
-        if let Some(ids) = self.by_path.get_mut(path) {
-            ids.retain(|other| *other != id);
-            if ids.is_empty() {
-                self.by_path.remove(path);
-                if !path.is_udp() {
-                    self.events.push_back(Event::PathUnused { path: *path });
-                }
-            }
-        }
-    }
-
-    fn move_instance(&mut self, id: InstanceId, path: Path) {
-        let Some(instance) = self.instances.get_mut(&id) else { return };
-        let former = std::mem::replace(&mut instance.path, path);
-        let timer = instance.timeout(&self.config);
-        self.unlink(id, &former);
-        self.by_path.entry(path).or_default().push(id);
-        self.record_timer(id, timer);
-    }
-
-    fn forget_all(&mut self) {
-        self.instances.clear();
-        self.by_path.clear();
-        self.numbers = Numbers::default();
-        self.by_name.clear();
-        self.timers.clear();
-        self.timer_of.clear();
     }
 }
 

@@ -9,6 +9,11 @@ use crate::{ids::KeyId, wire::Opcode};
 const RETIRE_GRACE: Duration = Duration::from_secs(5);
 
 impl Session {
+    /// True while an old key is in use because the last attempt to replace it failed.
+    pub(crate) fn has_lost_rekey(&self) -> bool {
+        self.expires.is_some()
+    }
+
     /// The next key's negotiation takes the place of the newest, which becomes the old one.
     pub(super) fn begin_negotiation(&mut self, now: Instant) {
         let key_id = self.newest.key_id.next();

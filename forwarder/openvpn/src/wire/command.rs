@@ -44,11 +44,13 @@ pub const MAX_LEN: usize = 2048;
 /// # Errors
 /// More than [`MAX_LEN`] bytes without a NUL.
 pub fn take(stream: &mut Vec<u8>) -> Result<Option<String>, super::Malformed> {
-    while let Some(end) = stream.iter().position(|&byte| byte == 0) {
-        let message: Vec<u8> = stream.drain(..=end).collect();
-        if let Some(text) = message.get(..end).filter(|text| !text.is_empty()) {
-            return Ok(Some(String::from_utf8_lossy(text).into_owned()));
-        }
-    }
-    if stream.len() > MAX_LEN { Err(super::Malformed) } else { Ok(None) }
+    // All at once: each drain moves what is left, and a peer may send nothing but empty messages.
+    let empty = stream.iter().position(|&byte| byte != 0).unwrap_or(stream.len());
+    stream.drain(..empty);
+    let Some(end) = stream.iter().position(|&byte| byte == 0) else {
+        return if stream.len() > MAX_LEN { Err(super::Malformed) } else { Ok(None) };
+    };
+    let text = String::from_utf8_lossy(stream.get(..end).unwrap_or_default()).into_owned();
+    stream.drain(..=end);
+    Ok(Some(text))
 }

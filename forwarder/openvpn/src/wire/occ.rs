@@ -7,7 +7,7 @@ use crate::data::{Cipher, Framing};
 pub struct Options {
     /// `tun-mtu`.
     pub tun_mtu: u16,
-    /// The data cipher; `None` before it is agreed: the preferred one is named then.
+    /// The data cipher; before it is agreed the preferred one.
     pub cipher: Cipher,
     /// Whether some compression framing is in use.
     pub framing: Framing,
@@ -28,7 +28,7 @@ impl Options {
         let link_mtu = u32::from(tun_mtu) + 81 + u32::from(framing.overhead()) + fragment;
         let fragment = if fragments { ",mtu-dynamic" } else { "" };
         let compression = if framing == Framing::None { "" } else { ",comp-lzo" };
-        let bits = if cipher == Cipher::Aes256Gcm { 256 } else { 128 };
+        let bits = cipher.key_len() * 8;
         let role = if server { "tls-server" } else { "tls-client" };
         format!(
             "V4,dev-type tap,link-mtu {link_mtu},tun-mtu {tun_mtu},proto UDPv4{compression}{fragment},cipher {},auth [null-digest],\

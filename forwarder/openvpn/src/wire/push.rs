@@ -28,9 +28,9 @@ pub fn messages(options: &[String]) -> Vec<String> {
     parts
 }
 
-/// True if `option` can stand in a push reply: no NUL, no line break, short enough.
+/// True if `option` can stand in a push reply: no comma, NUL or line break, short enough.
 pub fn is_sendable(option: &str) -> bool {
-    WORD.len() + 1 + option.len() <= MAX_PART && !option.contains(['\0', '\n', '\r'])
+    WORD.len() + 1 + option.len() <= MAX_PART && !option.contains([',', '\0', '\n', '\r'])
 }
 
 fn append(part: &mut String, option: &str) {
