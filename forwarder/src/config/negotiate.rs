@@ -2,6 +2,11 @@
 
 use super::{apply::Done, compression, words::Directive};
 
+pub(super) fn exporter_only(d: Directive<'_>) -> Done {
+    d.draft.server.exporter_only = true;
+    Ok(())
+}
+
 /// Options that the server adds itself, after what it has agreed with the client.
 const OURS: &[&str] =
     &["ifconfig", "peer-id", "cipher", "protocol-flags", "key-derivation", "tun-mtu", "push-continuation"];

@@ -39,6 +39,7 @@ pub fn protocol(server: &Server, tls: Arc<rustls::ServerConfig>, wrappings: Wrap
         tun_mtu: server.tun_mtu,
         sizes: server.sizes,
         fallback_cipher: server.fallback_cipher,
+        exporter_only: server.exporter_only,
         former: Former::default(),
         directory: None,
     }

@@ -75,6 +75,8 @@ pub struct Server {
     pub data_ciphers: Vec<Cipher>,
     /// `data-ciphers-fallback`: for clients that name no cipher.
     pub fallback_cipher: Option<Cipher>,
+    /// `force-tls-key-material-export`.
+    pub exporter_only: bool,
     /// `auth`: what authenticates packets whose cipher does not.
     pub digest: Digest,
     /// `compress`, also where it is only pushed.
@@ -463,6 +465,7 @@ fn defaults(file: &Path) -> Server {
         data_ciphers: Cipher::DEFAULT.to_vec(),
         digest: Digest::default(),
         fallback_cipher: None,
+        exporter_only: false,
         compress: Compress::Off,
         allow_compression: AllowCompression::default(),
         push: Vec::new(),

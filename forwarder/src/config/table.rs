@@ -356,7 +356,7 @@ pub(super) const DIRECTIVES: Table = &[
     ("http-proxy-user-pass", CLIENTS),
     ("socks-proxy-retry", CLIENTS),
     ("allow-deprecated-insecure-static-crypto", Refused("static keys join two machines only, and OpenVPN itself has given them up", "make certificates and name them by `ca`, `cert` and `key`")),
-    ("force-tls-key-material-export", NotYet("take the line out: every client that can uses the exporter")),
+    ("force-tls-key-material-export", Does(0, 0, negotiate::exporter_only)),
     ("ifconfig-pool-linear", RETIRED),
     ("compat-names", RETIRED),
     ("no-name-remapping", RETIRED),

@@ -71,6 +71,7 @@ pub(super) fn judge(config: &Config, name: &str, path: &Path, message: &KeyMetho
         ));
     }
     let particulars = particulars(config, name)?;
+    require_exporter(config, &info)?;
     let cipher = choose_cipher(config, &info, message)?;
     let wanted = match particulars.removes("compress") {
         true => Compress::Off,
@@ -100,6 +101,18 @@ fn particulars(config: &Config, name: &str) -> Result<Particulars, Refusal> {
     };
     // Upstream gives no reason either.
     Err(refusal("", format!("its file in `client-config-dir` {reason}")))
+}
+
+/// `force-tls-key-material-export`. Source: multi.c `multi_client_set_protocol_options`, whose words they are.
+fn require_exporter(config: &Config, info: &PeerInfo) -> Result<(), Refusal> {
+    if !config.exporter_only || info.supports(proto::TLS_KEY_EXPORT) {
+        return Ok(());
+    }
+    let told = "Client incompatible with this server. Keying Material Exporters (RFC 5705) support missing. Upgrade to a \
+                client that supports this feature (OpenVPN 2.6.0+).";
+    let reason = "its data keys would not come from the TLS exporter, as `force-tls-key-material-export` wants: it needs \
+                  OpenVPN 2.6 or later";
+    Err(refusal(told, reason.into()))
 }
 
 /// Epochs where the client has them and the cipher too, a peer id where it has that. Source: multi.c
@@ -335,6 +348,15 @@ mod tests {
         assert_eq!(no_peer_id[2..], ["cipher AES-128-GCM"]);
         let older = pushed("IV_PROTO=6\nIV_CIPHERS=AES-128-GCM\n");
         assert_eq!(older[2..], ["peer-id 3", "cipher AES-128-GCM"]);
+    }
+
+    #[test]
+    fn a_client_without_the_exporter_is_refused_where_it_must_be_used() {
+        let config = Config { exporter_only: true, ..config() };
+        assert!(judge(&config, "agent", &message("", STOCK_2_6)).is_ok());
+        let older = message("", "IV_PROTO=6\nIV_CIPHERS=AES-256-GCM\n");
+        let refusal = judge(&config, "agent", &older).unwrap_err();
+        assert!(refusal.reason.contains("force-tls-key-material-export"), "{refusal:?}");
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub struct Config {
     pub data_ciphers: Vec<Cipher>,
     /// `data-ciphers-fallback`: for clients that name no cipher at all.
     pub fallback_cipher: Option<Cipher>,
+    /// `force-tls-key-material-export`: data keys come from the TLS exporter or not at all.
+    pub exporter_only: bool,
     /// `auth`: what authenticates data packets whose cipher does not.
     pub digest: Digest,
     /// `keepalive`: the server pings after this much silence of its own; `None`: never.
@@ -67,6 +69,7 @@ impl Config {
             data_ciphers: Cipher::DEFAULT.to_vec(),
             digest: Digest::default(),
             fallback_cipher: None,
+            exporter_only: false,
             ping: None,
             ping_restart: None,
             push: Vec::new(),
