@@ -123,9 +123,7 @@ impl Server {
                 "its certificate has no common name: issue one that has".into(),
             )),
         };
-        let admitted = terms.and_then(|mut terms| {
-            let fragments = occ::fragments(&message.options);
-            terms.profile = self.config.sizes.agree(terms.profile, &instance.path, fragments);
+        let admitted = terms.and_then(|terms| {
             self.part_predecessors(now, &instance.path, &terms.name);
             self.free_number().map(|peer_id| (terms, peer_id))
         });
