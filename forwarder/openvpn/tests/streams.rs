@@ -40,11 +40,27 @@ fn the_end_of_a_connection_is_the_end_of_its_session() {
     pair.server.handle_closed(pair.now, path);
     pair.drain_server();
     assert_eq!(pair.gone_reasons(), [GoneReason::ConnectionClosed]);
-    assert_eq!((pair.server.len(), pair.server.half_open(), unused(&pair)), (1, 0, vec![path]));
+    assert_eq!((pair.server.len(), pair.server.half_open(), unused(&pair)), (1, 0, vec![]));
     let elsewhere = Path::udp(pair.agents[second].address, GATEWAY);
     pair.server.handle_closed(pair.now, elsewhere);
     pair.drain_server();
     assert_eq!(pair.server.len(), 1, "another path is another path");
+}
+
+/// A client with a port of its own comes back from there: its new connection has the former one's path.
+#[test]
+fn a_connection_that_takes_a_closed_ones_path_is_not_given_up_with_it() {
+    let mut pair = pair(7);
+    let at = pair.named("a");
+    pair.run_for(SECOND);
+    let address = pair.agents[at].address;
+    pair.agents[at].alive = false;
+    pair.server.handle_closed(pair.now, path_of(&pair, at));
+    // Nobody asks for events in between: both came in one go.
+    pair.connect_from(client::Config::new(PKI.client("a")), address);
+    pair.run_for(SECOND);
+    assert_eq!(pair.gone_reasons(), [GoneReason::ConnectionClosed]);
+    assert_eq!((pair.server.len(), unused(&pair)), (1, vec![]));
 }
 
 #[test]

@@ -268,6 +268,7 @@ fn our_options_string_is_upstreams_for_the_reference_deployment() {
         cipher: Cipher::Aes256Gcm,
         framing: Framing::V2,
         fragments: false,
+        stream: false,
         server: true,
     };
     assert_eq!(
@@ -282,6 +283,24 @@ fn our_options_string_is_upstreams_for_the_reference_deployment() {
     let cut = occ::Options { framing: Framing::Prefixed, fragments: true, ..options }.to_text();
     assert!(cut.contains("link-mtu 1586,") && cut.contains("UDPv4,comp-lzo,mtu-dynamic,cipher"), "{cut}");
     assert_eq!(occ::fragments(cut.as_bytes()), Some(true));
+}
+
+/// Source: socket.c `proto_remote`, mtu.c `frame_calculate_protocol_header_size`.
+#[test]
+fn over_tcp_our_options_string_says_so_and_counts_the_length() {
+    let options = occ::Options {
+        tun_mtu: 1500,
+        cipher: Cipher::Aes256Cbc,
+        framing: Framing::None,
+        fragments: false,
+        stream: true,
+        server: true,
+    };
+    let server = options.to_text();
+    assert!(server.contains("link-mtu 1583,tun-mtu 1500,proto TCPv4_SERVER,cipher AES-256-CBC,"), "{server}");
+    assert!(server.contains(",keysize 256,"), "{server}");
+    let client = occ::Options { server: false, cipher: Cipher::Aes192Gcm, ..options }.to_text();
+    assert!(client.contains(",proto TCPv4_CLIENT,") && client.contains(",keysize 192,"), "{client}");
 }
 
 #[test]

@@ -16,7 +16,7 @@ use super::{Error, gateway::DATAGRAM, plan::Plan};
 use crate::{
     config::Server,
     drops::Drop,
-    streams::{Counter, Desk, Order, Report, Settings, StreamId, Streams},
+    streams::{Counter, Desk, MAX_UNCLAIMED, Order, Report, Settings, StreamId, Streams},
     worker::{Handovers, Outer},
 };
 
@@ -79,6 +79,7 @@ impl Connections {
             longest: DATAGRAM.max(plan.max_frame + MAX_OVERHEAD),
             queue_limit: server.tcp_queue_limit,
             hand_window: server.hand_window,
+            unclaimed_limit: MAX_UNCLAIMED,
         };
         let listeners = listeners.into_iter().map(mio::net::TcpListener::from_std).collect();
         let streams = Streams::new(settings, listeners, counter, handovers, now)

@@ -8,7 +8,7 @@ use std::{
 use mio::{Interest, Token, net::TcpStream};
 use nix::errno::Errno;
 
-use super::{MAX_UNCLAIMED, Report, StreamId, Streams, connection::Connection, run::LISTENERS};
+use super::{Report, StreamId, Streams, connection::Connection, run::LISTENERS};
 
 /// Connections accepted in a turn, so that those that are there are not kept waiting.
 const ACCEPTS: usize = 32;
@@ -64,7 +64,7 @@ impl Streams {
     /// A full house gives up one that has said nothing, or else the oldest.
     fn make_room(&mut self) {
         let unclaimed = || self.connections.iter().filter(|(_, connection)| connection.peer.is_none());
-        if unclaimed().count() < MAX_UNCLAIMED {
+        if unclaimed().count() < self.settings.unclaimed_limit {
             return;
         }
         let silent = unclaimed().find(|(_, connection)| !connection.greeted);

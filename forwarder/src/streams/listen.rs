@@ -5,7 +5,10 @@ use std::{
     net::{SocketAddr, TcpListener},
 };
 
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::{
+    libc,
+    sys::resource::{Resource, getrlimit, setrlimit},
+};
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// Connections the kernel completes ahead of us: all clients may come back at once, after a restart. It allows itself at
@@ -27,6 +30,11 @@ pub enum OpenError {
     /// A privileged port.
     #[error("TCP port {} may not be opened: ports below 1024 need root or CAP_NET_BIND_SERVICE", .0.port())]
     Forbidden(SocketAddr),
+    /// IPv6 is wanted of a kernel that has none.
+    #[error(
+        "this kernel has no IPv6: write `proto tcp-server` and IPv4 addresses behind `local`, or turn IPv6 on"
+    )]
+    NoIpv6,
     /// Anything else.
     #[error("TCP port {} cannot be opened on {} ({source}): see the system's log", .address.port(), .address.ip())]
     Other {
@@ -47,12 +55,19 @@ pub fn open(
     only_v6: bool,
     prepare: impl FnOnce(&Socket),
 ) -> Result<TcpListener, OpenError> {
-    bind(address, only_v6, prepare).map_err(|source| match source.kind() {
+    bind(address, only_v6, prepare).map_err(|source| refused(address, source))
+}
+
+fn refused(address: SocketAddr, source: io::Error) -> OpenError {
+    if source.raw_os_error() == Some(libc::EAFNOSUPPORT) && address.is_ipv6() {
+        return OpenError::NoIpv6;
+    }
+    match source.kind() {
         io::ErrorKind::AddrInUse => OpenError::InUse(address),
         io::ErrorKind::AddrNotAvailable => OpenError::NotOurs(address),
         io::ErrorKind::PermissionDenied => OpenError::Forbidden(address),
         _ => OpenError::Other { address, source },
-    })
+    }
 }
 
 fn bind(address: SocketAddr, only_v6: bool, prepare: impl FnOnce(&Socket)) -> io::Result<TcpListener> {
@@ -89,6 +104,15 @@ mod tests {
         assert!(
             error.to_string().starts_with(&format!("TCP port {} of 127.0.0.1 is in use", address.port()))
         );
+    }
+
+    #[test]
+    fn a_kernel_without_ipv6_is_an_error_that_says_what_to_write() {
+        let of = |address: &str| {
+            refused(address.parse().unwrap(), io::Error::from_raw_os_error(libc::EAFNOSUPPORT))
+        };
+        assert!(of("[::]:443").to_string().starts_with("this kernel has no IPv6: write `proto tcp-server`"));
+        assert!(matches!(of("0.0.0.0:443"), OpenError::Other { .. }));
     }
 
     #[test]

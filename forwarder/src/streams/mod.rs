@@ -13,7 +13,7 @@
 //!   that is full stays where it is, and its connection is read again later.
 //! - A turn takes at most one buffer from each connection, so that they are served in turn.
 //! - Who says nothing, or nothing that OpenVPN says, is closed after seconds; who does not become a peer, within
-//!   `hand-window`. Of those at most [`MAX_UNCLAIMED`] are kept.
+//!   `hand-window`. Of those at most so many are kept ([`MAX_UNCLAIMED`]).
 
 mod connection;
 mod doors;
@@ -38,8 +38,9 @@ pub use self::{
 };
 use crate::drops::DropCounters;
 
-/// Most connections that are nobody's yet. Beyond it one gives way: an honest handshake is done in a second.
-pub const MAX_UNCLAIMED: usize = 256;
+/// Most connections that are nobody's yet, as many as the server has sessions that begin. Beyond it one gives way. Too low
+/// cuts off clients that come back all at once after a restart, and again when they have waited; too high costs memory.
+pub const MAX_UNCLAIMED: usize = 1024;
 /// Reports that may wait for the control thread; what comes beyond waits in its connection.
 const REPORTS: usize = 1024;
 
@@ -78,6 +79,8 @@ pub struct Settings {
     pub queue_limit: usize,
     /// `hand-window`: who is no peer after that is closed.
     pub hand_window: Duration,
+    /// Most connections that are nobody's yet.
+    pub unclaimed_limit: usize,
 }
 
 /// The control thread's end.

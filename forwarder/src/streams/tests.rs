@@ -21,6 +21,7 @@ use crate::{
 /// A client's first packet: its opcode, and nine bytes that this thread does not read.
 const GREETING: &[u8] = b"\x38sessionid\0\0\0\0\0";
 const LIMIT: usize = 8;
+const UNCLAIMED: usize = 64;
 
 /// The thread, its listener's address, and what others hold.
 struct Bench {
@@ -33,6 +34,10 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
+        Self::that_keeps(UNCLAIMED)
+    }
+
+    fn that_keeps(unclaimed_limit: usize) -> Self {
         let poll = Poll::new().unwrap();
         let control = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
         let (desk, counter) = Desk::new(control).unwrap();
@@ -41,7 +46,8 @@ impl Bench {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
-        let settings = Settings { longest: 2000, queue_limit: LIMIT, hand_window: Duration::from_secs(60) };
+        let hand_window = Duration::from_secs(60);
+        let settings = Settings { longest: 2000, queue_limit: LIMIT, hand_window, unclaimed_limit };
         let listeners = vec![mio::net::TcpListener::from_std(listener)];
         let streams = Streams::new(settings, listeners, counter, lanes, Instant::now()).unwrap();
         let thread = std::thread::Builder::new().spawn(move || streams.run()).unwrap();
@@ -205,7 +211,7 @@ fn strangers_are_bounded_and_peers_stay() {
     let mut bench = Bench::new();
     let (mut peer, stream, _) = bench.peer(0);
     let mut greeted = bench.greet().0;
-    let silent: Vec<TcpStream> = (0..MAX_UNCLAIMED + 20).map(|_| bench.dial()).collect();
+    let silent: Vec<TcpStream> = (0..UNCLAIMED + 20).map(|_| bench.dial()).collect();
     for _ in 0..21 {
         assert!(matches!(bench.report(), Report::Closed(..)));
     }
@@ -217,6 +223,19 @@ fn strangers_are_bounded_and_peers_stay() {
     assert_eq!(oldest.read(&mut [0; 1]).unwrap(), 0);
     greeted.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
     assert!(greeted.read(&mut [0; 1]).is_err(), "it is not closed");
+}
+
+#[test]
+fn hundreds_of_clients_may_come_back_at_once() {
+    allow_many_files();
+    let bench = Bench::that_keeps(MAX_UNCLAIMED);
+    let clients: Vec<TcpStream> = (0..400).map(|_| bench.dial()).collect();
+    for mut client in &clients {
+        client.write_all(&framed(GREETING).unwrap()).unwrap();
+    }
+    for _ in &clients {
+        assert!(matches!(bench.report(), Report::Packet(..)));
+    }
 }
 
 #[test]

@@ -23,6 +23,9 @@ use crate::{
 
 /// Frames one worker may have waiting at another. More would only add delay.
 const CAPACITY: usize = 512;
+/// Packets one worker may have waiting at the streams' thread. A flood is one for each of the peers over TCP, all in one
+/// turn: were it less, the last of them would never hear a broadcast. Too high delays all of them when they are behind.
+const TO_STREAMS: usize = 4096;
 /// How many of them may be tunnel packets from where their peer is not known to be. Nothing of a packet is authentic
 /// before its owner opens it: without this share, forged ones of a stranger fill the lane. Peers that move or have just
 /// come need few.
@@ -65,8 +68,8 @@ struct Lane {
 }
 
 impl Lane {
-    fn new() -> Arc<Self> {
-        Arc::new(Self { under_way: ArrayQueue::new(CAPACITY), empty: ArrayQueue::new(CAPACITY) })
+    fn new(capacity: usize) -> Arc<Self> {
+        Arc::new(Self { under_way: ArrayQueue::new(capacity), empty: ArrayQueue::new(capacity) })
     }
 
     /// False when the lane is full.
@@ -141,8 +144,8 @@ impl Handovers {
     /// The first `workers` ends are workers'.
     fn ends(bells: &[Arc<EventFd>], workers: usize) -> Vec<Self> {
         let count = bells.len();
-        let lanes: Vec<Vec<Arc<Lane>>> =
-            (0..count).map(|_| (0..count).map(|_| Lane::new()).collect()).collect();
+        let lane = |to: usize| Lane::new(if to < workers { CAPACITY } else { TO_STREAMS });
+        let lanes: Vec<Vec<Arc<Lane>>> = (0..count).map(|_| (0..count).map(lane).collect()).collect();
         let whereabouts: Arc<[AtomicU64]> = (0..KNOWN_PEERS).map(|_| AtomicU64::new(NOWHERE)).collect();
         let scattered = Arc::<AtomicBool>::default();
         let secret = RandomState::new();

@@ -88,6 +88,7 @@ impl Client {
             cipher,
             framing: config.framing,
             fragments: false,
+            stream: false,
             server: false,
         };
         let greeting = Greeting { options: occ.to_text(), peer_info: options::peer_info(&config) };

@@ -75,7 +75,7 @@ impl Server {
         let certificate = instance.session.peer_certificate().map(|shown| shown.clone().into_owned());
         match (instance.peer(), certificate) {
             (Some(peer), Some(shown)) if peer.certificate == shown => {
-                let greeting = self.greeting(&peer.terms, message);
+                let greeting = self.greeting(&peer.terms, &instance.path, message);
                 instance.session.accept(now, Some(greeting));
             }
             (Some(_), _) => instance.session.fail(now, "the certificate changed in a rekey".into()),
@@ -158,7 +158,7 @@ impl Server {
             profile: terms.profile,
             software: terms.info.software.clone(),
         }));
-        let greeting = self.greeting(&terms, message);
+        let greeting = self.greeting(&terms, &instance.path, message);
         let unasked = terms.info.supports(proto::REQUEST_PUSH);
         let dynamic = terms.info.supports(proto::DYN_TLS_CRYPT);
         let peer = Peer {
@@ -210,7 +210,7 @@ impl Server {
         self.events.push_back(Event::Refused { path: instance.path, name, reason: refusal.reason });
     }
 
-    fn greeting(&self, terms: &Terms, message: &KeyMethod) -> Greeting {
+    fn greeting(&self, terms: &Terms, path: &Path, message: &KeyMethod) -> Greeting {
         // Named only where the client names it too: a difference would make it log a warning.
         let framing = if occ::has_compression(&message.options) { Framing::V2 } else { Framing::None };
         let options = occ::Options {
@@ -218,6 +218,7 @@ impl Server {
             cipher: terms.profile.cipher,
             framing,
             fragments: terms.profile.fragment.is_some(),
+            stream: !path.is_udp(),
             server: true,
         };
         Greeting { options: options.to_text(), peer_info: String::new() }

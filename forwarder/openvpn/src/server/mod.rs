@@ -212,6 +212,8 @@ impl Server {
         for id in self.by_path.get(&path).cloned().unwrap_or_default() {
             self.end_at_once(now, id, GoneReason::ConnectionClosed);
         }
+        // Whoever says so knows, and by the time it asks for events the path may be that of the next connection.
+        self.events.retain(|event| !matches!(event, Event::PathUnused { path: unused } if *unused == path));
     }
 
     /// An authentic, fresh data packet of the peer came from another address. A session over TCP is bound to its

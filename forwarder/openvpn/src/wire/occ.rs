@@ -13,6 +13,8 @@ pub struct Options {
     pub framing: Framing,
     /// Whether `fragment` is in use.
     pub fragments: bool,
+    /// Packets go over TCP.
+    pub stream: bool,
     /// True on the server.
     pub server: bool,
 }
@@ -20,18 +22,25 @@ pub struct Options {
 impl Options {
     /// The string as it goes into the key-method 2 message.
     pub fn to_text(self) -> String {
-        let Self { tun_mtu, cipher, framing, fragments, server } = self;
+        let Self { tun_mtu, cipher, framing, fragments, stream, server } = self;
         // What upstream adds to `tun-mtu`: tun-mtu-extra 32, opcode 1, packet id 4, tag 16, and though packets have
-        // neither, nonce 12 and block 16; then framing and fragment header. Only logs depend on it.
+        // neither, nonce 12 and block 16; then framing and fragment header, and over TCP the length. Only logs depend on it.
         // Source: mtu.c `calc_options_string_link_mtu`.
         let fragment = if fragments { 4 } else { 0 };
-        let link_mtu = u32::from(tun_mtu) + 81 + u32::from(framing.overhead()) + fragment;
+        let length = if stream { 2 } else { 0 };
+        let link_mtu = u32::from(tun_mtu) + 81 + u32::from(framing.overhead()) + fragment + length;
         let fragment = if fragments { ",mtu-dynamic" } else { "" };
         let compression = if framing == Framing::None { "" } else { ",comp-lzo" };
         let bits = cipher.key_len() * 8;
         let role = if server { "tls-server" } else { "tls-client" };
+        // The same over IPv6. Source: socket.c `proto_remote`.
+        let proto = match (stream, server) {
+            (false, _) => "UDPv4",
+            (true, true) => "TCPv4_SERVER",
+            (true, false) => "TCPv4_CLIENT",
+        };
         format!(
-            "V4,dev-type tap,link-mtu {link_mtu},tun-mtu {tun_mtu},proto UDPv4{compression}{fragment},cipher {},auth [null-digest],\
+            "V4,dev-type tap,link-mtu {link_mtu},tun-mtu {tun_mtu},proto {proto}{compression}{fragment},cipher {},auth [null-digest],\
              keysize {bits},key-method 2,{role}",
             cipher.name()
         )

@@ -65,10 +65,11 @@ pub(super) fn connect_retry(d: Directive<'_>) -> Done {
     Ok(())
 }
 
+/// `connect-retry-max ROUNDS`, 0: without end. Source: options.c.
 pub(super) fn connect_retry_max(d: Directive<'_>) -> Done {
     d.draft.client.attempts = match d.optional(0) {
         None | Some("unlimited") => None,
-        Some(_) => Some(d.number(0, 1..=u32::MAX)?),
+        Some(_) => Some(d.number(0, 0..=u32::MAX)?).filter(|&rounds| rounds > 0),
     };
     Ok(())
 }

@@ -70,6 +70,7 @@ fn times_are_the_files_own_where_it_has_them() {
     assert_eq!((client.ping, client.ping_restart), (Some(seconds(5)), Some(seconds(30))));
     assert_eq!((client.retry, client.answer_timeout), ((seconds(2), seconds(9)), seconds(4)));
     assert_eq!(client.attempts, Some(3));
+    assert_eq!(parsed("connect-retry-max 0").attempts, None);
     assert_eq!(parsed("ping-restart 0").ping_restart, None);
     let client = parsed("ping-exit 9");
     assert_eq!((client.ping_restart, client.exit_on_silence), (Some(seconds(9)), true));

@@ -76,10 +76,21 @@ fn a_peer_over_tcp_and_one_over_udp_reach_each_other_through_any_worker() {
 }
 
 #[test]
+fn floods_in_one_turn_reach_each_of_many_peers_over_tcp() {
+    let mut gateway = Gateway::new(1);
+    (0..200).for_each(|peer_id| _ = gateway.connect_stream(peer_id));
+    for _ in 0..5 {
+        gateway.rigs[0].nic.send(&frame(BROADCAST, ON_WIRE, b"who has"));
+    }
+    gateway.turn();
+    assert_eq!((gateway.streamed_out().len(), gateway.all_drops()), (1000, 0));
+}
+
+#[test]
 fn a_flood_reaches_peers_over_tcp_and_a_full_lane_loses_only_their_share() {
     let mut gateway = Gateway::new(1);
     let (mut tcp, mut udp) = (gateway.connect_stream(0), gateway.connect(1));
-    for round in 0..20_u8 {
+    for round in 0..140_u8 {
         for _ in 0..32 {
             gateway.rigs[0].nic.send(&frame(BROADCAST, ON_WIRE, &[round; 60]));
         }
@@ -87,7 +98,7 @@ fn a_flood_reaches_peers_over_tcp_and_a_full_lane_loses_only_their_share() {
         assert_eq!(gateway.received_by(&mut udp).len(), 32);
     }
     let out = gateway.streamed_out();
-    assert_eq!(out.len() as u64 + gateway.drops(Drop::HandoverFull), 640);
+    assert_eq!(out.len() as u64 + gateway.drops(Drop::HandoverFull), 140 * 32);
     assert!(gateway.drops(Drop::HandoverFull) > 0);
     assert!(out.iter().all(|(_, packet)| opened(&mut tcp, packet).starts_with(&BROADCAST)));
 }
