@@ -308,8 +308,14 @@ fn the_options_string_names_the_length_of_the_ciphers_key() {
     for (cipher, bits) in
         [(Cipher::ChaCha20Poly1305, 256), (Cipher::Aes192Gcm, 192), (Cipher::Aes128Gcm, 128)]
     {
-        let options =
-            occ::Options { tun_mtu: 1500, cipher, framing: Framing::None, fragments: false, server: true };
+        let options = occ::Options {
+            tun_mtu: 1500,
+            cipher,
+            framing: Framing::None,
+            fragments: false,
+            stream: false,
+            server: true,
+        };
         assert!(options.to_text().contains(&format!("keysize {bits},")), "{cipher:?}");
     }
 }
