@@ -12,6 +12,8 @@ use trestle_tests::runner::Suite;
 use trestle_tests::site::Site;
 use trestle_tests::{Result, scenarios};
 
+use crate::stations::config_with;
+
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Behind a relay that has its way with every packet.
@@ -24,8 +26,22 @@ pub const SUITE: Suite = Suite {
         Ok(site)
     },
     fresh: true,
-    scenarios: scenarios![; stock: a_client_connects_talks_and_rekeys_through_a_storm],
+    scenarios: scenarios![
+        whatever_was_agreed_comes_through_a_storm;
+        stock: a_client_connects_talks_and_rekeys_through_a_storm
+    ],
 };
+
+/// What clients of one server agree with it, each in its own way.
+const AGREED: &str = "data-ciphers AES-256-GCM:CHACHA20-POLY1305:AES-256-CBC\nfragment 1200\n";
+
+/// A client's arguments, and what the gateway then says of it.
+const CLIENTS: [(&[&str], &str); 4] = [
+    (&["--tls-version-max", "1.2", "--data-ciphers", "CHACHA20-POLY1305"], "cipher=\"CHACHA20-POLY1305\""),
+    (&["--data-ciphers", "AES-256-CBC", "--auth", "SHA1"], "cipher=\"AES-256-CBC\""),
+    (&["--fragment", "1200"], "cipher=\"AES-256-GCM\""),
+    (&["--comp-lzo", "no"], "framing="),
+];
 
 fn a_client_connects_talks_and_rekeys_through_a_storm(site: &mut Site) -> Result<()> {
     let relay = Relay::start(site.agent(0), (PUBLIC, 443).into(), Weather::STORM)?;
@@ -42,6 +58,24 @@ fn a_client_connects_talks_and_rekeys_through_a_storm(site: &mut Site) -> Result
     assert!(reachable(site.agent(0), LAN_HOST, PATIENCE));
     assert!(relay.lost() > 0 && relay.carried() > 600, "{relay:?}");
     assert_eq!(agent.times("Initialization Sequence Completed"), 1, "{}", agent.log());
+    Ok(())
+}
+
+/// By cipher, by version of TLS, cut or framed: frames longer than a packet arrive, and none twice.
+fn whatever_was_agreed_comes_through_a_storm(site: &mut Site) -> Result<()> {
+    site.start().config = config_with(AGREED);
+    site.start_gateway()?;
+    let relay = Relay::start(site.agent(0), (PUBLIC, 443).into(), Weather::STORM)?;
+    for (arguments, said) in CLIENTS {
+        let mut agent = launch(site, &relay, arguments)?;
+        agent.wait_connected(site.agent(0))?;
+        assert!(reachable(site.agent(0), LAN_HOST, PATIENCE), "{arguments:?}");
+        let echoes = ping(site.agent(0), LAN_HOST, 100, 1472)?;
+        // A frame in two packets is lost when either is: two thirds come back where a tenth is lost each way.
+        assert!(echoes.received > 35 && echoes.duplicates == 0, "{arguments:?}: {echoes:?}");
+        let log = site.gateway()?.log();
+        assert!(log.lines().any(|line| line.contains("peer connected") && line.contains(said)), "{log}");
+    }
     Ok(())
 }
 
