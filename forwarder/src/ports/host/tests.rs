@@ -143,13 +143,12 @@ fn tcp_and_udp_of_two_kernels_cross_a_pair_of_taps_whole() {
                 let report = iperf3(&format!("-c {target} -t 1 {direction}"));
                 let bytes = sum_received(&report);
                 println!("TCP {target} {direction}: {} Mbit/s", bytes * 8 / 1_000_000);
-                // With wrong checksums nothing would come but the handshakes of a busy machine.
-                assert!(bytes > 2_000_000, "TCP {target} {direction}: {bytes} bytes in a second");
+                assert!(bytes > 20_000_000, "TCP {target} {direction}: {bytes} bytes in a second");
             }
             let (packets, lost) = udp_packets(&iperf3(&format!("-c {target} -u -b 20M -l 1400 -t 1")));
             println!("UDP {target}: {lost} of {packets} packets lost");
             // A busy machine overruns a socket now and then; a wrong checksum would lose them all.
-            assert!(packets > 0 && lost * 2 < packets, "UDP {target}: {lost} of {packets} packets lost");
+            assert!(packets > 0 && lost * 10 < packets, "UDP {target}: {lost} of {packets} packets lost");
         }
         assert_eq!(checksum_errors(), 0);
         assert!(run("ethtool", "-k tap0").contains("tcp-segmentation-offload: on"));
