@@ -34,7 +34,7 @@ pub use config::{AllowCompression, Compress, Config, ExitNotify, Former, Pool};
 pub use directory::{Barred, Directory, Particulars, PushEdit};
 pub use event::{Connected, ControlError, Event, GoneReason, Path, Transmit, Transport};
 pub use jobs::{Job, JobDone};
-pub(crate) use name::common_name;
+pub use name::common_name;
 pub use sizes::{Limit, Mssfix, Sizes};
 pub use wrappings::{OwnKeys, Wrappings};
 

@@ -8,7 +8,7 @@ const MAX_NAME: usize = 64;
 
 /// The certificate's common name, the last if it has several, with non-printing characters replaced by `_`; `None` if it
 /// has none, or one that is too long. Source: ssl_verify_openssl.c `extract_x509_field_ssl`.
-pub(crate) fn common_name(certificate: &CertificateDer<'_>) -> Option<String> {
+pub fn common_name(certificate: &CertificateDer<'_>) -> Option<String> {
     let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
     let name = certificate.subject().iter_common_name().last()?.as_str().ok()?;
     let printable = |c: char| if c.is_control() { '_' } else { c };

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use openvpn::server::common_name;
 use rustls::{
     CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
     client::{
@@ -34,11 +35,9 @@ pub(super) struct ServerCheck {
 impl ServerCheck {
     fn check_name(&self, certificate: &CertificateDer<'_>) -> Result<(), Error> {
         let Some(rule) = &self.name else { return Ok(()) };
-        let (_, certificate) =
+        let (_, parsed) =
             X509Certificate::from_der(certificate).map_err(|_| CertificateError::BadEncoding)?;
-        let subject = certificate.subject();
-        let common_name = subject.iter_common_name().next().and_then(|name| name.as_str().ok());
-        match rule.admits(&subject.to_string(), common_name.unwrap_or_default()) {
+        match rule.admits(&parsed.subject().to_string(), &common_name(certificate).unwrap_or_default()) {
             true => Ok(()),
             false => Err(CertificateError::NotValidForName.into()),
         }
@@ -91,5 +90,36 @@ impl ServerCertVerifier for ServerCheck {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
+    use rustls::crypto::aws_lc_rs;
+
+    use super::*;
+
+    #[test]
+    fn of_several_common_names_the_last_is_the_servers() {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name = DistinguishedName::new();
+        // One of each type is kept: the second is written by its number.
+        for (kind, name) in
+            [(DnType::CommonName, "server"), (DnType::CustomDnType(vec![2, 5, 4, 3]), "agent")]
+        {
+            params.distinguished_name.push(kind, name);
+        }
+        let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+        let admitted = |name: &str| {
+            let check = ServerCheck {
+                roots: RootCertStore::empty(),
+                provider: Arc::new(aws_lc_rs::default_provider()),
+                require_usage: false,
+                name: Some(NameRule::CommonName(name.into())),
+            };
+            check.check_name(certificate.der()).is_ok()
+        };
+        assert_eq!((admitted("agent"), admitted("server")), (true, false));
     }
 }
