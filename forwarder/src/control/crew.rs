@@ -86,9 +86,9 @@ impl Crew {
         Ok(Self { recruits, capacity })
     }
 
-    /// Name of the host port's interface.
-    pub fn host_port(&self) -> &str {
-        self.recruits.iter().find_map(|recruit| recruit.ports.host.as_ref()).map_or("", HostPort::name)
+    /// Name of the host port's interface; `None` without workers.
+    pub fn host_port(&self) -> Option<&str> {
+        self.recruits.iter().find_map(|recruit| recruit.ports.host.as_ref()).map(HostPort::name)
     }
 
     /// What AF_XDP the NIC gave.

@@ -321,7 +321,7 @@ impl Gateway {
 
     /// A gateway that cannot carry frames any more ends, so that whoever watches it can start it anew.
     fn check_alive(&self) -> Result<(), Error> {
-        if let Some(name) = [self.about.nic(), Some(self.about.host_port())]
+        if let Some(name) = [self.about.nic(), self.about.host_port()]
             .into_iter()
             .flatten()
             .find(|name| !self.surroundings.has_interface(name))
