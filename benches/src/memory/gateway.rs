@@ -20,7 +20,7 @@ use trestle::{
         BATCH, Frame, Frames, Port,
         memory::{MemoryPort, wire},
     },
-    switch::{Change, Port as Place, Segment, Station},
+    switch::{Change, Port as Place, Segment, Station, WireId},
     worker::{
         Clock, Command, Handovers, Mailbox, NewPeer, Notice, Outer, PeerCounters, Ports, Post, Settings,
         Worker, WorkerCounters,
@@ -111,7 +111,7 @@ impl Gateway {
             counters: Arc::new(PeerCounters::default()),
             mac_limit: 4,
         };
-        let outer = Outer::by_nic(GATEWAY, client.remote(), NIC, ROUTER, MTU);
+        let outer = Outer::by_nic(WireId::UPLINK, GATEWAY, client.remote(), NIC, ROUTER, MTU);
         let commands = [
             Command::AddPeer(Box::new(new)),
             Command::InstallKey(peer_id, KeyId::FIRST, Box::new(keys(Role::Server))),

@@ -28,7 +28,7 @@ use super::{
 use crate::{
     drops::Drop,
     management::socket::ControlSocket as ManagementSocket,
-    switch::Port,
+    switch::{Port, WireId},
     worker::Notice,
     xdp::{attach::XdpGot, xsk::XskMode},
 };
@@ -211,7 +211,7 @@ impl Gateway {
     fn handle_sources(&mut self, now: Instant) {
         for _ in 0..BATCH * 16 {
             let Some(key) = self.datapath.next_source() else { return };
-            self.hear(key, Port::Wire, now);
+            self.hear(key, Port::Wire(WireId::UPLINK), now);
         }
     }
 

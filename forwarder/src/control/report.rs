@@ -233,7 +233,7 @@ impl Gateway {
         let nic = self.about.nic.as_deref();
         let (place, port, peer_id) = match station.port {
             Port::Host => (status::Place::Host, nic.filter(|_| self.about.mode == UplinkMode::Bridge), None),
-            Port::Wire => (status::Place::Wire, nic, None),
+            Port::Wire(_) => (status::Place::Wire, nic, None),
             Port::Peer(id) => {
                 (status::Place::Peer, self.sessions.peers.get(&id).map(|peer| &*peer.name), Some(id))
             }

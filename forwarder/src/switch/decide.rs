@@ -11,7 +11,7 @@
 
 use openvpn::ids::PeerId;
 
-use super::{Fdb, Header, Port, Station};
+use super::{Fdb, Header, Port, Station, WireId};
 use crate::drops::Drop;
 
 /// Where a frame came from.
@@ -19,8 +19,8 @@ use crate::drops::Drop;
 pub enum Ingress {
     /// A peer.
     Peer(PeerId),
-    /// The NIC's wire, straight from XDP.
-    Wire,
+    /// A NIC's wire, straight from XDP.
+    Wire(WireId),
     /// The host port: the host's own frames, and wire frames the kernel handed over. Both were given to the wire and
     /// to the host already, so they go to peers only.
     Host,
@@ -86,16 +86,16 @@ impl Segment {
                 Decision::Drop(Drop::HairpinFiltered)
             }
             (_, Port::Peer(_)) | (Ingress::Peer(_), Port::Host) => Decision::To(station.port),
-            (Ingress::Peer(_), Port::Wire) if self.wire => Decision::To(Port::Wire),
+            (Ingress::Peer(_), Port::Wire(_)) if self.wire => Decision::To(station.port),
             // The kernel has forwarded these itself.
-            (_, Port::Host | Port::Wire) => Decision::Drop(Drop::HairpinFiltered),
+            (_, Port::Host | Port::Wire(_)) => Decision::Drop(Drop::HairpinFiltered),
         }
     }
 
     fn flood_group(&self, ingress: Ingress, header: &Header) -> Decision {
         let peers = Flood { peers: self.peer_to_peer, ..Flood::PEERS };
         match (ingress, self.withheld(ingress, header)) {
-            (Ingress::Wire | Ingress::Host, _) => Decision::Flood(Flood::PEERS),
+            (Ingress::Wire(_) | Ingress::Host, _) => Decision::Flood(Flood::PEERS),
             (Ingress::Peer(_), Some(_)) => Decision::Flood(Flood { wire: false, host: false, ..peers }),
             (Ingress::Peer(_), None) => Decision::Flood(Flood { wire: self.wire, host: true, ..peers }),
         }
@@ -103,7 +103,7 @@ impl Segment {
 
     fn flood_unknown(&self, ingress: Ingress) -> Decision {
         Decision::Flood(match ingress {
-            Ingress::Wire | Ingress::Host => Flood::PEERS,
+            Ingress::Wire(_) | Ingress::Host => Flood::PEERS,
             // On the NIC the host's addresses are all known; an unknown one is none of its business.
             Ingress::Peer(_) => Flood { peers: self.peer_to_peer, wire: self.wire, host: !self.wire },
         })
@@ -118,6 +118,8 @@ mod tests {
 
     const BRIDGE: Segment = Segment { wire: true, peer_to_peer: true };
     const UNDERLAY: Segment = Segment { wire: false, peer_to_peer: true };
+    const UPLINK: Port = Port::Wire(WireId::UPLINK);
+    const FROM_WIRE: Ingress = Ingress::Wire(WireId::UPLINK);
     const HOST: [u8; 6] = [2, 0, 0, 0, 0, 1];
     const ON_WIRE: [u8; 6] = [2, 0, 0, 0, 0, 2];
     const BEHIND_1: [u8; 6] = [2, 0, 0, 0, 0, 3];
@@ -134,7 +136,7 @@ mod tests {
         let mut stands =
             |mac, port, fixed| fdb.set(common::FdbKey::new(0, mac), Some(Station { port, fixed }), now);
         stands(HOST, Port::Host, true);
-        stands(ON_WIRE, Port::Wire, false);
+        stands(ON_WIRE, UPLINK, false);
         stands(BEHIND_1, Port::Peer(peer(1)), false);
         segment.decide(&fdb, ingress, &Header { destination, source: [2, 0, 0, 0, 0, 0xaa], vlan: 0 })
     }
@@ -147,16 +149,16 @@ mod tests {
     fn known_stations_get_their_frames_alone() {
         let from = Ingress::Peer(peer(2));
         assert_eq!(decide(BRIDGE, from, HOST), Decision::To(Port::Host));
-        assert_eq!(decide(BRIDGE, from, ON_WIRE), Decision::To(Port::Wire));
+        assert_eq!(decide(BRIDGE, from, ON_WIRE), Decision::To(UPLINK));
         assert_eq!(decide(BRIDGE, from, BEHIND_1), Decision::To(Port::Peer(peer(1))));
-        assert_eq!(decide(BRIDGE, Ingress::Wire, BEHIND_1), Decision::To(Port::Peer(peer(1))));
+        assert_eq!(decide(BRIDGE, FROM_WIRE, BEHIND_1), Decision::To(Port::Peer(peer(1))));
         assert_eq!(decide(BRIDGE, Ingress::Host, BEHIND_1), Decision::To(Port::Peer(peer(1))));
     }
 
     #[test]
     fn a_frame_never_returns_to_its_port() {
         assert_eq!(decide(BRIDGE, Ingress::Peer(peer(1)), BEHIND_1), Decision::Drop(Drop::HairpinFiltered));
-        assert_eq!(decide(BRIDGE, Ingress::Wire, ON_WIRE), Decision::Drop(Drop::HairpinFiltered));
+        assert_eq!(decide(BRIDGE, FROM_WIRE, ON_WIRE), Decision::Drop(Drop::HairpinFiltered));
         assert_eq!(decide(BRIDGE, Ingress::Host, HOST), Decision::Drop(Drop::HairpinFiltered));
     }
 
@@ -164,7 +166,7 @@ mod tests {
     fn unknown_unicast_floods_but_never_into_the_host_on_its_nic() {
         assert_eq!(decide(BRIDGE, Ingress::Peer(peer(1)), NOBODY), flood(true, true, false));
         assert_eq!(decide(UNDERLAY, Ingress::Peer(peer(1)), NOBODY), flood(true, false, true));
-        assert_eq!(decide(BRIDGE, Ingress::Wire, NOBODY), flood(true, false, false));
+        assert_eq!(decide(BRIDGE, FROM_WIRE, NOBODY), flood(true, false, false));
     }
 
     #[test]
@@ -176,7 +178,7 @@ mod tests {
     #[test]
     fn broadcast_from_the_lan_goes_to_peers_only() {
         assert_eq!(decide(BRIDGE, Ingress::Host, BROADCAST), flood(true, false, false));
-        assert_eq!(decide(BRIDGE, Ingress::Wire, BROADCAST), flood(true, false, false));
+        assert_eq!(decide(BRIDGE, FROM_WIRE, BROADCAST), flood(true, false, false));
     }
 
     #[test]

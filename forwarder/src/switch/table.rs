@@ -319,6 +319,7 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::switch::WireId;
 
     const AGEING: Duration = Duration::from_secs(300);
     const A: FdbKey = FdbKey::new(0, [2, 0, 0, 0, 0, 1]);
@@ -341,8 +342,8 @@ mod tests {
         assert_eq!(table.hear(A, peer(1), now), Heard::Changed(Change { key: A, station: learnt(peer(1)) }));
         assert_eq!(table.hear(A, peer(1), now), Heard::Refreshed);
         assert_eq!(
-            table.hear(A, Port::Wire, now),
-            Heard::Changed(Change { key: A, station: learnt(Port::Wire) })
+            table.hear(A, Port::Wire(WireId::UPLINK), now),
+            Heard::Changed(Change { key: A, station: learnt(Port::Wire(WireId::UPLINK)) })
         );
         assert_eq!(table.len(), 1);
     }
@@ -350,10 +351,10 @@ mod tests {
     #[test]
     fn a_fixed_station_is_never_claimed_in_any_vlan() {
         let (mut table, now) = (Table::new(AGEING, 8, 8), Instant::now());
-        table.fix(&[(A.mac, Port::Wire)], now);
+        table.fix(&[(A.mac, Port::Wire(WireId::UPLINK))], now);
         assert_eq!(table.hear(A, peer(1), now), Heard::Refused(Drop::SourceIsGateway));
         assert_eq!(table.hear(FdbKey { vlan: 5, ..A }, peer(1), now), Heard::Refused(Drop::SourceIsGateway));
-        assert_eq!(table.hear(A, Port::Wire, now), Heard::Refreshed);
+        assert_eq!(table.hear(A, Port::Wire(WireId::UPLINK), now), Heard::Refreshed);
     }
 
     #[test]
@@ -361,7 +362,7 @@ mod tests {
         let (mut table, now) = (Table::new(AGEING, 8, 8), Instant::now());
         table.hear(A, peer(1), now);
         table.hear(FdbKey { vlan: 5, ..A }, peer(1), now);
-        table.fix(&[(A.mac, Port::Wire)], now);
+        table.fix(&[(A.mac, Port::Wire(WireId::UPLINK))], now);
         assert_eq!(table.len(), 1);
         let changes = table.fix(&[(B.mac, Port::Host)], now);
         assert!(changes.contains(&Change { key: A, station: None }));
@@ -396,15 +397,15 @@ mod tests {
     fn a_full_table_takes_moves_but_nothing_new() {
         let (mut table, now) = (Table::new(AGEING, 8, 1), Instant::now());
         table.hear(A, peer(1), now);
-        assert_eq!(table.hear(B, Port::Wire, now), Heard::Refused(Drop::MacTableFull));
-        assert!(matches!(table.hear(A, Port::Wire, now), Heard::Changed(_)));
+        assert_eq!(table.hear(B, Port::Wire(WireId::UPLINK), now), Heard::Refused(Drop::MacTableFull));
+        assert!(matches!(table.hear(A, Port::Wire(WireId::UPLINK), now), Heard::Changed(_)));
     }
 
     #[test]
     fn silent_stations_age_unless_heard_elsewhere_or_fixed() {
         let (mut table, now) = (Table::new(AGEING, 8, 8), Instant::now());
         table.hear(A, peer(1), now);
-        table.hear(B, Port::Wire, now);
+        table.hear(B, Port::Wire(WireId::UPLINK), now);
         table.fix(&[(C.mac, Port::Host)], now);
         let later = now + AGEING;
         assert_eq!(table.age(later - Duration::from_secs(1), |_| None), []);

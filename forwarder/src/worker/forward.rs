@@ -8,7 +8,7 @@ use super::{Errand, Notice, Worker};
 use crate::{
     drops::Drop,
     ports::{BATCH, Frame, Port},
-    switch::{Decision, Flood, Header, Ingress, Lookup, Port as Place},
+    switch::{Decision, Flood, Header, Ingress, Lookup, Port as Place, WireId},
 };
 
 impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
@@ -30,7 +30,7 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
         });
         match decision.unwrap_or_else(Decision::Drop) {
             Decision::To(Place::Peer(peer_id)) => self.queue_for_peer(peer_id, frame),
-            Decision::To(Place::Wire) => self.batch.to_nic.push(frame),
+            Decision::To(Place::Wire(wire)) => self.queue_for_wire(wire, frame),
             Decision::To(Place::Host) => self.queue_for_host(frame),
             Decision::Flood(flood) => {
                 self.share_flood(ingress, flood, &frame);
@@ -52,7 +52,7 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
         match ingress {
             Ingress::Peer(peer_id) => self.learn(Place::Peer(peer_id), &header, now)?,
             // A wire frame with the host's or a next hop's source is a loop or a twin on the LAN, not ours to judge.
-            Ingress::Wire => _ = self.learn(Place::Wire, &header, now),
+            Ingress::Wire(wire) => _ = self.learn(Place::Wire(wire), &header, now),
             // On a wire the host's sources are fixed, and those on the wire reported by TC.
             Ingress::Host if self.settings.segment.wire => {}
             // Whoever stands behind the host's own interface: a bridge, containers.
@@ -101,6 +101,11 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
         let owner = self.handovers.owner(peer_id);
         self.hand_over(owner, Errand::ToPeer(peer_id), &frame);
         self.frames.put(frame);
+    }
+
+    fn queue_for_wire(&mut self, wire: WireId, mut frame: Frame) {
+        frame.leave_by(wire);
+        self.batch.to_nic.push(frame);
     }
 
     fn queue_for_host(&mut self, frame: Frame) {
