@@ -326,7 +326,7 @@ mod tests {
     const B: FdbKey = FdbKey::new(0, [2, 0, 0, 0, 0, 2]);
     const C: FdbKey = FdbKey::new(0, [2, 0, 0, 0, 0, 3]);
 
-    const WIRE: Port = Port::Wire;
+    const WIRE: Port = Port::Wire(WireId::UPLINK);
 
     fn peer(id: u32) -> Port {
         Port::Peer(PeerId::new(id).unwrap())
