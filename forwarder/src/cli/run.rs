@@ -85,7 +85,9 @@ pub fn configure(args: RunArgs) -> Result<(Config, Vec<Note>), Error> {
     let path = args.server;
     if path.is_none() && args.gateway.bridge.is_some() {
         refuse_what_an_accelerator_has_not(&args.gateway)?;
-        return args.gateway.configure(|| Ok((config::Server::none(), config::Role::Accelerator, Vec::new())));
+        return args
+            .gateway
+            .configure(|| Ok((config::Server::none(), config::Role::Accelerator, Vec::new())));
     }
     args.gateway.configure(|| {
         let path = path.as_deref().ok_or_else(|| {

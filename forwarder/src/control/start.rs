@@ -76,7 +76,8 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
     sockets.register(poll.registry()).map_err(|error| Error::os("wait for events", error))?;
     let preparation = fitness::prepare(&plan)?;
     let crew = Crew::enlist(&plan, listening.tunnels)?;
-    let host_port = crew.host_port().map(|name| host_port::prepare(&plan, name, &mut requests)).transpose()?;
+    let host_port =
+        crew.host_port().map(|name| host_port::prepare(&plan, name, &mut requests)).transpose()?;
     let port_index = host_port.as_ref().map_or(0, |port| port.index);
     let kernel = plan.needs_programs().then(|| Kernel::load(&plan, &crew, port_index)).transpose()?;
     // Threads inherit what is left, so this comes before the first.
