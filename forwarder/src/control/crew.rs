@@ -24,6 +24,7 @@ use crate::{
         Frames, host::HostPort, nic::NicPort, tunnel::TunnelPort, tunnels::Tunnels, wire::WirePort,
         xsk::XskPort,
     },
+    switch::WireId,
     worker::{Clock, Handovers, Mailbox, Notice, Ports, Post, Settings, Worker, WorkerCounters},
     xdp::{
         attach::XdpChoice,
@@ -103,7 +104,7 @@ impl Crew {
     pub fn register(&self, sockets: &mut Sockets) -> Result<(), Error> {
         for (queue, recruit) in (0..).zip(&self.recruits) {
             if let NicPort::Xsk(port) = &recruit.ports.nic {
-                sockets.insert(queue, port.fd())?;
+                sockets.insert(WireId::UPLINK, queue, port.fd())?;
             }
         }
         Ok(())
