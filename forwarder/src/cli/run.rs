@@ -44,6 +44,9 @@ pub struct GatewayArgs {
     /// Seconds after which a station that is not heard is forgotten [default: 300]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
     ageing: Option<u32>,
+    /// Take everything back after so many seconds, unless `trestle confirm` comes before
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    confirm: Option<u32>,
     #[command(flatten)]
     control: ControlArgs,
     /// Not there yet
@@ -118,6 +121,7 @@ impl GatewayArgs {
             xdp: self.xdp,
             control: self.control.control,
             ageing: ageing.unwrap_or(AGEING),
+            confirm: self.confirm.map(|seconds| Duration::from_secs(seconds.into())),
         };
         Ok((config, notes))
     }

@@ -13,6 +13,7 @@
 //! ```
 
 mod client_files;
+mod confirm;
 mod crew;
 mod datapath;
 mod dialler;
