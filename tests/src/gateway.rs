@@ -278,6 +278,11 @@ pub fn binary() -> Result<PathBuf> {
     }
 }
 
+/// How [`Gateway::launch`] starts trestle.
+pub fn command(namespace: &Namespace, folder: &Path, start: &Start) -> Result<Command> {
+    trestle(namespace, folder, start, &binary()?, &folder.join("control.sock"))
+}
+
 /// The load generator: beside the binary under test, or beside this program.
 pub fn load_binary() -> Result<PathBuf> {
     let named =
@@ -342,13 +347,14 @@ fn site_log(folder: &Path) -> PathBuf {
     folder.join("log/openvpn")
 }
 
-/// A command in `namespace` that sees the /sys of its network, as on a host of its own, and its own log folder.
+/// A command in `namespace` that sees the /sys of its network, as on a host of its own, its own log folder and its own
+/// /run/trestle.
 fn hosted(namespace: &Namespace, folder: &Path) -> Command {
     let prepare = format!(
-        "mount -t sysfs sysfs /sys && mount -t bpf bpf /sys/fs/bpf && mount --bind \"$0\" /var/log \
-         && mkdir -p {LOG_FOLDER} && exec \"$@\""
+        "mkdir -p \"$0/log\" \"$0/run\" /run/trestle && mount -t sysfs sysfs /sys && mount -t bpf bpf /sys/fs/bpf && mount --bind \"$0/log\" /var/log \
+         && mkdir -p {LOG_FOLDER} && mount --bind \"$0/run\" /run/trestle && exec \"$@\""
     );
     let mut command = namespace.command("unshare");
-    command.args(["--mount", "--propagation", "private", "sh", "-c", &prepare]).arg(folder.join("log"));
+    command.args(["--mount", "--propagation", "private", "sh", "-c", &prepare]).arg(folder);
     command
 }

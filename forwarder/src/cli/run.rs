@@ -44,6 +44,9 @@ pub struct GatewayArgs {
     /// Seconds after which a station that is not heard is forgotten [default: 300]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
     ageing: Option<u32>,
+    /// Take everything back after so many seconds, unless `trestle confirm` comes before
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    confirm: Option<u32>,
     #[command(flatten)]
     control: ControlArgs,
     /// A kernel bridge: what it has learnt is forwarded between its ports by XDP; without SERVER.CONF nothing else is done
@@ -134,6 +137,7 @@ impl GatewayArgs {
             xdp: self.xdp,
             control: self.control.control,
             ageing: ageing.unwrap_or(AGEING),
+            confirm: self.confirm.map(|seconds| Duration::from_secs(seconds.into())),
         };
         Ok((config, notes))
     }

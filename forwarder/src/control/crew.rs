@@ -95,7 +95,7 @@ impl Crew {
     pub fn xsk(&self) -> Option<XskMode> {
         self.recruits.iter().find_map(|recruit| match &recruit.ports.nic {
             NicPort::Xsk(port) => Some(port.mode()),
-            NicPort::Socket(_) | NicPort::None => None,
+            NicPort::Several(_) | NicPort::Socket(_) | NicPort::None => None,
         })
     }
 

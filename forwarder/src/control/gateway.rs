@@ -14,6 +14,7 @@ use openvpn::{
 
 use super::{
     Error,
+    confirm::Confirmation,
     datapath::Datapath,
     listeners::ControlSockets,
     plan::Plan,
@@ -27,7 +28,10 @@ use super::{
 };
 use crate::{
     drops::Drop,
-    management::socket::ControlSocket as ManagementSocket,
+    management::{
+        socket::ControlSocket as ManagementSocket,
+        status::{Request, Snapshot},
+    },
     switch::{Port, WireId},
     worker::Notice,
     xdp::{attach::XdpGot, xsk::XskMode},
@@ -71,6 +75,7 @@ pub(super) struct Gateway {
     pub status_file: Option<StatusSchedule>,
     pub datapath: Datapath,
     pub next_chores: Instant,
+    pub confirmation: Confirmation,
     pub stopping: bool,
 }
 
@@ -94,6 +99,7 @@ impl Gateway {
         }
         self.role.close_files();
         tracing::info!("stopped");
+        self.confirmation.outcome()?;
         self.role.take_failure().map_or(Ok(()), Err)
     }
 
@@ -130,8 +136,15 @@ impl Gateway {
         }
     }
 
+    /// The admin's time to confirm begins.
+    #[expect(clippy::disallowed_methods, reason = "a start may take seconds, where the NIC is set up anew")]
+    pub fn begin_confirmation(&mut self) {
+        self.confirmation.begin(Instant::now());
+    }
+
     fn next_deadline(&self) -> Instant {
-        self.role.poll_timeout().map_or(self.next_chores, |at| at.min(self.next_chores))
+        let others = [self.role.poll_timeout(), self.confirmation.due()];
+        others.into_iter().flatten().fold(self.next_chores, Instant::min)
     }
 
     fn handle_ready(&mut self, token: Token, now: Instant) {
@@ -304,13 +317,17 @@ impl Gateway {
 
     fn handle_management(&mut self, token: Token, now: Instant) {
         for (client, request) in self.management.handle_ready(token) {
-            let snapshot = self.snapshot(now);
+            let confirmed = (request == Request::Confirm).then(|| self.confirmation.confirm());
+            let snapshot = Snapshot { confirmed, ..self.snapshot(now) };
             self.management.reply(client, &snapshot.answer(request));
         }
     }
 
     fn handle_time(&mut self, now: Instant) -> Result<(), Error> {
         self.role.handle_time(now, &self.sessions);
+        if self.confirmation.is_over(now) {
+            self.begin_stop(now);
+        }
         if now >= self.next_chores {
             self.next_chores = now + CHORES;
             self.check_alive()?;

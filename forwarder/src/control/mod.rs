@@ -14,6 +14,7 @@
 
 mod bridge;
 mod client_files;
+mod confirm;
 mod crew;
 mod datapath;
 mod dialler;

@@ -13,7 +13,7 @@ use crate::{
         links::{self, Link},
         netlink::Requests,
     },
-    switch::Segment,
+    switch::{Segment, Wires},
     worker::outer::LONGEST_OUTER_HEADER,
     xdp::{attach::XdpChoice, frames::chunk_bytes_for, sys},
 };
@@ -66,7 +66,10 @@ impl Plan {
             host_port,
             host_address: config.server.host_address,
             max_frame: usize::from(config.server.tun_mtu) + LINK_HEADER_BYTES,
-            segment: Segment { wire: bridge, peer_to_peer: config.server.client_to_client },
+            segment: Segment {
+                wires: if bridge { Wires::Uplink } else { Wires::None },
+                peer_to_peer: config.server.client_to_client,
+            },
             nic,
             xdp,
         })

@@ -54,7 +54,7 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
             }
         }
         if flood.wire {
-            frame.leave_by(WireId::UPLINK);
+            frame.set_wire(WireId::UPLINK);
             self.batch.to_nic.push(frame);
         } else {
             self.frames.put(frame);
@@ -159,7 +159,7 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
     fn queue_packet(&mut self, mut packet: Frame, way: Way) -> Result<(), Drop> {
         match way {
             Way::Nic { wire, mtu } => {
-                packet.leave_by(wire);
+                packet.set_wire(wire);
                 if outer::is_too_long(packet.len(), mtu) {
                     return self.queue_fragments(packet, mtu);
                 }

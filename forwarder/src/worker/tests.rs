@@ -20,11 +20,12 @@ use super::*;
 use crate::{
     drops::Drop,
     ports::memory::{MemoryPort, wire},
-    switch::{Change, Port as Place, Station, WireId},
+    switch::{Change, Port as Place, Station, WireId, Wires},
 };
 
 mod by_ipv6;
 mod fragmented;
+mod joined;
 mod sized;
 mod streamed;
 mod unnamed;
@@ -76,7 +77,7 @@ fn frame(destination: Mac, source: Mac, payload: &[u8]) -> Vec<u8> {
 
 impl Gateway {
     fn new(workers: usize) -> Self {
-        let segment = Segment { wire: true, peer_to_peer: true };
+        let segment = Segment { wires: Wires::Uplink, peer_to_peer: true };
         let poll = Poll::new().unwrap();
         let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
         let (sender, notices) = crossbeam::channel::bounded(64);
@@ -523,7 +524,7 @@ fn late_worker(
     let [(nic, far), (tunnel, _)] = std::array::from_fn(|_| wire(256, &counters.drops));
     let settings = Settings {
         index: 0,
-        segment: Segment { wire: true, peer_to_peer: true },
+        segment: Segment { wires: Wires::Uplink, peer_to_peer: true },
         nic_mac: NIC,
         max_frame: 1518,
         report_interval: Duration::from_secs(30),

@@ -76,8 +76,8 @@ impl Frame {
         self.wire
     }
 
-    /// It is to leave by that NIC.
-    pub fn leave_by(&mut self, wire: WireId) {
+    /// Says by which NIC it came, or is to leave.
+    pub fn set_wire(&mut self, wire: WireId) {
         self.wire = wire;
     }
 

@@ -24,7 +24,7 @@ use trestle::{
         segment::Cut,
         tunnel::headers,
     },
-    switch::{Segment, WireId},
+    switch::{Segment, WireId, Wires},
     worker::{
         Clock, Command, Handovers, Mailbox, NewPeer, Outer, PeerCounters, Ports, Post, Settings, Worker,
         WorkerCounters,
@@ -99,7 +99,7 @@ impl Gateway {
         let handovers = Handovers::between(&[Arc::clone(mailbox.bell())]).remove(0);
         let settings = Settings {
             index: 0,
-            segment: Segment { wire: true, peer_to_peer: true },
+            segment: Segment { wires: Wires::Uplink, peer_to_peer: true },
             nic_mac: NIC,
             max_frame: MAX_FRAME,
             report_interval: Duration::from_secs(30),

@@ -11,6 +11,7 @@ mod checksums;
 mod ciphers;
 mod client_config;
 mod compression;
+mod confirm;
 mod endurance;
 mod fragmenting;
 mod fragments;
@@ -74,6 +75,7 @@ fn main() -> ExitCode {
         hostility::SUITE,
         hostility::RUINS,
         host_safety::SUITE,
+        confirm::SUITE,
         load::SUITE,
         load::ONE_CERTIFICATE,
         bad_start::SUITE,
