@@ -83,7 +83,8 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
     let port_index = host_port.as_ref().map_or(0, |port| port.index);
     let kernel = plan.needs_programs().then(|| Kernel::load(&plan, &crew, port_index)).transpose()?;
     // Threads inherit what is left, so this comes before the first.
-    privileges::drop_privileges(identity)?;
+    let looks = matches!(config.role, config::Role::Accelerator);
+    privileges::drop_privileges(identity, if looks { &privileges::LOOKING } else { &[] })?;
     let surroundings = Surroundings::open(plan.place(config, host_port.as_ref().map(|port| port.mac)), now)?;
 
     let waker =
