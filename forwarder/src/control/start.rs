@@ -76,7 +76,8 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
     sockets.register(poll.registry()).map_err(|error| Error::os("wait for events", error))?;
     let preparation = fitness::prepare(&plan)?;
     let crew = Crew::enlist(&plan, listening.tunnels)?;
-    let host_port = crew.host_port().map(|name| host_port::prepare(&plan, name, &mut requests)).transpose()?;
+    let host_port =
+        crew.host_port().map(|name| host_port::prepare(&plan, name, &mut requests)).transpose()?;
     let port_index = host_port.as_ref().map_or(0, |port| port.index);
     let kernel = plan.needs_programs().then(|| Kernel::load(&plan, &crew, port_index)).transpose()?;
     // Threads inherit what is left, so this comes before the first.
@@ -97,10 +98,11 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
         .map(|(prepared, lanes)| Connections::start(prepared, lanes, &plan, &config.server, now))
         .transpose()?;
     let host_port = host_port.map(|port| port.name);
+    let mac_limit = config.guards.mac_limit(config.server.max_macs_per_peer);
     let mut gateway = Gateway {
         role: role(config, former, pool_file, waker, now)?,
-        sessions: Sessions::new(clock, plan.max_frame, config.server.max_macs_per_peer),
-        stations: Stations::new(config.ageing, config.server.max_macs_per_peer, now),
+        sessions: Sessions::new(clock, plan.max_frame, mac_limit),
+        stations: Stations::new(config.ageing, mac_limit, now),
         datapath: Datapath::new(working, kernel, xsk, preparation),
         poll,
         signals,
