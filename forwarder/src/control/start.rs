@@ -101,10 +101,11 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
         .map(|(prepared, lanes)| Connections::start(prepared, lanes, &plan, &config.server, now))
         .transpose()?;
     let host_port = host_port.map(|port| port.name);
+    let mac_limit = config.guards.mac_limit(config.server.max_macs_per_peer);
     let mut gateway = Gateway {
         role: role(config, former, pool_file, waker, now)?,
-        sessions: Sessions::new(clock, plan.max_frame, config.server.max_macs_per_peer),
-        stations: Stations::new(config.ageing, config.server.max_macs_per_peer, now),
+        sessions: Sessions::new(clock, plan.max_frame, mac_limit),
+        stations: Stations::new(config.ageing, mac_limit, now),
         datapath: Datapath::new(working, kernel, xsk, preparation),
         poll,
         signals,
