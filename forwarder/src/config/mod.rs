@@ -74,6 +74,8 @@ pub struct Config {
     pub control: PathBuf,
     /// A station not heard for this long is forgotten.
     pub ageing: Duration,
+    /// `--confirm`: everything is taken back unless somebody confirms within this time.
+    pub confirm: Option<Duration>,
 }
 
 /// What the gateway is to the other end of its tunnels, with what only that role needs.

@@ -9,6 +9,7 @@ use std::{
 };
 
 use common::{FdbKey, Mac, Settings};
+use crossbeam::channel::Receiver;
 
 use super::{
     Error,
@@ -19,7 +20,7 @@ use super::{
 use crate::{
     drops::{Drop, DropCounters},
     host::nic::Preparation,
-    ports::wire::Promiscuous,
+    ports::{nics::NewNic, wire::Promiscuous},
     worker::{Command, Post, WorkerCounters},
     xdp::{
         attach::{Attachment, Uplink, XdpGot},
@@ -45,6 +46,8 @@ pub(super) struct Datapath {
     xsk: Option<XskMode>,
     /// What the NIC must not do meanwhile; put back at the end.
     preparation: Option<Preparation>,
+    /// Ports of a bridge that workers have given back.
+    removed_nics: Receiver<NewNic>,
 }
 
 /// What is in the kernel.
@@ -65,8 +68,8 @@ impl Datapath {
         xsk: Option<XskMode>,
         preparation: Option<Preparation>,
     ) -> Self {
-        let Working { posts, threads, counters, streams: _ } = working;
-        Self { posts, threads, counters, own_drops: Arc::default(), kernel, xsk, preparation }
+        let Working { posts, threads, counters, streams: _, removed_nics } = working;
+        Self { posts, threads, counters, own_drops: Arc::default(), kernel, xsk, preparation, removed_nics }
     }
 
     /// Attaches the programs: frames begin to flow.
@@ -108,6 +111,11 @@ impl Datapath {
 
     pub fn counters(&self) -> &[Arc<WorkerCounters>] {
         &self.counters
+    }
+
+    /// Closes the ports of a bridge that workers have given back, which waits for the kernel a little.
+    pub fn close_removed(&self) {
+        self.removed_nics.try_iter().for_each(drop);
     }
 
     /// The copies of the MAC table.

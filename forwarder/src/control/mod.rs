@@ -12,7 +12,9 @@
 //!  control socket, signals, time ┘                            └─ control socket
 //! ```
 
+mod bridge;
 mod client_files;
+mod confirm;
 mod crew;
 mod datapath;
 mod dialler;

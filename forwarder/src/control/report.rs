@@ -26,6 +26,8 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct About {
     started: Instant,
+    /// There are no workers.
+    accelerator: bool,
     nic: Option<String>,
     host_port: Option<String>,
     mode: UplinkMode,
@@ -37,11 +39,20 @@ impl About {
     pub fn new(config: &Config, plan: &Plan, host_port: Option<&str>, started: Instant) -> Self {
         Self {
             started,
+            accelerator: plan.workers == 0,
             nic: plan.nic.as_ref().map(|nic| nic.name.clone()),
             host_port: host_port.map(ToOwned::to_owned),
             mode: if plan.bridge { UplinkMode::Bridge } else { UplinkMode::Underlay },
             mtu: plan.host_port_mtu(),
-            max_peers: config.server.max_clients,
+            max_peers: if plan.workers == 0 { 0 } else { config.server.max_clients },
+        }
+    }
+
+    fn datapath(&self, af_xdp: bool) -> Datapath {
+        match (self.accelerator, af_xdp) {
+            (true, _) => Datapath::Xdp,
+            (false, true) => Datapath::AfXdp,
+            (false, false) => Datapath::Socket,
         }
     }
 
@@ -91,7 +102,7 @@ impl Gateway {
             status: Status {
                 version: env!("CARGO_PKG_VERSION").into(),
                 uptime_s: seconds(self.about.started, now),
-                datapath: if self.datapath.xsk().is_some() { Datapath::AfXdp } else { Datapath::Socket },
+                datapath: self.about.datapath(self.datapath.xsk().is_some()),
                 ports: self.ports(),
                 peers: peers.collect(),
                 drops: status::drops(|reason| self.lost(reason)),
@@ -99,8 +110,10 @@ impl Gateway {
                 listen: self.surroundings.listen_texts(),
                 max_peers: self.about.max_peers,
                 health: self.health(),
+                confirm_s: self.confirmation.due().map(|due| seconds(now, due)),
             },
             fdb: self.fdb(now),
+            confirmed: None,
         }
     }
 
@@ -153,6 +166,7 @@ impl Gateway {
             tx_frames: sum(PortCounters::tx_frames, true),
             queues: if self.datapath.xsk().is_some() { queues } else { 0 },
             mtu: self.about.mtu,
+            bridge: None,
         });
         let host = self.about.host_port.as_ref().map(|name| status::Port {
             name: name.clone(),
@@ -164,6 +178,7 @@ impl Gateway {
             tx_frames: sum(PortCounters::tx_frames, false),
             queues: 0,
             mtu: self.about.mtu,
+            bridge: None,
         });
         uplink.into_iter().chain(host).collect()
     }

@@ -19,6 +19,7 @@ use openvpn::server::{Former, Job, Server};
 use super::{
     Error,
     client_files::ClientFiles,
+    confirm::Confirmation,
     crew::Crew,
     datapath::{Datapath, Kernel},
     dialler::{Dialler, Wake},
@@ -61,6 +62,7 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
     let mut requests = Requests::routing().map_err(|error| Error::os("talk to netlink", error))?;
     let plan = Plan::of(config, &mut requests)?;
     fitness::check(&plan, &mut requests)?;
+    let confirmation = Confirmation::ask(config.confirm);
     let identity = Identity::resolve(config.server.user.as_deref(), config.server.group.as_deref())?;
     let poll = Poll::new().map_err(|error| Error::os("wait for events", error))?;
     let mut management = ManagementSocket::bind(&config.control)?;
@@ -76,7 +78,8 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
     sockets.register(poll.registry()).map_err(|error| Error::os("wait for events", error))?;
     let preparation = fitness::prepare(&plan)?;
     let crew = Crew::enlist(&plan, listening.tunnels)?;
-    let host_port = crew.host_port().map(|name| host_port::prepare(&plan, name, &mut requests)).transpose()?;
+    let host_port =
+        crew.host_port().map(|name| host_port::prepare(&plan, name, &mut requests)).transpose()?;
     let port_index = host_port.as_ref().map_or(0, |port| port.index);
     let kernel = plan.needs_programs().then(|| Kernel::load(&plan, &crew, port_index)).transpose()?;
     // Threads inherit what is left, so this comes before the first.
@@ -112,12 +115,14 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
         about: About::new(config, &plan, host_port.as_deref(), now),
         status_file,
         next_chores: now,
+        confirmation,
         stopping: false,
     };
     gateway.watch()?;
     gateway.apply_surroundings(now);
     gateway.datapath.attach(&plan, host_port.as_deref())?;
     gateway.announce(&plan);
+    gateway.begin_confirmation();
     Ok(gateway)
 }
 
