@@ -14,6 +14,7 @@ use crossbeam::channel::Receiver;
 use super::{
     Error,
     crew::{Crew, Working},
+    peer_entries::PeerEntries,
     plan::Plan,
     stations::Copies,
 };
@@ -48,6 +49,8 @@ pub(super) struct Datapath {
     preparation: Option<Preparation>,
     /// Ports of a bridge that workers have given back.
     removed_nics: Receiver<NewNic>,
+    /// Where a kernel bridge is joined.
+    peer_entries: Option<PeerEntries>,
 }
 
 /// What is in the kernel.
@@ -67,9 +70,20 @@ impl Datapath {
         kernel: Option<Kernel>,
         xsk: Option<XskMode>,
         preparation: Option<Preparation>,
+        peer_entries: Option<PeerEntries>,
     ) -> Self {
         let Working { posts, threads, counters, streams: _, removed_nics } = working;
-        Self { posts, threads, counters, own_drops: Arc::default(), kernel, xsk, preparation, removed_nics }
+        Self {
+            posts,
+            threads,
+            counters,
+            own_drops: Arc::default(),
+            kernel,
+            xsk,
+            preparation,
+            removed_nics,
+            peer_entries,
+        }
     }
 
     /// Attaches the programs: frames begin to flow.
@@ -121,7 +135,7 @@ impl Datapath {
     /// The copies of the MAC table.
     pub fn copies(&mut self) -> Copies<'_> {
         let map = self.kernel.as_mut().map(|kernel| &mut kernel.programs.fdb);
-        Copies { posts: &self.posts, map }
+        Copies { posts: &self.posts, map, bridge: self.peer_entries.as_mut() }
     }
 
     /// True when workers have a NIC queue to send tunnel packets by.

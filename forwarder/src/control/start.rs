@@ -27,6 +27,7 @@ use super::{
     gateway::{Gateway, token},
     host_port,
     listeners::{self, ControlSockets},
+    peer_entries::PeerEntries,
     plan::{self, Plan},
     pool::Pool,
     pool_schedule::{self, PoolSchedule},
@@ -84,6 +85,7 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
     let kernel = plan.needs_programs().then(|| Kernel::load(&plan, &crew, port_index)).transpose()?;
     // Threads inherit what is left, so this comes before the first.
     privileges::drop_privileges(identity)?;
+    let peer_entries = plan.joins.as_ref().map(|_| PeerEntries::open(port_index)).transpose()?;
     let surroundings = Surroundings::open(plan.place(config, host_port.as_ref().map(|port| port.mac)), now)?;
 
     let waker =
@@ -104,7 +106,7 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
         role: role(config, former, pool_file, waker, now)?,
         sessions: Sessions::new(clock, plan.max_frame, config.server.max_macs_per_peer),
         stations: Stations::new(config.ageing, config.server.max_macs_per_peer, now),
-        datapath: Datapath::new(working, kernel, xsk, preparation),
+        datapath: Datapath::new(working, kernel, xsk, preparation, peer_entries),
         poll,
         signals,
         sockets,

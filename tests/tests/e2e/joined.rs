@@ -4,14 +4,18 @@
 use std::time::Duration;
 
 use trestle_tests::echo::{ping, reachable};
-use trestle_tests::frame::FULL_SIZE;
+use trestle_tests::frame::{FULL_SIZE, show_mac};
 use trestle_tests::gateway::{Mode, Start};
 use trestle_tests::network::{BRIDGE, GATEWAY, LAN_HOST, Layout, ROUTER};
+use trestle_tests::process::wait_until;
 use trestle_tests::raw::{RawPort, Volley};
 use trestle_tests::runner::Suite;
 use trestle_tests::site::Site;
 use trestle_tests::traffic::{Extent, Stream, iperf3};
 use trestle_tests::{Result, scenarios};
+
+/// How long the gateway and the kernel may take to agree.
+const SOON: Duration = Duration::from_secs(5);
 
 pub const SUITE: Suite = Suite {
     name: "joined",
@@ -22,6 +26,7 @@ pub const SUITE: Suite = Suite {
         everyone_on_the_bridge_reaches_everyone,
         tcp_crosses_in_every_direction,
         non_ip_frames_cross_in_every_direction,
+        peers_stations_stand_on_the_host_port_while_they_are_there,
     ],
 };
 
@@ -52,11 +57,39 @@ fn everyone_on_the_bridge_reaches_everyone(site: &mut Site) -> Result<()> {
         (agent2, ROUTER),
     ];
     for (from, to) in ways {
-        assert!(reachable(from, to, Duration::from_secs(5)), "{} does not reach {to}", from.name());
+        assert!(reachable(from, to, SOON), "{} does not reach {to}", from.name());
         let echoes = ping(from, to, 10, 1400)?;
         assert!(echoes.complete(), "{} to {to}: {echoes:?}", from.name());
     }
     Ok(())
+}
+
+fn peers_stations_stand_on_the_host_port_while_they_are_there(site: &mut Site) -> Result<()> {
+    site.connect_agents(&["--explicit-exit-notify", "1"])?;
+    let shown = show_mac(site.mac(1)?);
+    assert!(reachable(site.agent(1), LAN_HOST, SOON));
+    let entry = format!("{shown} dev tap0 extern_learn");
+    let bridge = |site: &Site| site.network.gateway.run("bridge", &format!("fdb show br {BRIDGE}"));
+    let before = bridge(site)?;
+    assert!(before.contains(&entry), "{before}");
+    let table = site.network.gateway.run("brctl", &format!("showmacs {BRIDGE}"))?;
+    let lan = &show_mac(site.network.lan.mac("eth0")?);
+    let row = table.lines().find(|line| line.contains(&shown)).unwrap_or_default();
+    let port = table.lines().find(|line| line.contains(lan));
+    assert!(row.contains("no") && port.is_some(), "{table}");
+    assert_ne!(
+        row.split_whitespace().next(),
+        port.and_then(|line| line.split_whitespace().next()),
+        "{table}"
+    );
+    site.agents[1].process().terminate(SOON)?;
+    wait_until(
+        "the end of its entry",
+        SOON,
+        || (!bridge(site).ok()?.contains(&shown)).then_some(()),
+        || bridge(site).unwrap_or_default(),
+    )?;
+    site.connect_agents(&[])
 }
 
 fn tcp_crosses_in_every_direction(site: &mut Site) -> Result<()> {
