@@ -75,6 +75,8 @@ pub struct Start {
     pub mode: Mode,
     /// What follows `--uplink`.
     pub uplink: String,
+    /// What follows `--bridge`, instead.
+    pub bridge: Option<String>,
     /// Contents of `server.conf`.
     pub config: String,
     /// Further arguments of `trestle run`.
@@ -89,6 +91,7 @@ impl Start {
         Self {
             mode,
             uplink: NIC.to_owned(),
+            bridge: None,
             config: SERVER_CONF.to_owned(),
             arguments: Vec::new(),
             binary: None,
@@ -312,7 +315,12 @@ fn trestle(
     write_file(&folder.join("server.conf"), &start.config)?;
     let _ = std::fs::remove_file(control);
     let mut command = hosted(namespace, folder);
-    command.arg(binary).args(["run", "server.conf", "--uplink", &start.uplink, "--control"]).arg(control);
+    command.arg(binary).args(["run", "server.conf"]);
+    match &start.bridge {
+        Some(bridge) => command.args(["--bridge", bridge]),
+        None => command.args(["--uplink", &start.uplink]),
+    };
+    command.arg("--control").arg(control);
     command.args(start.mode.arguments()).args(&start.arguments);
     Ok(command)
 }

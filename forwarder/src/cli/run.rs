@@ -146,10 +146,8 @@ impl GatewayArgs {
         let uplink = self.uplink.first().map(|word| parse_uplink(word)).transpose()?;
         let cpus = self.cpus.as_deref().map(parse_cpus).transpose()?.unwrap_or_default();
         let (server, role, more) = read()?;
-        if self.bridge.is_some() && !matches!(role, config::Role::Accelerator) {
-            return Err(Error::new(
-                "--bridge with a tunnel comes later; name the NIC itself by --uplink NIC, out of its bridge",
-            ));
+        if self.bridge.is_some() {
+            refuse_what_a_joined_bridge_has_not(&server, &role)?;
         }
         refuse_an_address_on_the_wire(&server, uplink.as_ref())?;
         let notes = server.notes.iter().cloned().chain(more).collect();
@@ -190,10 +188,27 @@ fn refuse_what_comes_later(args: &GatewayArgs) -> Result<(), Error> {
         "--config comes later; everything stands in OpenVPN's file and on the command line for now"
     } else if args.uplink.len() > 1 {
         "a second --uplink comes later; name one NIC"
+    } else if args.bridge.is_some() && !args.uplink.is_empty() {
+        "--bridge and --uplink exclude each other: the ports of the bridge are found by themselves; name one of the two"
     } else {
         return Ok(());
     };
     Err(Error::new(later))
+}
+
+/// A bridge has its own NICs, and the host its address there.
+fn refuse_what_a_joined_bridge_has_not(server: &config::Server, role: &config::Role) -> Result<(), Error> {
+    if matches!(role, config::Role::Client { .. }) {
+        return Err(Error::new(
+            "--bridge with a client's file comes later; name the NIC itself by --uplink NIC, out of its bridge",
+        ));
+    }
+    let Some(own) = server.host_address else { return Ok(()) };
+    let place = config::Place::line(&server.file, own.line);
+    let what =
+        format!("the host cannot have {} on a port of a bridge: its address is the bridge's", own.address);
+    Err(config::Error::at(place, what, "write `server-bridge` and give the bridge its address yourself")
+        .into())
 }
 
 /// Without SERVER.CONF there is no tunnel and nobody behind it: what concerns those is a mistake, or a forgotten file.

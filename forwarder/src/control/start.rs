@@ -27,6 +27,7 @@ use super::{
     gateway::{Gateway, token},
     host_port,
     listeners::{self, ControlSockets},
+    peer_entries::PeerEntries,
     plan::{self, Plan},
     pool::Pool,
     pool_schedule::{self, PoolSchedule},
@@ -85,6 +86,8 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
     // Threads inherit what is left, so this comes before the first.
     let looks = matches!(config.role, config::Role::Accelerator);
     privileges::drop_privileges(identity, if looks { &privileges::LOOKING } else { &[] })?;
+    privileges::drop_privileges(identity)?;
+    let peer_entries = plan.joins.as_ref().map(|_| PeerEntries::open(port_index)).transpose()?;
     let surroundings = Surroundings::open(plan.place(config, host_port.as_ref().map(|port| port.mac)), now)?;
 
     let waker =
@@ -107,6 +110,9 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
         sessions: Sessions::new(clock, plan.max_frame, mac_limit),
         stations: Stations::new(config.ageing, mac_limit, now),
         datapath: Datapath::new(working, kernel, xsk, preparation),
+        sessions: Sessions::new(clock, plan.max_frame, config.server.max_macs_per_peer),
+        stations: Stations::new(config.ageing, config.server.max_macs_per_peer, now),
+        datapath: Datapath::new(working, kernel, xsk, preparation, peer_entries),
         poll,
         signals,
         sockets,

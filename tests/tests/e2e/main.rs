@@ -20,6 +20,7 @@ mod host_safety;
 mod hostility;
 mod ipv6;
 mod join;
+mod joined;
 mod load;
 mod negotiation;
 mod observation;
@@ -70,6 +71,7 @@ fn main() -> ExitCode {
         endurance::CROWD,
         join::TRESTLE,
         join::STOCK,
+        joined::SUITE,
         join::LIFE,
         join::LIFE_OF_TRESTLES,
         hostility::SUITE,
