@@ -15,7 +15,7 @@ use crate::control;
 /// What `trestle run` takes.
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// OpenVPN's server configuration, as it stands
+    /// OpenVPN's server configuration, as it stands; with --bridge it may be left away
     #[arg(value_name = "SERVER.CONF")]
     server: Option<PathBuf>,
     #[command(flatten)]
@@ -49,8 +49,8 @@ pub struct GatewayArgs {
     confirm: Option<u32>,
     #[command(flatten)]
     control: ControlArgs,
-    /// Not there yet
-    #[arg(long, value_name = "BR", hide = true)]
+    /// A kernel bridge: what it has learnt is forwarded between its ports by XDP; without SERVER.CONF nothing else is done
+    #[arg(long, value_name = "BR")]
     bridge: Option<String>,
     /// Not there yet
     #[arg(long, value_name = "TRESTLE.TOML", hide = true)]
@@ -86,9 +86,18 @@ pub(super) fn start((config, notes): (Config, Vec<Note>)) -> Result<(), Error> {
 /// What is not there yet, a wrong list, an unusable configuration or certificate.
 pub fn configure(args: RunArgs) -> Result<(Config, Vec<Note>), Error> {
     let path = args.server;
+    if path.is_none() && args.gateway.bridge.is_some() {
+        refuse_what_an_accelerator_has_not(&args.gateway)?;
+        return args
+            .gateway
+            .configure(|| Ok((config::Server::none(), config::Role::Accelerator, Vec::new())));
+    }
     args.gateway.configure(|| {
         let path = path.as_deref().ok_or_else(|| {
-            Error::new("no configuration is named; name OpenVPN's: `trestle run server.conf --uplink NIC`")
+            Error::new(
+                "no configuration is named; name OpenVPN's: `trestle run server.conf --uplink NIC`, or a bridge to \
+                 be accelerated: `trestle run --bridge br0`",
+            )
         })?;
         let (server, loaded) = load(path)?;
         let (wrappings, notes) = config::wrapping::load(&server)?;
@@ -105,9 +114,15 @@ impl GatewayArgs {
         read: impl FnOnce() -> Result<(config::Server, config::Role, Vec<Note>), Error>,
     ) -> Result<(Config, Vec<Note>), Error> {
         refuse_what_comes_later(&self)?;
+        self.bridge.as_deref().map(check_bridge_name).transpose()?;
         let uplink = self.uplink.first().map(|word| parse_uplink(word)).transpose()?;
         let cpus = self.cpus.as_deref().map(parse_cpus).transpose()?.unwrap_or_default();
         let (server, role, more) = read()?;
+        if self.bridge.is_some() && !matches!(role, config::Role::Accelerator) {
+            return Err(Error::new(
+                "--bridge with a tunnel comes later; name the NIC itself by --uplink NIC, out of its bridge",
+            ));
+        }
         refuse_an_address_on_the_wire(&server, uplink.as_ref())?;
         let notes = server.notes.iter().cloned().chain(more).collect();
         let ageing = self.ageing.map(|seconds| Duration::from_secs(seconds.into())).or(server.ageing);
@@ -115,6 +130,7 @@ impl GatewayArgs {
             server,
             role,
             uplink,
+            bridge: self.bridge,
             workers: self.workers,
             cpus,
             datapath: self.datapath,
@@ -141,9 +157,7 @@ pub(super) fn unix_time() -> i64 {
 }
 
 fn refuse_what_comes_later(args: &GatewayArgs) -> Result<(), Error> {
-    let later = if args.bridge.is_some() {
-        "--bridge comes later; name the NIC itself by --uplink NIC, out of its bridge"
-    } else if args.config.is_some() {
+    let later = if args.config.is_some() {
         "--config comes later; everything stands in OpenVPN's file and on the command line for now"
     } else if args.uplink.len() > 1 {
         "a second --uplink comes later; name one NIC"
@@ -152,6 +166,44 @@ fn refuse_what_comes_later(args: &GatewayArgs) -> Result<(), Error> {
     };
     Err(Error::new(later))
 }
+
+/// Without SERVER.CONF there is no tunnel and nobody behind it: what concerns those is a mistake, or a forgotten file.
+fn refuse_what_an_accelerator_has_not(args: &GatewayArgs) -> Result<(), Error> {
+    let words = if !args.uplink.is_empty() {
+        "--uplink names the NIC of a tunnel, and there is none without SERVER.CONF: leave it away, the ports of the \
+         bridge are found by themselves"
+    } else if args.workers.is_some() || !args.cpus.as_deref().unwrap_or_default().is_empty() {
+        "--workers and --cpus have no meaning without SERVER.CONF: the kernel forwards between ports on the CPUs \
+         their interrupts come to; leave them away"
+    } else if args.datapath == Datapath::Socket {
+        "--datapath socket leaves nothing to accelerate a bridge with: leave it away"
+    } else if args.xdp == XdpMode::Generic {
+        "generic XDP is no faster than the bridge itself: leave --xdp away, and ports without native XDP stay with \
+         the kernel"
+    } else if args.ageing.is_some() {
+        "the bridge's own ageing time holds: set it with `brctl setageing` or `ip link set dev BR type bridge \
+         ageing_time`, and leave --ageing away"
+    } else {
+        return Ok(());
+    };
+    Err(Error::new(words))
+}
+
+fn check_bridge_name(name: &str) -> Result<(), Error> {
+    if is_interface_name(name) {
+        return Ok(());
+    }
+    Err(Error::new(format!("`{name}` cannot be a bridge's name; `ip link show type bridge` shows them")))
+}
+
+/// As `dev_valid_name` of net/core/dev.c has it.
+fn is_interface_name(name: &str) -> bool {
+    let fits = (1..IFNAMSIZ).contains(&name.len()) && !matches!(name, "." | "..");
+    fits && !name.contains(|c: char| c == '/' || c == ':' || c.is_ascii_whitespace())
+}
+
+/// With the zero byte at the end. Source: include/uapi/linux/if.h.
+const IFNAMSIZ: usize = 16;
 
 /// A host that is on the wire by its NIC would be there twice.
 fn refuse_an_address_on_the_wire(
@@ -189,8 +241,7 @@ fn parse_uplink(word: &str) -> Result<Uplink, Error> {
             )));
         }
     };
-    // IFNAMSIZ - 1.
-    if nic.is_empty() || nic.len() > 15 {
+    if !is_interface_name(nic) {
         return Err(Error::new(format!("`{nic}` cannot be a NIC's name; `ip link` shows them")));
     }
     Ok(Uplink { nic: nic.to_owned(), mode })

@@ -60,6 +60,8 @@ pub struct Config {
     pub role: Role,
     /// `--uplink`: the NIC on the wire and how to stand beside the host; `None`: peers and the host only.
     pub uplink: Option<Uplink>,
+    /// `--bridge`: the kernel bridge whose ports are accelerated.
+    pub bridge: Option<String>,
     /// `--workers`; `None`: one a receive queue.
     pub workers: Option<NonZeroUsize>,
     /// `--cpus`: where workers are pinned, in their order; empty: any.
@@ -95,6 +97,8 @@ pub enum Role {
         /// How control packets are wrapped, with the key.
         wrapping: wrapping::OfClient,
     },
+    /// There are no tunnels: the ports of a kernel bridge are made faster, nothing else.
+    Accelerator,
 }
 
 /// `--uplink NIC[:MODE]`.

@@ -86,16 +86,16 @@ impl Crew {
         Ok(Self { recruits, capacity })
     }
 
-    /// Name of the host port's interface.
-    pub fn host_port(&self) -> &str {
-        self.recruits.iter().find_map(|recruit| recruit.ports.host.as_ref()).map_or("", HostPort::name)
+    /// Name of the host port's interface; `None` without workers.
+    pub fn host_port(&self) -> Option<&str> {
+        self.recruits.iter().find_map(|recruit| recruit.ports.host.as_ref()).map(HostPort::name)
     }
 
     /// What AF_XDP the NIC gave.
     pub fn xsk(&self) -> Option<XskMode> {
         self.recruits.iter().find_map(|recruit| match &recruit.ports.nic {
             NicPort::Xsk(port) => Some(port.mode()),
-            NicPort::Socket(_) | NicPort::None => None,
+            NicPort::Several(_) | NicPort::Socket(_) | NicPort::None => None,
         })
     }
 

@@ -70,9 +70,9 @@ impl Datapath {
     }
 
     /// Attaches the programs: frames begin to flow.
-    pub fn attach(&mut self, plan: &Plan, host_port: &str) -> Result<(), Error> {
+    pub fn attach(&mut self, plan: &Plan, host_port: Option<&str>) -> Result<(), Error> {
         let (Some(kernel), Some(nic)) = (&mut self.kernel, &plan.nic) else { return Ok(()) };
-        let uplink = Uplink { nic: &nic.name, xdp: plan.xdp, host_port: plan.bridge.then_some(host_port) };
+        let uplink = Uplink { nic: &nic.name, xdp: plan.xdp, host_port: host_port.filter(|_| plan.bridge) };
         let attachment = kernel.programs.attach(&uplink)?;
         if attachment.needs_heartbeat() {
             kernel.programs.heartbeat.beat()?;

@@ -32,7 +32,7 @@ use crate::{
         socket::ControlSocket as ManagementSocket,
         status::{Request, Snapshot},
     },
-    switch::Port,
+    switch::{Port, WireId},
     worker::Notice,
     xdp::{attach::XdpGot, xsk::XskMode},
 };
@@ -224,7 +224,7 @@ impl Gateway {
     fn handle_sources(&mut self, now: Instant) {
         for _ in 0..BATCH * 16 {
             let Some(key) = self.datapath.next_source() else { return };
-            self.hear(key, Port::Wire, now);
+            self.hear(key, Port::Wire(WireId::UPLINK), now);
         }
     }
 
@@ -338,7 +338,7 @@ impl Gateway {
 
     /// A gateway that cannot carry frames any more ends, so that whoever watches it can start it anew.
     fn check_alive(&self) -> Result<(), Error> {
-        if let Some(name) = [self.about.nic(), Some(self.about.host_port())]
+        if let Some(name) = [self.about.nic(), self.about.host_port()]
             .into_iter()
             .flatten()
             .find(|name| !self.surroundings.has_interface(name))

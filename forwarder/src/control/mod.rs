@@ -12,6 +12,7 @@
 //!  control socket, signals, time ┘                            └─ control socket
 //! ```
 
+mod bridge;
 mod client_files;
 mod confirm;
 mod crew;

@@ -7,13 +7,13 @@ use openvpn::data::MAX_OVERHEAD;
 
 use super::surroundings::Place;
 use crate::{
-    config::{Config, Datapath, HostAddress, UplinkMode, XdpMode},
+    config::{Config, Datapath, HostAddress, Role, UplinkMode, XdpMode},
     host::{
         self,
         links::{self, Link},
         netlink::Requests,
     },
-    switch::Segment,
+    switch::{Segment, Wires},
     worker::outer::LONGEST_OUTER_HEADER,
     xdp::{attach::XdpChoice, frames::chunk_bytes_for, sys},
 };
@@ -30,7 +30,9 @@ pub(super) struct Plan {
     pub bridge: bool,
     /// XDP and AF_XDP on the NIC; `None`: the kernel's sockets.
     pub xdp: Option<XdpChoice>,
-    /// Number of workers.
+    /// The ports of a kernel bridge are accelerated.
+    pub accelerates: bool,
+    /// Number of workers; none where there are no tunnels.
     pub workers: usize,
     /// Where worker `n` is pinned: `cpus[n % len]`.
     pub cpus: Vec<usize>,
@@ -58,12 +60,16 @@ impl Plan {
         Ok(Self {
             bridge,
             workers: workers(config, nic.as_ref(), xdp.is_some()),
+            accelerates: config.bridge.is_some(),
             cpus: cpus(config),
             host_port_exists: all.values().any(|link| link.name == host_port),
             host_port,
             host_address: config.server.host_address,
             max_frame: usize::from(config.server.tun_mtu) + LINK_HEADER_BYTES,
-            segment: Segment { wire: bridge, peer_to_peer: config.server.client_to_client },
+            segment: Segment {
+                wires: if bridge { Wires::Uplink } else { Wires::None },
+                peer_to_peer: config.server.client_to_client,
+            },
             nic,
             xdp,
         })
@@ -71,15 +77,15 @@ impl Plan {
 
     /// Without XDP and without a wire nothing has to be steered.
     pub fn needs_programs(&self) -> bool {
-        self.xdp.is_some() || self.bridge
+        self.xdp.is_some() || self.bridge || self.accelerates
     }
 
     /// Where the gateway stands, for what follows its surroundings.
-    pub fn place(&self, config: &Config, host_port: Mac) -> Place {
+    pub fn place(&self, config: &Config, host_port: Option<Mac>) -> Place {
         Place {
             nic: self.nic.as_ref().map(|nic| nic.index),
             bridge: self.bridge,
-            host_port: (!self.bridge).then_some(host_port),
+            host_port: host_port.filter(|_| !self.bridge),
             listeners: config.server.listeners.clone(),
         }
     }
@@ -129,6 +135,9 @@ fn wanted_xdp(config: &Config, nic: Option<&Link>) -> Option<XdpChoice> {
 
 /// One a receive queue in use, or as many as were asked for; more than queues have nothing to do.
 fn workers(config: &Config, nic: Option<&Link>, af_xdp: bool) -> usize {
+    if matches!(config.role, Role::Accelerator) {
+        return 0;
+    }
     let asked = config.workers.map(usize::from);
     match nic.filter(|_| af_xdp) {
         Some(nic) => asked.unwrap_or(usize::MAX).min(receive_queues(nic)),

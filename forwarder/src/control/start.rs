@@ -78,11 +78,13 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
     sockets.register(poll.registry()).map_err(|error| Error::os("wait for events", error))?;
     let preparation = fitness::prepare(&plan)?;
     let crew = Crew::enlist(&plan, listening.tunnels)?;
-    let host_port = host_port::prepare(&plan, crew.host_port(), &mut requests)?;
-    let kernel = plan.needs_programs().then(|| Kernel::load(&plan, &crew, host_port.index)).transpose()?;
+    let host_port =
+        crew.host_port().map(|name| host_port::prepare(&plan, name, &mut requests)).transpose()?;
+    let port_index = host_port.as_ref().map_or(0, |port| port.index);
+    let kernel = plan.needs_programs().then(|| Kernel::load(&plan, &crew, port_index)).transpose()?;
     // Threads inherit what is left, so this comes before the first.
     privileges::drop_privileges(identity)?;
-    let surroundings = Surroundings::open(plan.place(config, host_port.mac), now)?;
+    let surroundings = Surroundings::open(plan.place(config, host_port.as_ref().map(|port| port.mac)), now)?;
 
     let waker =
         Waker::new(poll.registry(), token::NOTICES).map_err(|error| Error::os("wake itself", error))?;
@@ -97,6 +99,7 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
     let connections = connections
         .map(|(prepared, lanes)| Connections::start(prepared, lanes, &plan, &config.server, now))
         .transpose()?;
+    let host_port = host_port.map(|port| port.name);
     let mut gateway = Gateway {
         role: role(config, former, pool_file, waker, now)?,
         sessions: Sessions::new(clock, plan.max_frame, config.server.max_macs_per_peer),
@@ -109,7 +112,7 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
         surroundings,
         notices,
         management,
-        about: About::new(config, &plan, &host_port.name, now),
+        about: About::new(config, &plan, host_port.as_deref(), now),
         status_file,
         next_chores: now,
         confirmation,
@@ -117,7 +120,7 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
     };
     gateway.watch()?;
     gateway.apply_surroundings(now);
-    gateway.datapath.attach(&plan, &host_port.name)?;
+    gateway.datapath.attach(&plan, host_port.as_deref())?;
     gateway.announce(&plan);
     gateway.begin_confirmation();
     Ok(gateway)
@@ -146,6 +149,7 @@ fn role(
             let dialler = Dialler::new(file, protocol, local, seed, wake, now)?;
             Ok(Role::Client(Box::new(dialler)))
         }
+        config::Role::Accelerator => Ok(Role::Accelerator { stopped: false }),
     }
 }
 

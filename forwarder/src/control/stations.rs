@@ -150,7 +150,7 @@ fn write(map: &mut Fdb, change: Change) -> Result<(), MapError> {
 const fn place(port: Port) -> Place {
     match port {
         Port::Host => Place::Host,
-        Port::Wire => Place::Wire,
+        Port::Wire(_) => Place::Wire,
         Port::Peer(_) => Place::Peer,
     }
 }
@@ -173,7 +173,10 @@ mod tests {
     use mio::{Poll, Token, Waker};
 
     use super::*;
-    use crate::{switch::Station, worker::Mailbox};
+    use crate::{
+        switch::{Station, WireId},
+        worker::Mailbox,
+    };
 
     /// A mailbox as workers have it, for what they are told.
     fn mailbox() -> (Poll, Post, Mailbox) {
@@ -202,11 +205,11 @@ mod tests {
         let posts = [post];
         let mut copies = Copies { posts: &posts, map: None };
         let (unknown, moved) = (FdbKey::new(0, [2, 0, 0, 0, 0, 1]), FdbKey::new(0, [2, 0, 0, 0, 0, 2]));
-        stations.hear(&mut copies, &DropCounters::default(), moved, Port::Wire, now);
+        stations.hear(&mut copies, &DropCounters::default(), moved, Port::Wire(WireId::UPLINK), now);
         told(&mailbox);
         stations.disown(&copies, unknown);
         stations.disown(&copies, moved);
-        let on_wire = Station { port: Port::Wire, fixed: false };
+        let on_wire = Station { port: Port::Wire(WireId::UPLINK), fixed: false };
         assert_eq!(
             told(&mailbox),
             [Change { key: unknown, station: None }, Change { key: moved, station: Some(on_wire) }]
@@ -220,7 +223,7 @@ mod tests {
         let mut stations = Stations::new(Duration::from_secs(300), 8, now);
         let posts = [post];
         let mut copies = Copies { posts: &posts, map: None };
-        let (one, two) = ([(MAC, Port::Host)], [(MAC, Port::Wire)]);
+        let (one, two) = ([(MAC, Port::Host)], [(MAC, Port::Wire(WireId::UPLINK))]);
         for (fixed, changes) in [(&one[..], 1), (&one, 0), (&two, 2), (&[], 1), (&[], 0), (&one, 1)] {
             stations.fix(&mut copies, fixed, now);
             assert_eq!(told(&mailbox).len(), changes, "{fixed:?}");

@@ -17,7 +17,7 @@ use crate::{
         self,
         routes::{OuterPath, Outside},
     },
-    switch::Port,
+    switch::{Port, WireId},
     worker::Outer,
 };
 
@@ -103,7 +103,7 @@ impl Surroundings {
         let remotes = known.neighbouring_remotes(nic);
         routers.retain(|mac| !remotes.contains(mac) || !is_behind_peer(*mac));
         let host = host.into_iter().map(|mac| (mac, Port::Host));
-        host.chain(routers.into_iter().map(|mac| (mac, Port::Wire))).chain(own).collect()
+        host.chain(routers.into_iter().map(|mac| (mac, Port::Wire(WireId::UPLINK)))).chain(own).collect()
     }
 
     /// Where tunnel packets are addressed to that XDP takes.
@@ -159,7 +159,7 @@ impl Surroundings {
         match resolved {
             Ok(OuterPath::Direct(hop)) if by_nic && Some(hop.nic) == self.nic => {
                 let mtu = u16::try_from(hop.mtu).unwrap_or(u16::MAX);
-                return Some(Outer::by_nic(local, remote, hop.source, hop.destination, mtu));
+                return Some(Outer::by_nic(WireId::UPLINK, local, remote, hop.source, hop.destination, mtu));
             }
             Ok(OuterPath::BySocket(detour)) => {
                 tracing::debug!(%remote, %detour, "packets to the peer go by the socket")

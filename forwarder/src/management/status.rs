@@ -148,6 +148,8 @@ pub struct Status {
 pub enum Datapath {
     /// XDP and AF_XDP sockets.
     AfXdp,
+    /// XDP alone, from port to port of a bridge: there are no workers.
+    Xdp,
     /// The kernel's own sockets.
     Socket,
 }
@@ -175,6 +177,47 @@ pub struct Port {
     /// The longest frame without its Ethernet header, in bytes.
     #[serde(default)]
     pub mtu: u32,
+    /// For ports of a kernel bridge: what is accelerated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bridge: Option<BridgePort>,
+}
+
+/// A port of a kernel bridge.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BridgePort {
+    /// The bridge.
+    pub name: String,
+    /// Its state there, in the words of `bridge link`: `forwarding`, `blocking`, ...
+    pub state: String,
+    /// What does not go through the kernel bridge once it is learnt; empty: everything does.
+    pub accelerated: Vec<Way>,
+    /// Why not all of it: a sentence each, with cause and cure.
+    pub reasons: Vec<String>,
+    /// Frames that came by the port, by what carried them on.
+    pub frames: FramesByWay,
+}
+
+/// A way past the kernel bridge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Way {
+    /// From this port to others.
+    From,
+    /// From other ports to this one.
+    To,
+    /// From this port to peers.
+    Peers,
+}
+
+/// Frames that came by a port, by what carried them on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FramesByWay {
+    /// XDP, to another port.
+    pub xdp: u64,
+    /// XDP and a worker, to a peer.
+    pub peers: u64,
+    /// The kernel: into the bridge, or to the host.
+    pub kernel: u64,
 }
 
 /// What stands behind a port.
@@ -353,6 +396,7 @@ pub(crate) fn example() -> Snapshot {
         tx_frames: 89,
         queues: u32::from(role == Role::Uplink) * 2,
         mtu: 1500,
+        bridge: None,
     };
     let peer = |name: &str, peer_id, macs: &[&str]| Peer {
         name: name.into(),
@@ -442,6 +486,19 @@ mod tests {
         for key in peer.split(' ') {
             assert!(keys(&status["peers"][0]).contains(&key), "{key}");
         }
+    }
+
+    #[test]
+    fn a_port_of_a_bridge_has_keys_of_its_own() {
+        let mut port = example().status.ports.remove(0);
+        assert!(!keys(&serde_json::to_value(&port).unwrap()).contains(&"bridge"));
+        let accelerated = vec![Way::From, Way::To, Way::Peers];
+        port.bridge = Some(BridgePort { name: "br0".into(), accelerated, ..BridgePort::default() });
+        let value = serde_json::to_value(&port).unwrap();
+        assert_eq!(keys(&value["bridge"]), ["accelerated", "frames", "name", "reasons", "state"]);
+        assert_eq!(value["bridge"]["accelerated"], serde_json::json!(["from", "to", "peers"]));
+        assert_eq!(keys(&value["bridge"]["frames"]), ["kernel", "peers", "xdp"]);
+        assert_eq!(serde_json::from_value::<Port>(value).unwrap(), port);
     }
 
     #[test]

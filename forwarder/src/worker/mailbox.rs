@@ -17,7 +17,10 @@ use openvpn::{
 };
 
 use super::{Outer, PeerCounters};
-use crate::switch::{Change, Port};
+use crate::{
+    ports::nics::NewNic,
+    switch::{Change, Port, WireId},
+};
 
 /// What the control thread wants of a worker.
 #[derive(Debug)]
@@ -42,6 +45,16 @@ pub enum Command {
     Exit(PeerId),
     /// The MAC table changed.
     Station(Change),
+    /// A queue of a NIC to serve, from now on.
+    AddNic(NewNic),
+    /// The NIC is given back with all its queues ([`Nics::remove`](crate::ports::nics::Nics::remove)).
+    RemoveNic(WireId),
+    /// Frames of peers leave by this wire: by a queue of the worker itself, or of that other one. For every worker.
+    OpenWire(WireId, usize),
+    /// They do not any more, but go by the kernel's bridge.
+    ShutWire(WireId),
+    /// Whether the kernel's bridge filters VLANs.
+    VlanAware(bool),
     /// The NIC has another hardware address.
     NicMac(Mac),
     /// End the thread.

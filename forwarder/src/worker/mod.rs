@@ -30,6 +30,7 @@ mod seal;
 mod tests;
 mod unnamed;
 mod waking;
+mod wires;
 
 use std::{sync::Arc, time::Instant};
 
@@ -42,6 +43,7 @@ use openvpn::ids::PeerId;
 pub use outer::{Outer, Way};
 pub use peers::Peers;
 use unnamed::Unnamed;
+use wires::Elsewhere;
 
 use crate::{
     ports::{BATCH, Frame, Frames, Port},
@@ -89,6 +91,7 @@ pub struct Worker<N, T, H> {
     clock: Clock,
     batch: Batch,
     expected: Expected,
+    elsewhere: Elsewhere,
     reassembly: Reassembly,
     /// With DF 0 fragments must be told apart, also those made on the way.
     identifications: Identifications,
@@ -170,6 +173,7 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
             clock,
             batch: Batch::default(),
             expected: Expected::default(),
+            elsewhere: Elsewhere::default(),
             stopped: false,
         }
     }
@@ -223,6 +227,9 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
 
     /// Sends what is ready; a flood to many peers does so several times a turn, to need no more memory than a batch.
     fn flush(&mut self) {
+        if !self.elsewhere.is_empty() {
+            self.hand_over_for_wires();
+        }
         let Self { ports, frames, batch, counters, .. } = self;
         counters.nic.tx(batch.to_nic.len());
         ports.nic.transmit(frames, &mut batch.to_nic);

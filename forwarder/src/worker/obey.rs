@@ -47,6 +47,11 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
             Command::Ping(peer_id) => self.seal_message(peer_id, DataChannel::seal_ping, now),
             Command::Exit(peer_id) => self.seal_message(peer_id, DataChannel::seal_exit, now),
             Command::Station(change) => self.enter(change, now),
+            Command::AddNic(_)
+            | Command::RemoveNic(_)
+            | Command::OpenWire(..)
+            | Command::ShutWire(_)
+            | Command::VlanAware(_) => self.obey_bridge(command),
             Command::NicMac(mac) => self.settings.nic_mac = mac,
             Command::Stop => self.stopped = true,
         }

@@ -12,7 +12,7 @@ use crate::{
     drops::Drop,
     ports::{BATCH, Frame, Port},
     streams::StreamId,
-    switch::{Flood, Ingress},
+    switch::{Flood, Ingress, WireId},
 };
 
 /// What seals a message that is no frame.
@@ -54,6 +54,7 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
             }
         }
         if flood.wire {
+            frame.set_wire(WireId::UPLINK);
             self.batch.to_nic.push(frame);
         } else {
             self.frames.put(frame);
@@ -155,12 +156,15 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
         }
     }
 
-    fn queue_packet(&mut self, packet: Frame, way: Way) -> Result<(), Drop> {
+    fn queue_packet(&mut self, mut packet: Frame, way: Way) -> Result<(), Drop> {
         match way {
-            Way::Nic { mtu } if outer::is_too_long(packet.len(), mtu) => {
-                return self.queue_fragments(packet, mtu);
+            Way::Nic { wire, mtu } => {
+                packet.set_wire(wire);
+                if outer::is_too_long(packet.len(), mtu) {
+                    return self.queue_fragments(packet, mtu);
+                }
+                self.batch.to_nic.push(packet);
             }
-            Way::Nic { .. } => self.batch.to_nic.push(packet),
             Way::Socket => self.batch.to_tunnel.push(packet),
             Way::Stream(stream) => return self.send_by_stream(stream, packet),
         }
