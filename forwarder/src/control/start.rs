@@ -86,7 +86,6 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
     // Threads inherit what is left, so this comes before the first.
     let looks = matches!(config.role, config::Role::Accelerator);
     privileges::drop_privileges(identity, if looks { &privileges::LOOKING } else { &[] })?;
-    privileges::drop_privileges(identity)?;
     let peer_entries = plan.joins.as_ref().map(|_| PeerEntries::open(port_index)).transpose()?;
     let surroundings = Surroundings::open(plan.place(config, host_port.as_ref().map(|port| port.mac)), now)?;
 
@@ -109,9 +108,6 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
         role: role(config, former, pool_file, waker, now)?,
         sessions: Sessions::new(clock, plan.max_frame, mac_limit),
         stations: Stations::new(config.ageing, mac_limit, now),
-        datapath: Datapath::new(working, kernel, xsk, preparation),
-        sessions: Sessions::new(clock, plan.max_frame, config.server.max_macs_per_peer),
-        stations: Stations::new(config.ageing, config.server.max_macs_per_peer, now),
         datapath: Datapath::new(working, kernel, xsk, preparation, peer_entries),
         poll,
         signals,
