@@ -28,7 +28,7 @@ pub(super) fn show<T: DeserializeOwned>(
     print(&text)
 }
 
-fn read<T: DeserializeOwned>(line: &str) -> Result<T, Error> {
+pub(super) fn read<T: DeserializeOwned>(line: &str) -> Result<T, Error> {
     serde_json::from_str(line).map_err(|_| {
         Error::new("the gateway's answer is not understood; is it of another version than this command?")
     })
@@ -70,7 +70,7 @@ fn unreachable(path: &Path, error: &io::Error) -> Error {
 }
 
 /// Prints to standard output; a reader that has seen enough (`| head`) is no error.
-fn print(text: &str) -> Result<(), Error> {
+pub(super) fn print(text: &str) -> Result<(), Error> {
     match writeln!(io::stdout(), "{}", text.trim_end()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(Error::new(format!("the answer cannot be printed: {error}")))

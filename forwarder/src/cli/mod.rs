@@ -1,10 +1,16 @@
 //! The command line, one file a subcommand.
 
-use std::{fmt, path::PathBuf, process::ExitCode};
+use std::{
+    fmt,
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use clap::{Args, Parser, Subcommand};
 
 mod ask;
+mod confirm;
 mod drops;
 mod fdb;
 /// `trestle join`.
@@ -47,6 +53,8 @@ enum Command {
     Ports(AskArgs),
     /// Show what was lost, and why
     Drops(DropsArgs),
+    /// Confirm a gateway that was started with --confirm: it stays
+    Confirm(AskArgs),
 }
 
 /// What every question to a running gateway takes.
@@ -118,7 +126,8 @@ pub fn main() -> ExitCode {
     match Cli::parse().run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("trestle: {error}");
+            // The terminal may be gone; `eprintln` would panic.
+            let _ = writeln!(io::stderr(), "trestle: {error}");
             ExitCode::FAILURE
         }
     }
@@ -134,6 +143,7 @@ impl Cli {
             Command::Fdb(args) => fdb::run(&args),
             Command::Ports(args) => ports::run(&args),
             Command::Drops(args) => drops::run(&args),
+            Command::Confirm(args) => confirm::run(&args),
         }
     }
 }

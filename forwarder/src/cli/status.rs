@@ -18,6 +18,9 @@ pub(super) fn table(status: &Status) -> String {
         // Writing to a string does not fail.
         let _ = writeln!(text, "health: {}", plain(line));
     }
+    if let Some(left) = status.confirm_s {
+        let _ = writeln!(text, "confirm: within {}, or everything is taken back", duration(left));
+    }
     let _ = writeln!(
         text,
         "trestle {}, up {}, datapath {}",

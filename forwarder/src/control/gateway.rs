@@ -14,6 +14,7 @@ use openvpn::{
 
 use super::{
     Error,
+    confirm::Confirmation,
     datapath::Datapath,
     listeners::ControlSockets,
     plan::Plan,
@@ -27,8 +28,11 @@ use super::{
 };
 use crate::{
     drops::Drop,
-    management::socket::ControlSocket as ManagementSocket,
-    switch::{Port, WireId},
+    management::{
+        socket::ControlSocket as ManagementSocket,
+        status::{Request, Snapshot},
+    },
+    switch::{Port, WireId, Wires},
     worker::Notice,
     xdp::{attach::XdpGot, xsk::XskMode},
 };
@@ -71,6 +75,7 @@ pub(super) struct Gateway {
     pub status_file: Option<StatusSchedule>,
     pub datapath: Datapath,
     pub next_chores: Instant,
+    pub confirmation: Confirmation,
     pub stopping: bool,
 }
 
@@ -94,6 +99,7 @@ impl Gateway {
         }
         self.role.close_files();
         tracing::info!("stopped");
+        self.confirmation.outcome()?;
         self.role.take_failure().map_or(Ok(()), Err)
     }
 
@@ -116,8 +122,8 @@ impl Gateway {
     pub fn announce(&self, plan: &Plan) {
         let xdp = self.datapath.xdp().map_or("none", XdpGot::name);
         let xsk = self.datapath.xsk().map_or("none", XskMode::name);
-        let nic = plan.nic.as_ref().map_or("none", |nic| &nic.name);
-        let mode = if plan.bridge { "bridge" } else { "underlay" };
+        let nic = plan.outer().map_or("none", |nic| &nic.name);
+        let mode = mode(plan);
         tracing::info!(nic, mode, xdp, xsk, workers = plan.workers, host_port = %plan.host_port, "gateway started");
     }
 
@@ -130,8 +136,15 @@ impl Gateway {
         }
     }
 
+    /// The admin's time to confirm begins.
+    #[expect(clippy::disallowed_methods, reason = "a start may take seconds, where the NIC is set up anew")]
+    pub fn begin_confirmation(&mut self) {
+        self.confirmation.begin(Instant::now());
+    }
+
     fn next_deadline(&self) -> Instant {
-        self.role.poll_timeout().map_or(self.next_chores, |at| at.min(self.next_chores))
+        let others = [self.role.poll_timeout(), self.confirmation.due()];
+        others.into_iter().flatten().fold(self.next_chores, Instant::min)
     }
 
     fn handle_ready(&mut self, token: Token, now: Instant) {
@@ -304,13 +317,17 @@ impl Gateway {
 
     fn handle_management(&mut self, token: Token, now: Instant) {
         for (client, request) in self.management.handle_ready(token) {
-            let snapshot = self.snapshot(now);
+            let confirmed = (request == Request::Confirm).then(|| self.confirmation.confirm());
+            let snapshot = Snapshot { confirmed, ..self.snapshot(now) };
             self.management.reply(client, &snapshot.answer(request));
         }
     }
 
     fn handle_time(&mut self, now: Instant) -> Result<(), Error> {
         self.role.handle_time(now, &self.sessions);
+        if self.confirmation.is_over(now) {
+            self.begin_stop(now);
+        }
         if now >= self.next_chores {
             self.next_chores = now + CHORES;
             self.check_alive()?;
@@ -336,6 +353,7 @@ impl Gateway {
 
     fn chores(&mut self, now: Instant) {
         self.datapath.beat();
+        self.datapath.close_removed();
         // Sources that TC reported without waking us, as a ring buffer may.
         self.handle_sources(now);
         self.stations.age(&mut self.datapath.copies(), now);
@@ -394,6 +412,14 @@ impl Gateway {
             tracing::debug!(%error, to = %path.remote, "a control packet was not sent");
             self.datapath.drops().count(Drop::SocketSendFailed);
         }
+    }
+}
+
+fn mode(plan: &Plan) -> &'static str {
+    match plan.segment.wires {
+        Wires::Joined(_) => "joined",
+        Wires::Uplink => "bridge",
+        Wires::None => "underlay",
     }
 }
 

@@ -14,6 +14,7 @@
 
 mod bridge;
 mod client_files;
+mod confirm;
 mod crew;
 mod datapath;
 mod dialler;
@@ -22,6 +23,7 @@ mod fitness;
 mod gateway;
 mod host_port;
 mod listeners;
+mod peer_entries;
 mod plan;
 mod pool;
 mod pool_schedule;
@@ -36,14 +38,17 @@ mod surroundings;
 
 pub use error::Error;
 
-use crate::config::Config;
+use crate::{config::Config, host::nic::journal};
 
 /// Runs a gateway until it is told to stop.
 ///
 /// # Errors
 /// It could not start, and everything is as it was; or the loop cannot go on. Cause and cure, as a sentence.
 pub fn run(config: Config) -> Result<(), Error> {
-    let gateway = start::start(&config)?;
+    journal::begin();
     // The log may be a file, where nobody sees what is printed at the end.
-    gateway.run().inspect_err(|error| tracing::error!("{error}"))
+    let outcome = start::start(&config)
+        .and_then(|gateway| gateway.run().inspect_err(|error| tracing::error!("{error}")));
+    journal::end();
+    outcome
 }

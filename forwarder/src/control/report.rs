@@ -110,8 +110,10 @@ impl Gateway {
                 listen: self.surroundings.listen_texts(),
                 max_peers: self.about.max_peers,
                 health: self.health(),
+                confirm_s: self.confirmation.due().map(|due| seconds(now, due)),
             },
             fdb: self.fdb(now),
+            confirmed: None,
         }
     }
 

@@ -21,11 +21,14 @@ pub enum Request {
     Ports,
     /// Lost frames by reason.
     Drops,
+    /// No question: whoever started the gateway with `--confirm` is still there.
+    Confirm,
 }
 
 impl Request {
     /// All requests.
-    pub const ALL: [Self; 5] = [Self::Status, Self::Peers, Self::Fdb, Self::Ports, Self::Drops];
+    pub const ALL: [Self; 6] =
+        [Self::Status, Self::Peers, Self::Fdb, Self::Ports, Self::Drops, Self::Confirm];
 
     /// The word on the socket.
     pub const fn word(self) -> &'static str {
@@ -35,6 +38,7 @@ impl Request {
             Self::Fdb => "fdb",
             Self::Ports => "ports",
             Self::Drops => "drops",
+            Self::Confirm => "confirm",
         }
     }
 
@@ -51,6 +55,8 @@ pub struct Snapshot {
     pub status: Status,
     /// The MAC table.
     pub fdb: Fdb,
+    /// What came of [`Request::Confirm`], if that was asked.
+    pub confirmed: Option<Confirmed>,
 }
 
 impl Snapshot {
@@ -62,6 +68,9 @@ impl Snapshot {
             Request::Fdb => Answer::Fdb(&self.fdb),
             Request::Ports => Answer::Ports { ports: &self.status.ports },
             Request::Drops => Answer::Drops { drops: &self.status.drops },
+            Request::Confirm => Answer::Confirm(Confirmation {
+                confirm: self.confirmed.unwrap_or(Confirmed::NothingToConfirm),
+            }),
         }
     }
 }
@@ -89,6 +98,8 @@ pub enum Answer<'a> {
         /// Lost frames by reason.
         drops: &'a Drops,
     },
+    /// To `confirm`.
+    Confirm(Confirmation),
 }
 
 /// Lost frames by reason; reasons that never happened stand there with 0.
@@ -126,6 +137,9 @@ pub struct Status {
     /// What is wrong or slower than it could be: a sentence each, with cause and cure. Empty: all is well.
     #[serde(default)]
     pub health: Vec<String>,
+    /// Seconds until everything is taken back unless `trestle confirm` comes; `null`: nothing is to be confirmed.
+    #[serde(default)]
+    pub confirm_s: Option<u64>,
 }
 
 /// How frames come to the workers.
@@ -350,6 +364,25 @@ pub struct DropCounts {
     pub drops: Drops,
 }
 
+/// The answer to `confirm`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Confirmation {
+    /// What came of it.
+    pub confirm: Confirmed,
+}
+
+/// What came of a confirmation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Confirmed {
+    /// The gateway stays.
+    Confirmed,
+    /// It was started without `--confirm`, or confirmed before.
+    NothingToConfirm,
+    /// The time was over: it ends.
+    TooLate,
+}
+
 /// A snapshot with something of everything, for tests here and in `cli`.
 #[cfg(test)]
 pub(crate) fn example() -> Snapshot {
@@ -409,6 +442,7 @@ pub(crate) fn example() -> Snapshot {
             listen: vec!["10.10.21.5:443".into()],
             max_peers: 1024,
             health: Vec::new(),
+            confirm_s: None,
         },
         fdb: Fdb {
             entries: vec![
@@ -422,6 +456,7 @@ pub(crate) fn example() -> Snapshot {
             moved: 1,
             expired: 9,
         },
+        confirmed: None,
     }
 }
 

@@ -11,6 +11,7 @@ mod checksums;
 mod ciphers;
 mod client_config;
 mod compression;
+mod confirm;
 mod endurance;
 mod fragmenting;
 mod fragments;
@@ -19,6 +20,7 @@ mod host_safety;
 mod hostility;
 mod ipv6;
 mod join;
+mod joined;
 mod load;
 mod negotiation;
 mod observation;
@@ -69,11 +71,13 @@ fn main() -> ExitCode {
         endurance::CROWD,
         join::TRESTLE,
         join::STOCK,
+        joined::SUITE,
         join::LIFE,
         join::LIFE_OF_TRESTLES,
         hostility::SUITE,
         hostility::RUINS,
         host_safety::SUITE,
+        confirm::SUITE,
         load::SUITE,
         load::ONE_CERTIFICATE,
         bad_start::SUITE,
