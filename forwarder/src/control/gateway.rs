@@ -14,6 +14,7 @@ use openvpn::{
 
 use super::{
     Error,
+    capture::Captures,
     confirm::Confirmation,
     datapath::Datapath,
     listeners::ControlSockets,
@@ -29,7 +30,7 @@ use super::{
 use crate::{
     drops::Drop,
     management::{
-        socket::ControlSocket as ManagementSocket,
+        socket::{Asked, ControlSocket as ManagementSocket},
         status::{Request, Snapshot},
     },
     switch::{Port, WireId, Wires},
@@ -74,6 +75,7 @@ pub(super) struct Gateway {
     pub about: About,
     pub status_file: Option<StatusSchedule>,
     pub datapath: Datapath,
+    pub captures: Captures,
     pub next_chores: Instant,
     pub confirmation: Confirmation,
     pub stopping: bool,
@@ -94,6 +96,7 @@ impl Gateway {
             self.handle_notices(now);
             self.handle_connections(now);
             self.handle_jobs(now);
+            self.handle_captures(now);
             self.handle_time(now)?;
             self.drain_role(now);
         }
@@ -316,7 +319,14 @@ impl Gateway {
     }
 
     fn handle_management(&mut self, token: Token, now: Instant) {
-        for (client, request) in self.management.handle_ready(token) {
+        for (client, asked) in self.management.handle_ready(token) {
+            let request = match asked {
+                Asked::Question(request) => request,
+                Asked::Capture(ask) => {
+                    self.begin_capture(client, &ask);
+                    continue;
+                }
+            };
             let confirmed = (request == Request::Confirm).then(|| self.confirmation.confirm());
             let snapshot = Snapshot { confirmed, ..self.snapshot(now) };
             self.management.reply(client, &snapshot.answer(request));

@@ -13,6 +13,7 @@
 //! ```
 
 mod bridge;
+mod capture;
 mod client_files;
 mod confirm;
 mod crew;

@@ -18,6 +18,7 @@ use openvpn::server::{Former, Job, Server};
 
 use super::{
     Error,
+    capture::Captures,
     client_files::ClientFiles,
     confirm::Confirmation,
     crew::Crew,
@@ -118,6 +119,7 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
         management,
         about: About::new(config, &plan, host_port.as_deref(), now),
         status_file,
+        captures: Captures::new(now),
         next_chores: now,
         confirmation,
         stopping: false,
