@@ -135,6 +135,19 @@ impl Gateway {
         Ok(Self { process, mode: start.mode, binary, control, folder: folder.to_owned() })
     }
 
+    /// Starts `trestle run --bridge BRIDGE` in `namespace`, and waits until it answers the operator.
+    pub fn accelerate(namespace: &Namespace, folder: &Path, bridge: &str) -> Result<Self> {
+        std::fs::create_dir_all(site_log(folder)).map_err(Fault::io("creating a log folder"))?;
+        let (binary, control) = (binary()?, folder.join("control.sock"));
+        let _ = std::fs::remove_file(&control);
+        let mut command = hosted(namespace, folder);
+        command.arg(&binary).args(["run", "--bridge", bridge, "--control"]).arg(&control).current_dir(folder);
+        let process = Process::spawn("accelerator", &mut command, &folder.join("accelerator.log"))?;
+        let mut gateway = Self { process, mode: Mode::Native, binary, control, folder: folder.to_owned() };
+        gateway.wait_ready()?;
+        Ok(gateway)
+    }
+
     /// Starts `trestle join client.ovpn` in `namespace`, with the NIC `uplink`, and waits until it answers the operator.
     pub fn join(namespace: &Namespace, folder: &Path, mode: Mode, uplink: &str) -> Result<Self> {
         let mut gateway = Self::launch_join(namespace, folder, mode, uplink)?;

@@ -17,11 +17,13 @@ use super::{
     peer_entries::PeerEntries,
     plan::Plan,
     stations::Copies,
+    wires::{Wires, socket_place},
 };
 use crate::{
     drops::{Drop, DropCounters},
     host::nic::Preparation,
-    ports::{nics::NewNic, wire::Promiscuous},
+    ports::{nics::NewNic, wire::Promiscuous, xsk::XskPort},
+    switch::WireId,
     worker::{Command, Post, WorkerCounters},
     xdp::{
         attach::{Attachment, Uplink, XdpGot},
@@ -49,6 +51,8 @@ pub(super) struct Datapath {
     preparation: Option<Preparation>,
     /// Ports of a bridge that workers have given back.
     removed_nics: Receiver<NewNic>,
+    /// Those they serve.
+    pub(super) wires: Wires,
     /// Where a kernel bridge is joined.
     peer_entries: Option<PeerEntries>,
 }
@@ -70,6 +74,7 @@ impl Datapath {
         kernel: Option<Kernel>,
         xsk: Option<XskMode>,
         preparation: Option<Preparation>,
+        wires: Wires,
         peer_entries: Option<PeerEntries>,
     ) -> Self {
         let Working { posts, threads, counters, streams: _, removed_nics } = working;
@@ -82,6 +87,7 @@ impl Datapath {
             xsk,
             preparation,
             removed_nics,
+            wires,
             peer_entries,
         }
     }
@@ -125,6 +131,20 @@ impl Datapath {
 
     pub fn counters(&self) -> &[Arc<WorkerCounters>] {
         &self.counters
+    }
+
+    /// Tells XDP that the wire's queue has this socket.
+    pub(super) fn steer(&mut self, wire: WireId, queue: u32, socket: &XskPort) -> Result<(), Error> {
+        let Some(kernel) = &mut self.kernel else { return Ok(()) };
+        Ok(kernel.programs.sockets.insert(socket_place(wire, queue), socket.fd())?)
+    }
+
+    /// The wire's queue has none any more.
+    pub(super) fn steer_no_more(&mut self, wire: WireId, queue: u32) {
+        let Some(kernel) = &mut self.kernel else { return };
+        if let Err(error) = kernel.programs.sockets.remove(socket_place(wire, queue)) {
+            tracing::warn!("{error}");
+        }
     }
 
     /// Closes the ports of a bridge that workers have given back, which waits for the kernel a little.
