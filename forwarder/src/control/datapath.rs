@@ -17,13 +17,13 @@ use super::{
     peer_entries::PeerEntries,
     plan::Plan,
     stations::Copies,
-    wires::{Wires, socket_place},
+    wires::Wires,
 };
 use crate::{
     drops::{Drop, DropCounters},
     host::nic::Preparation,
-    ports::{nics::NewNic, wire::Promiscuous, xsk::XskPort},
-    switch::WireId,
+    ports::{nics::NewNic, wire::Promiscuous},
+    switch::{Port, WireId},
     worker::{Command, Post, WorkerCounters},
     xdp::{
         attach::{Attachment, Uplink, XdpGot},
@@ -44,7 +44,7 @@ pub(super) struct Datapath {
     /// What the control thread counts itself.
     own_drops: Arc<DropCounters>,
     /// `None` when nothing has to be steered: underlay by the kernel's sockets.
-    kernel: Option<Kernel>,
+    pub(super) kernel: Option<Kernel>,
     /// `None` with `--datapath socket`.
     xsk: Option<XskMode>,
     /// What the NIC must not do meanwhile; put back at the end.
@@ -63,7 +63,7 @@ pub(super) struct Kernel {
     attachment: Option<Attachment>,
     /// Held so that the NIC hands over frames for others.
     promiscuous: Option<Promiscuous>,
-    programs: Programs,
+    pub(super) programs: Programs,
     settings: Settings,
     listeners: BTreeSet<SocketAddr>,
 }
@@ -133,20 +133,6 @@ impl Datapath {
         &self.counters
     }
 
-    /// Tells XDP that the wire's queue has this socket.
-    pub(super) fn steer(&mut self, wire: WireId, queue: u32, socket: &XskPort) -> Result<(), Error> {
-        let Some(kernel) = &mut self.kernel else { return Ok(()) };
-        Ok(kernel.programs.sockets.insert(socket_place(wire, queue), socket.fd())?)
-    }
-
-    /// The wire's queue has none any more.
-    pub(super) fn steer_no_more(&mut self, wire: WireId, queue: u32) {
-        let Some(kernel) = &mut self.kernel else { return };
-        if let Err(error) = kernel.programs.sockets.remove(socket_place(wire, queue)) {
-            tracing::warn!("{error}");
-        }
-    }
-
     /// Closes the ports of a bridge that workers have given back, which waits for the kernel a little.
     pub fn close_removed(&self) {
         self.removed_nics.try_iter().for_each(drop);
@@ -160,7 +146,16 @@ impl Datapath {
 
     /// True when workers have a NIC queue to send tunnel packets by.
     pub fn sends_by_nic(&self) -> bool {
-        self.xsk.is_some()
+        self.xsk.is_some() || self.wires.are_some_open()
+    }
+
+    /// The wire that packets to a next hop leave by: the uplink's, or that of the port of a bridge where the hop `stands`.
+    pub fn wire_towards(&self, stands: Option<Port>) -> Option<WireId> {
+        match stands {
+            _ if self.xsk.is_some() => Some(WireId::UPLINK),
+            Some(Port::Wire(wire)) => Some(wire).filter(|wire| self.wires.is_open(*wire)),
+            _ => None,
+        }
     }
 
     /// A worker has ended although nobody told it to.

@@ -39,14 +39,17 @@ mod wires;
 
 pub use error::Error;
 
-use crate::config::Config;
+use crate::{config::Config, host::nic::journal};
 
 /// Runs a gateway until it is told to stop.
 ///
 /// # Errors
 /// It could not start, and everything is as it was; or the loop cannot go on. Cause and cure, as a sentence.
 pub fn run(config: Config) -> Result<(), Error> {
-    let gateway = start::start(&config)?;
+    journal::begin();
     // The log may be a file, where nobody sees what is printed at the end.
-    gateway.run().inspect_err(|error| tracing::error!("{error}"))
+    let outcome = start::start(&config)
+        .and_then(|gateway| gateway.run().inspect_err(|error| tracing::error!("{error}")));
+    journal::end();
+    outcome
 }

@@ -1,6 +1,6 @@
 //! Ports of a kernel bridge as the workers have them: AF_XDP sockets that come and go while the gateway runs.
 
-#![cfg_attr(not(test), expect(dead_code, reason = "called by who follows the bridge"))]
+#![expect(dead_code, reason = "called by who follows the bridge")]
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -37,6 +37,16 @@ impl Wires {
     pub fn new(plan: &Plan) -> Self {
         Self { served: BTreeMap::new(), chunk_bytes: plan.chunk_bytes() }
     }
+
+    /// Whether frames of the workers leave by the wire.
+    pub fn is_open(&self, wire: WireId) -> bool {
+        self.served.get(&wire).is_some_and(|served| served.open)
+    }
+
+    /// Whether they leave by any.
+    pub fn are_some_open(&self) -> bool {
+        self.served.values().any(|served| served.open)
+    }
 }
 
 impl Datapath {
@@ -53,7 +63,9 @@ impl Datapath {
         let mut opened = Vec::new();
         for queue in 0..queues {
             let (worker, socket) = self.open_queue(port, queue)?;
-            self.steer(wire, queue, &socket.0)?;
+            if let Some(kernel) = &mut self.kernel {
+                kernel.programs.sockets.insert(socket_place(wire, queue), socket.0.fd())?;
+            }
             opened.push((worker, socket));
         }
         for (worker, (socket, frames)) in opened {
@@ -88,17 +100,14 @@ impl Datapath {
         }
     }
 
-    /// Whether frames leave by the wire.
-    pub fn is_wire_open(&self, wire: WireId) -> bool {
-        self.wires.served.get(&wire).is_some_and(|served| served.open)
-    }
-
     /// Takes a port out: XDP hands over nothing of it any more, and its sockets are closed.
     pub fn abandon_wire(&mut self, wire: WireId) {
         self.let_peers_out(wire, false);
         let Some(Served { queues, .. }) = self.wires.served.remove(&wire) else { return };
-        for queue in 0..queues {
-            self.steer_no_more(wire, queue);
+        let sockets = self.kernel.as_mut().map(|kernel| &mut kernel.programs.sockets);
+        if let Some(sockets) = sockets {
+            let removed = (0..queues).map(|queue| sockets.remove(socket_place(wire, queue)));
+            removed.filter_map(Result::err).for_each(|error| tracing::warn!("{error}"));
         }
         for post in &self.posts {
             post.send(Command::RemoveNic(wire));
@@ -114,6 +123,6 @@ impl Datapath {
 }
 
 /// Where the socket of a wire's queue stands in XSKS.
-pub(super) fn socket_place(wire: WireId, queue: u32) -> u32 {
+fn socket_place(wire: WireId, queue: u32) -> u32 {
     u32::from(wire.number()) * QUEUES + queue
 }

@@ -1,4 +1,4 @@
-//! `--confirm`: who locked himself out gets his host back.
+//! Who locked himself out gets his host back (`--confirm`), and who killed a gateway gets his NIC's settings back.
 
 use std::time::Duration;
 
@@ -25,6 +25,7 @@ pub const SUITE: Suite = Suite {
         what_nobody_confirms_is_taken_back,
         what_is_confirmed_stays,
         a_gateway_outlives_the_terminal_it_was_started_in,
+        what_a_killed_gateway_changed_is_put_back_by_the_next,
     ],
 };
 
@@ -86,6 +87,38 @@ fn a_gateway_outlives_the_terminal_it_was_started_in(site: &mut Site) -> Result<
     shell.arg(launch.get_program()).args(launch.get_args());
     let mut process = Process::spawn("terminal", &mut shell, &folder.join("terminal.log"))?;
     process.wait_for("exit 1", OVER)?;
+    assert_eq!(state(site)?, before);
+    Ok(())
+}
+
+fn what_a_killed_gateway_changed_is_put_back_by_the_next(site: &mut Site) -> Result<()> {
+    site.start().arguments.clear();
+    let before = state(site)?;
+    site.start_gateway()?;
+    site.gateway()?.kill()?;
+    let left = state(site)?;
+    for line in ["rx-vlan-offload: off", "tx-checksum-ip-generic: off"] {
+        assert!(left.contains(line), "{line} is not left behind: the test is blind");
+    }
+    let journals = || std::fs::read_dir(site.folder().join("run/settings")).into_iter().flatten().count();
+    assert_eq!(journals(), 1);
+    // The admin has made up his mind about one of them meanwhile.
+    site.network.gateway.run("ethtool", &format!("-K {NIC} rxvlan on"))?;
+    site.start_gateway()?;
+    let log = site.gateway()?.log();
+    assert!(
+        log.contains(
+            "tx-checksum-ip-generic of w-gw was turned off by a gateway that was killed: it is on again"
+        ),
+        "{log}"
+    );
+    assert!(
+        log.contains(
+            "rx-vlan-hw-parse of ens5 was turned off by a gateway that was killed, and changed since"
+        ),
+        "{log}"
+    );
+    site.gateway()?.stop()?;
     assert_eq!(state(site)?, before);
     Ok(())
 }

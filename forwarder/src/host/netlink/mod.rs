@@ -138,6 +138,12 @@ impl Requests {
     }
 }
 
+impl AsFd for Requests {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
 #[derive(PartialEq, Eq)]
 enum Answer {
     Unfinished,

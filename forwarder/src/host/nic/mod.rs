@@ -5,6 +5,8 @@ pub mod cloud;
 /// NIC features over ethtool's netlink family.
 pub mod ethtool;
 mod far_end;
+/// What was changed on NICs, written down before it is changed.
+pub mod journal;
 /// How large an MTU XDP takes.
 pub mod mtu;
 mod namespaces;
