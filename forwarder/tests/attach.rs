@@ -22,6 +22,7 @@ use nix::{
     libc,
     sys::socket::{self, AddressFamily, LinkAddr, MsgFlags, SockFlag, SockType, SockaddrLike},
 };
+use trestle::switch::WireId;
 use trestle::xdp::{
     attach::{Attachment, TcHold, Uplink, XdpChoice, XdpGot},
     maps::MapError,
@@ -356,8 +357,10 @@ fn exercise_and_attach(mut programs: Programs) {
 
 /// Writes and reads every map there is.
 fn exercise(programs: &mut Programs) {
-    let (key, value) =
-        (FdbKey::new(7, PEER), FdbValue { place: Place::Peer as u32, fixed: 1, last_seen_ns: 9 });
+    let (key, value) = (
+        FdbKey::new(7, PEER),
+        FdbValue { place: Place::Peer as u32, fixed: 1, last_seen_ns: 9, ..Default::default() },
+    );
     assert!(!programs.fdb.remove(key).expect("fdb"));
     programs.fdb.insert(key, value).expect("fdb");
     assert_eq!(programs.fdb.value(key).expect("fdb"), Some(value));
@@ -374,14 +377,14 @@ fn exercise(programs: &mut Programs) {
     programs.heartbeat.beat().expect("heartbeat");
     assert_eq!(programs.verdicts.count(Verdict::NoSocket).expect("verdicts"), 0);
     assert_eq!(programs.sources.next_source(), None);
-    programs.sockets.remove(0).expect("sockets");
+    programs.sockets.remove(WireId::UPLINK, 0).expect("sockets");
 }
 
 #[test]
 fn a_full_database_and_a_queue_too_many_are_named() {
     needs_privileges!("a_full_database_and_a_queue_too_many_are_named");
     let mut programs = load();
-    let value = FdbValue { place: Place::Wire as u32, fixed: 0, last_seen_ns: 0 };
+    let value = FdbValue { place: Place::Wire as u32, fixed: 0, last_seen_ns: 0, ..Default::default() };
     let key = |number: u32| {
         let [a, b, c, d] = number.to_be_bytes();
         FdbKey::new(0, [2, 0, a, b, c, d])
@@ -392,7 +395,8 @@ fn a_full_database_and_a_queue_too_many_are_named() {
     let error = programs.fdb.insert(key(common::FDB_ENTRIES), value).expect_err("it is full");
     assert!(matches!(error, MapError::Full { .. }), "{error}");
     programs.fdb.insert(key(0), value).expect("what is there can be overwritten");
-    let error = programs.sockets.insert(QUEUES, std::io::stdin().as_fd()).expect_err("one too many");
+    let error = programs.sockets.insert(WireId::UPLINK, QUEUES, std::io::stdin().as_fd());
+    let error = error.expect_err("one too many");
     assert!(matches!(error, MapError::Queue { queue: QUEUES }), "{error}");
 }
 
@@ -454,7 +458,7 @@ fn switch(programs: &mut Programs) -> common::Mac {
     let (nic, host_port) = (index_of(NIC), index_of(HOST_PORT));
     programs.settings.set(Settings { nic, host_port, mac, ..default_settings() }).expect("settings");
     for (station, place) in [(mac, Place::Host), (PEER, Place::Peer)] {
-        let value = FdbValue { place: place as u32, fixed: 0, last_seen_ns: 0 };
+        let value = FdbValue { place: place as u32, fixed: 0, last_seen_ns: 0, ..Default::default() };
         programs.fdb.insert(FdbKey::new(0, station), value).expect("fdb");
     }
     mac

@@ -30,6 +30,7 @@ use crate::{
         wire::WirePort,
         xsk::XskPort,
     },
+    switch::WireId,
     worker::{Clock, Handovers, Mailbox, Notice, Ports, Post, Settings, Worker, WorkerCounters},
     xdp::{
         attach::XdpChoice,
@@ -115,7 +116,7 @@ impl Crew {
     pub fn register(&self, sockets: &mut Sockets) -> Result<(), Error> {
         for (queue, recruit) in (0..).zip(&self.recruits) {
             if let NicPort::Xsk(port) = &recruit.ports.nic {
-                sockets.insert(queue, port.fd())?;
+                sockets.insert(WireId::UPLINK, queue, port.fd())?;
             }
         }
         Ok(())

@@ -248,6 +248,7 @@ impl Kernel {
             mac: nic.and_then(|nic| nic.mac).unwrap_or_default(),
             fragments: u16::from(plan.serves_every_queue()),
             heartbeat_timeout_ns: 0,
+            ..Settings::default()
         };
         programs.settings.set(settings)?;
         crew.register(&mut programs.sockets)?;

@@ -147,6 +147,8 @@ fn write(map: &mut Fdb, change: Change) -> Result<(), MapError> {
     let value = FdbValue {
         place: place(station.port) as u32,
         fixed: u32::from(station.fixed),
+        port: slot(station.port),
+        reserved: 0,
         last_seen_ns: monotonic_ns(),
     };
     map.insert(change.key, value)
@@ -157,6 +159,13 @@ const fn place(port: Port) -> Place {
         Port::Host => Place::Host,
         Port::Wire(_) => Place::Wire,
         Port::Peer(_) => Place::Peer,
+    }
+}
+
+const fn slot(port: Port) -> u32 {
+    match port {
+        Port::Wire(wire) => wire.number() as u32,
+        Port::Host | Port::Peer(_) => 0,
     }
 }
 

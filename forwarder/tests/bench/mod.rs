@@ -121,7 +121,8 @@ impl Bench {
     }
 
     pub fn station(&mut self, vlan: u16, mac: Mac, place: Place, fixed: bool) {
-        let value = FdbValue { place: place as u32, fixed: fixed.into(), last_seen_ns: 0 };
+        let value =
+            FdbValue { place: place as u32, fixed: fixed.into(), last_seen_ns: 0, ..Default::default() };
         self.put(names::FDB, &FdbKey::new(vlan, mac).to_bytes(), &value.to_bytes());
     }
 
