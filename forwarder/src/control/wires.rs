@@ -64,7 +64,7 @@ impl Datapath {
         for queue in 0..queues {
             let (worker, socket) = self.open_queue(port, queue)?;
             if let Some(kernel) = &mut self.kernel {
-                kernel.programs.sockets.insert(socket_place(wire, queue), socket.0.fd())?;
+                kernel.programs.sockets.insert(wire, queue, socket.0.fd())?;
             }
             opened.push((worker, socket));
         }
@@ -106,7 +106,7 @@ impl Datapath {
         let Some(Served { queues, .. }) = self.wires.served.remove(&wire) else { return };
         let sockets = self.kernel.as_mut().map(|kernel| &mut kernel.programs.sockets);
         if let Some(sockets) = sockets {
-            let removed = (0..queues).map(|queue| sockets.remove(socket_place(wire, queue)));
+            let removed = (0..queues).map(|queue| sockets.remove(wire, queue));
             removed.filter_map(Result::err).for_each(|error| tracing::warn!("{error}"));
         }
         for post in &self.posts {
@@ -120,9 +120,4 @@ impl Datapath {
             self.abandon_wire(wire);
         }
     }
-}
-
-/// Where the socket of a wire's queue stands in XSKS.
-fn socket_place(wire: WireId, queue: u32) -> u32 {
-    u32::from(wire.number()) * QUEUES + queue
 }
