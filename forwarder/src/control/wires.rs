@@ -54,7 +54,8 @@ impl Datapath {
     /// Frames of peers leave by the port from [`Datapath::let_peers_out`] on.
     ///
     /// # Errors
-    /// A socket is refused: the port is the kernel's then, as before.
+    /// A socket is refused: the port is the kernel's then, as before. One that was closed a moment ago, by us or by a gateway
+    /// that was killed, still holds its queue for a while (`XskError::is_busy`): ask again.
     pub fn serve_wire(&mut self, wire: WireId, port: &Link, queues: usize) -> Result<(), Error> {
         if self.posts.is_empty() || self.wires.served.contains_key(&wire) {
             return Ok(());
