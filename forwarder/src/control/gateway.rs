@@ -267,7 +267,8 @@ impl Gateway {
         let Some(peer) = self.sessions.peers.get(&peer_id) else { return };
         let path = peer.path;
         // Asked for over TCP, too: the next hop is one of the protected.
-        let packets = self.surroundings.outer(path, self.datapath.sends_by_nic());
+        let (datapath, stations) = (&self.datapath, &self.stations);
+        let packets = self.surroundings.outer(path, |hop| datapath.wire_towards(stations.stands(hop)));
         let outer = match &self.connections {
             Some(connections) if !path.is_udp() => connections.claim(path, peer_id),
             _ => packets,
@@ -278,7 +279,7 @@ impl Gateway {
     /// To be called after paths were looked up: one that was asked for the first time has a next hop that nobody may
     /// imitate from now on.
     fn fix_stations(&mut self, now: Instant) {
-        let fixed = self.surroundings.fixed_stations(|mac| self.stations.stands_behind_peer(mac));
+        let fixed = self.surroundings.fixed_stations(|mac| self.stations.stands(mac));
         self.stations.fix(&mut self.datapath.copies(), &fixed, now);
     }
 

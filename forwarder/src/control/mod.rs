@@ -36,6 +36,7 @@ mod start;
 mod stations;
 mod streams;
 mod surroundings;
+mod wires;
 
 pub use error::Error;
 
