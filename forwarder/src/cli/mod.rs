@@ -11,6 +11,7 @@ use clap::{Args, Parser, Subcommand};
 
 mod ask;
 mod confirm;
+mod doctor;
 mod drops;
 mod fdb;
 /// `trestle join`.
@@ -55,6 +56,8 @@ enum Command {
     Drops(DropsArgs),
     /// Confirm a gateway that was started with --confirm: it stays
     Confirm(AskArgs),
+    /// Look at this host: what it can do, what is wrong, how to mend it
+    Doctor(doctor::DoctorArgs),
 }
 
 /// What every question to a running gateway takes.
@@ -144,6 +147,7 @@ impl Cli {
             Command::Ports(args) => ports::run(&args),
             Command::Drops(args) => drops::run(&args),
             Command::Confirm(args) => confirm::run(&args),
+            Command::Doctor(args) => doctor::run(args),
         }
     }
 }

@@ -159,6 +159,12 @@ impl Programs {
         hold_xdp(program, interface, XdpGot::Native)
     }
 
+    /// Finds out whether `interface` takes an XDP program in this place, by one that passes everything, and takes it away
+    /// again. Natively that may set the NIC up anew, twice.
+    pub fn try_pass(&mut self, interface: &str, place: XdpGot) -> Result<(), AttachError> {
+        hold_xdp(self.xdp(names::XDP_PASS)?, interface, place).map(drop)
+    }
+
     fn attach_xdp(&mut self, nic: &str, choice: XdpChoice) -> Result<XdpHeld, AttachError> {
         let program = self.xdp(names::XDP_NIC)?;
         let mut native_refused = None;
