@@ -75,6 +75,8 @@ pub struct Start {
     pub mode: Mode,
     /// What follows `--uplink`.
     pub uplink: String,
+    /// What follows `--bridge`, instead.
+    pub bridge: Option<String>,
     /// Contents of `server.conf`.
     pub config: String,
     /// Further arguments of `trestle run`.
@@ -89,6 +91,7 @@ impl Start {
         Self {
             mode,
             uplink: NIC.to_owned(),
+            bridge: None,
             config: SERVER_CONF.to_owned(),
             arguments: Vec::new(),
             binary: None,
@@ -130,6 +133,19 @@ impl Gateway {
         command.current_dir(folder);
         let process = Process::spawn("gateway", &mut command, &folder.join("gateway.log"))?;
         Ok(Self { process, mode: start.mode, binary, control, folder: folder.to_owned() })
+    }
+
+    /// Starts `trestle run --bridge BRIDGE` in `namespace`, and waits until it answers the operator.
+    pub fn accelerate(namespace: &Namespace, folder: &Path, bridge: &str) -> Result<Self> {
+        std::fs::create_dir_all(site_log(folder)).map_err(Fault::io("creating a log folder"))?;
+        let (binary, control) = (binary()?, folder.join("control.sock"));
+        let _ = std::fs::remove_file(&control);
+        let mut command = hosted(namespace, folder);
+        command.arg(&binary).args(["run", "--bridge", bridge, "--control"]).arg(&control).current_dir(folder);
+        let process = Process::spawn("accelerator", &mut command, &folder.join("accelerator.log"))?;
+        let mut gateway = Self { process, mode: Mode::Native, binary, control, folder: folder.to_owned() };
+        gateway.wait_ready()?;
+        Ok(gateway)
     }
 
     /// Starts `trestle join client.ovpn` in `namespace`, with the NIC `uplink`, and waits until it answers the operator.
@@ -306,7 +322,12 @@ fn trestle(
     write_file(&folder.join("server.conf"), &start.config)?;
     let _ = std::fs::remove_file(control);
     let mut command = hosted(namespace, folder);
-    command.arg(binary).args(["run", "server.conf", "--uplink", &start.uplink, "--control"]).arg(control);
+    command.arg(binary).args(["run", "server.conf"]);
+    match &start.bridge {
+        Some(bridge) => command.args(["--bridge", bridge]),
+        None => command.args(["--uplink", &start.uplink]),
+    };
+    command.arg("--control").arg(control);
     command.args(start.mode.arguments()).args(&start.arguments);
     Ok(command)
 }

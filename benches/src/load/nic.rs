@@ -344,7 +344,7 @@ fn attach(
         ..Settings::default()
     };
     programs.settings.set(settings).map_err(|error| error.to_string())?;
-    programs.sockets.insert(QUEUE, rings.fd()).map_err(|error| error.to_string())?;
+    programs.sockets.insert(WireId::UPLINK, QUEUE, rings.fd()).map_err(|error| error.to_string())?;
     for session in fleet.sessions().iter().take(common::LISTENERS as usize) {
         programs.listeners.insert(session.local().into()).map_err(|error| error.to_string())?;
     }

@@ -1,7 +1,7 @@
 //! `trestle run`: the command line and `server.conf` into one [`Config`], and the gateway started with it.
 
 use std::{
-    num::NonZeroUsize,
+    num::{NonZeroU32, NonZeroUsize},
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
@@ -9,7 +9,9 @@ use std::{
 use clap::Args;
 
 use super::{ControlArgs, Error, log};
-use crate::config::{self, Config, Datapath, Level, Note, Uplink, UplinkMode, XdpMode};
+use crate::config::{
+    self, Config, Datapath, Guards, Level, Note, Uplink, UplinkMode, XdpMode, guards::StormLimit,
+};
 use crate::control;
 
 /// What `trestle run` takes.
@@ -48,6 +50,8 @@ pub struct GatewayArgs {
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=86_400))]
     confirm: Option<u32>,
     #[command(flatten)]
+    guards: GuardArgs,
+    #[command(flatten)]
     control: ControlArgs,
     /// A kernel bridge: what it has learnt is forwarded between its ports by XDP; without SERVER.CONF nothing else is done
     #[arg(long, value_name = "BR")]
@@ -55,6 +59,30 @@ pub struct GatewayArgs {
     /// Not there yet
     #[arg(long, value_name = "TRESTLE.TOML", hide = true)]
     config: Option<PathBuf>,
+}
+
+/// What guards the segment against its own members.
+#[derive(Clone, Debug, Args)]
+struct GuardArgs {
+    /// Most frames a second of one peer, of a KIND: broadcast, multicast or unknown (unicast to nobody known)
+    /// [default: off]
+    #[arg(long, value_name = "KIND=N|off")]
+    storm_limit: Vec<StormLimit>,
+    /// Most stations behind one peer [default: what max-routes-per-client says]
+    #[arg(long, value_name = "N")]
+    mac_limit: Option<NonZeroU32>,
+    /// Let a segment that is joined to itself through a peer go on turning
+    #[arg(long)]
+    no_loop_guard: bool,
+}
+
+impl GuardArgs {
+    fn guards(&self) -> Guards {
+        let mut guards =
+            Guards { mac_limit: self.mac_limit, loop_guard: !self.no_loop_guard, ..Guards::default() };
+        self.storm_limit.iter().for_each(|&limit| guards.limit(limit));
+        guards
+    }
 }
 
 /// Ageing when neither the command line nor `stale-routes-check` says another: what switches have by default.
@@ -118,10 +146,8 @@ impl GatewayArgs {
         let uplink = self.uplink.first().map(|word| parse_uplink(word)).transpose()?;
         let cpus = self.cpus.as_deref().map(parse_cpus).transpose()?.unwrap_or_default();
         let (server, role, more) = read()?;
-        if self.bridge.is_some() && !matches!(role, config::Role::Accelerator) {
-            return Err(Error::new(
-                "--bridge with a tunnel comes later; name the NIC itself by --uplink NIC, out of its bridge",
-            ));
+        if self.bridge.is_some() {
+            refuse_what_a_joined_bridge_has_not(&server, &role)?;
         }
         refuse_an_address_on_the_wire(&server, uplink.as_ref())?;
         let notes = server.notes.iter().cloned().chain(more).collect();
@@ -138,6 +164,7 @@ impl GatewayArgs {
             control: self.control.control,
             ageing: ageing.unwrap_or(AGEING),
             confirm: self.confirm.map(|seconds| Duration::from_secs(seconds.into())),
+            guards: self.guards.guards(),
         };
         Ok((config, notes))
     }
@@ -161,10 +188,27 @@ fn refuse_what_comes_later(args: &GatewayArgs) -> Result<(), Error> {
         "--config comes later; everything stands in OpenVPN's file and on the command line for now"
     } else if args.uplink.len() > 1 {
         "a second --uplink comes later; name one NIC"
+    } else if args.bridge.is_some() && !args.uplink.is_empty() {
+        "--bridge and --uplink exclude each other: the ports of the bridge are found by themselves; name one of the two"
     } else {
         return Ok(());
     };
     Err(Error::new(later))
+}
+
+/// A bridge has its own NICs, and the host its address there.
+fn refuse_what_a_joined_bridge_has_not(server: &config::Server, role: &config::Role) -> Result<(), Error> {
+    if matches!(role, config::Role::Client { .. }) {
+        return Err(Error::new(
+            "--bridge with a client's file comes later; name the NIC itself by --uplink NIC, out of its bridge",
+        ));
+    }
+    let Some(own) = server.host_address else { return Ok(()) };
+    let place = config::Place::line(&server.file, own.line);
+    let what =
+        format!("the host cannot have {} on a port of a bridge: its address is the bridge's", own.address);
+    Err(config::Error::at(place, what, "write `server-bridge` and give the bridge its address yourself")
+        .into())
 }
 
 /// Without SERVER.CONF there is no tunnel and nobody behind it: what concerns those is a mistake, or a forgotten file.

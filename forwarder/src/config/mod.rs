@@ -21,6 +21,8 @@ mod compression;
 /// What is wrong with a configuration, with file and line.
 pub mod error;
 mod fallback;
+/// What guards a segment against its own members.
+pub mod guards;
 /// The file's text into directives.
 pub mod lexer;
 /// Where the gateway listens.
@@ -43,6 +45,7 @@ mod words;
 pub mod wrapping;
 
 pub use error::{Error, Level, Note, Place};
+pub use guards::Guards;
 pub use listeners::{Family, Listener};
 pub use server::{ClientFiles, HostAddress, LogFile, PoolFile, Server, Source, StatusFile};
 
@@ -76,6 +79,8 @@ pub struct Config {
     pub ageing: Duration,
     /// `--confirm`: everything is taken back unless somebody confirms within this time.
     pub confirm: Option<Duration>,
+    /// What guards the segment against its own members.
+    pub guards: Guards,
 }
 
 /// What the gateway is to the other end of its tunnels, with what only that role needs.

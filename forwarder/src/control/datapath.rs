@@ -9,17 +9,19 @@ use std::{
 };
 
 use common::{FdbKey, Mac, Settings};
+use crossbeam::channel::Receiver;
 
 use super::{
     Error,
     crew::{Crew, Working},
+    peer_entries::PeerEntries,
     plan::Plan,
     stations::Copies,
 };
 use crate::{
     drops::{Drop, DropCounters},
     host::nic::Preparation,
-    ports::wire::Promiscuous,
+    ports::{nics::NewNic, wire::Promiscuous},
     worker::{Command, Post, WorkerCounters},
     xdp::{
         attach::{Attachment, Uplink, XdpGot},
@@ -45,6 +47,10 @@ pub(super) struct Datapath {
     xsk: Option<XskMode>,
     /// What the NIC must not do meanwhile; put back at the end.
     preparation: Option<Preparation>,
+    /// Ports of a bridge that workers have given back.
+    removed_nics: Receiver<NewNic>,
+    /// Where a kernel bridge is joined.
+    peer_entries: Option<PeerEntries>,
 }
 
 /// What is in the kernel.
@@ -64,9 +70,20 @@ impl Datapath {
         kernel: Option<Kernel>,
         xsk: Option<XskMode>,
         preparation: Option<Preparation>,
+        peer_entries: Option<PeerEntries>,
     ) -> Self {
-        let Working { posts, threads, counters, streams: _ } = working;
-        Self { posts, threads, counters, own_drops: Arc::default(), kernel, xsk, preparation }
+        let Working { posts, threads, counters, streams: _, removed_nics } = working;
+        Self {
+            posts,
+            threads,
+            counters,
+            own_drops: Arc::default(),
+            kernel,
+            xsk,
+            preparation,
+            removed_nics,
+            peer_entries,
+        }
     }
 
     /// Attaches the programs: frames begin to flow.
@@ -110,10 +127,15 @@ impl Datapath {
         &self.counters
     }
 
+    /// Closes the ports of a bridge that workers have given back, which waits for the kernel a little.
+    pub fn close_removed(&self) {
+        self.removed_nics.try_iter().for_each(drop);
+    }
+
     /// The copies of the MAC table.
     pub fn copies(&mut self) -> Copies<'_> {
         let map = self.kernel.as_mut().map(|kernel| &mut kernel.programs.fdb);
-        Copies { posts: &self.posts, map }
+        Copies { posts: &self.posts, map, bridge: self.peer_entries.as_mut() }
     }
 
     /// True when workers have a NIC queue to send tunnel packets by.
@@ -211,6 +233,7 @@ impl Kernel {
             mac: nic.and_then(|nic| nic.mac).unwrap_or_default(),
             fragments: u16::from(plan.serves_every_queue()),
             heartbeat_timeout_ns: 0,
+            ..Settings::default()
         };
         programs.settings.set(settings)?;
         crew.register(&mut programs.sockets)?;

@@ -32,7 +32,7 @@ use crate::{
         socket::ControlSocket as ManagementSocket,
         status::{Request, Snapshot},
     },
-    switch::{Port, WireId},
+    switch::{Port, WireId, Wires},
     worker::Notice,
     xdp::{attach::XdpGot, xsk::XskMode},
 };
@@ -122,8 +122,8 @@ impl Gateway {
     pub fn announce(&self, plan: &Plan) {
         let xdp = self.datapath.xdp().map_or("none", XdpGot::name);
         let xsk = self.datapath.xsk().map_or("none", XskMode::name);
-        let nic = plan.nic.as_ref().map_or("none", |nic| &nic.name);
-        let mode = if plan.bridge { "bridge" } else { "underlay" };
+        let nic = plan.outer().map_or("none", |nic| &nic.name);
+        let mode = mode(plan);
         tracing::info!(nic, mode, xdp, xsk, workers = plan.workers, host_port = %plan.host_port, "gateway started");
     }
 
@@ -353,6 +353,7 @@ impl Gateway {
 
     fn chores(&mut self, now: Instant) {
         self.datapath.beat();
+        self.datapath.close_removed();
         // Sources that TC reported without waking us, as a ring buffer may.
         self.handle_sources(now);
         self.stations.age(&mut self.datapath.copies(), now);
@@ -411,6 +412,14 @@ impl Gateway {
             tracing::debug!(%error, to = %path.remote, "a control packet was not sent");
             self.datapath.drops().count(Drop::SocketSendFailed);
         }
+    }
+}
+
+fn mode(plan: &Plan) -> &'static str {
+    match plan.segment.wires {
+        Wires::Joined(_) => "joined",
+        Wires::Uplink => "bridge",
+        Wires::None => "underlay",
     }
 }
 

@@ -23,6 +23,7 @@ mod fitness;
 mod gateway;
 mod host_port;
 mod listeners;
+mod peer_entries;
 mod plan;
 mod pool;
 mod pool_schedule;

@@ -13,7 +13,7 @@ use crate::{
         links::{self, Link},
         netlink::Requests,
     },
-    switch::{Segment, Wires},
+    switch::{Joined, Segment, Wires},
     worker::outer::LONGEST_OUTER_HEADER,
     xdp::{attach::XdpChoice, frames::chunk_bytes_for, sys},
 };
@@ -32,6 +32,8 @@ pub(super) struct Plan {
     pub xdp: Option<XdpChoice>,
     /// The ports of a kernel bridge are accelerated.
     pub accelerates: bool,
+    /// The kernel bridge that the host port is a port of; `None` without peers, or without a bridge.
+    pub joins: Option<Link>,
     /// Number of workers; none where there are no tunnels.
     pub workers: usize,
     /// Where worker `n` is pinned: `cpus[n % len]`.
@@ -54,23 +56,29 @@ impl Plan {
         let name = config.uplink.as_ref().map(|uplink| uplink.nic.as_str());
         let nic = name.map(|name| links::by_name(requests, name)).transpose()?;
         let bridge = config.uplink.as_ref().is_some_and(|uplink| uplink.mode == UplinkMode::Bridge);
-        let xdp = wanted_xdp(config, nic.as_ref());
+        let joins = joined_bridge(config, requests)?;
+        let xdp = wanted_xdp(config, nic.as_ref().or(joins.as_ref()));
         let host_port = config.server.device.clone().unwrap_or_else(|| "tap".into());
         let all = links::all(requests)?;
         Ok(Self {
             bridge,
             workers: workers(config, nic.as_ref(), xdp.is_some()),
-            accelerates: config.bridge.is_some(),
+            accelerates: config.bridge.is_some() && config.datapath != Datapath::Socket,
             cpus: cpus(config),
             host_port_exists: all.values().any(|link| link.name == host_port),
             host_port,
             host_address: config.server.host_address,
             max_frame: usize::from(config.server.tun_mtu) + LINK_HEADER_BYTES,
             segment: Segment {
-                wires: if bridge { Wires::Uplink } else { Wires::None },
+                wires: match &joins {
+                    Some(_) => Wires::Joined(Joined::default()),
+                    None if bridge => Wires::Uplink,
+                    None => Wires::None,
+                },
                 peer_to_peer: config.server.client_to_client,
             },
             nic,
+            joins,
             xdp,
         })
     }
@@ -83,17 +91,22 @@ impl Plan {
     /// Where the gateway stands, for what follows its surroundings.
     pub fn place(&self, config: &Config, host_port: Option<Mac>) -> Place {
         Place {
-            nic: self.nic.as_ref().map(|nic| nic.index),
+            nic: self.outer().map(|nic| nic.index),
             bridge: self.bridge,
             host_port: host_port.filter(|_| !self.bridge),
             listeners: config.server.listeners.clone(),
         }
     }
 
+    /// The interface whose address tunnel packets come to: the NIC, or the bridge.
+    pub fn outer(&self) -> Option<&Link> {
+        self.nic.as_ref().or(self.joins.as_ref())
+    }
+
     /// The host port's MTU: on a wire what the NIC carries, so that nothing it receives is too long to be cloned; else
     /// the segment's, so that the host sends nothing the peers cannot take.
     pub fn host_port_mtu(&self) -> u32 {
-        let wire = self.nic.as_ref().filter(|_| self.bridge);
+        let wire = self.nic.as_ref().filter(|_| self.bridge).or(self.joins.as_ref());
         wire.map_or(self.tun_mtu(), |nic| nic.mtu)
     }
 
@@ -114,8 +127,21 @@ impl Plan {
     /// Size of the chunks of memory shared with the NIC.
     pub fn chunk_bytes(&self) -> u32 {
         let packet = u32::try_from(self.longest_packet()).unwrap_or(u32::MAX);
-        chunk_bytes_for(self.nic.as_ref().map_or(0, |nic| nic.mtu).max(packet))
+        chunk_bytes_for(self.outer().map_or(0, |nic| nic.mtu).max(packet))
     }
+}
+
+/// The bridge of `--bridge`, where there is somebody to join it.
+fn joined_bridge(config: &Config, requests: &mut Requests) -> host::Result<Option<Link>> {
+    let joined = config.bridge.as_deref().filter(|_| !matches!(config.role, Role::Accelerator));
+    let Some(name) = joined else { return Ok(None) };
+    let link = links::by_name(requests, name)?;
+    if link.is_bridge() {
+        return Ok(Some(link));
+    }
+    Err(host::Error::Unfit(format!(
+        "{name} is no bridge: name one for --bridge (`ip link show type bridge`), or a NIC for --uplink"
+    )))
 }
 
 fn wanted_xdp(config: &Config, nic: Option<&Link>) -> Option<XdpChoice> {

@@ -27,6 +27,7 @@ use super::{
     gateway::{Gateway, token},
     host_port,
     listeners::{self, ControlSockets},
+    peer_entries::PeerEntries,
     plan::{self, Plan},
     pool::Pool,
     pool_schedule::{self, PoolSchedule},
@@ -83,7 +84,9 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
     let port_index = host_port.as_ref().map_or(0, |port| port.index);
     let kernel = plan.needs_programs().then(|| Kernel::load(&plan, &crew, port_index)).transpose()?;
     // Threads inherit what is left, so this comes before the first.
-    privileges::drop_privileges(identity)?;
+    let looks = matches!(config.role, config::Role::Accelerator);
+    privileges::drop_privileges(identity, if looks { &privileges::LOOKING } else { &[] })?;
+    let peer_entries = plan.joins.as_ref().map(|_| PeerEntries::open(port_index)).transpose()?;
     let surroundings = Surroundings::open(plan.place(config, host_port.as_ref().map(|port| port.mac)), now)?;
 
     let waker =
@@ -100,11 +103,12 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
         .map(|(prepared, lanes)| Connections::start(prepared, lanes, &plan, &config.server, now))
         .transpose()?;
     let host_port = host_port.map(|port| port.name);
+    let mac_limit = config.guards.mac_limit(config.server.max_macs_per_peer);
     let mut gateway = Gateway {
         role: role(config, former, pool_file, waker, now)?,
-        sessions: Sessions::new(clock, plan.max_frame, config.server.max_macs_per_peer),
-        stations: Stations::new(config.ageing, config.server.max_macs_per_peer, now),
-        datapath: Datapath::new(working, kernel, xsk, preparation),
+        sessions: Sessions::new(clock, plan.max_frame, mac_limit),
+        stations: Stations::new(config.ageing, mac_limit, now),
+        datapath: Datapath::new(working, kernel, xsk, preparation, peer_entries),
         poll,
         signals,
         sockets,

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use common::{FDB_ENTRIES, FdbKey, FdbValue, Mac, Place};
 use openvpn::ids::PeerId;
 
+use super::peer_entries::PeerEntries;
 use crate::{
     drops::{Drop, DropCounters},
     switch::{Change, Heard, Port, Table},
@@ -28,6 +29,8 @@ pub(super) struct Copies<'a> {
     pub posts: &'a [Post],
     /// The eBPF programs'; `None` when there are none.
     pub map: Option<&'a mut Fdb>,
+    /// A kernel bridge's; `None` where none is joined.
+    pub bridge: Option<&'a mut PeerEntries>,
 }
 
 impl Stations {
@@ -127,6 +130,9 @@ impl Copies<'_> {
         {
             tracing::warn!(%error, ?change, "the forwarding map was not updated");
         }
+        if let Some(bridge) = &mut self.bridge {
+            bridge.follow(change);
+        }
         self.tell(change);
     }
 
@@ -142,6 +148,8 @@ fn write(map: &mut Fdb, change: Change) -> Result<(), MapError> {
     let value = FdbValue {
         place: place(station.port) as u32,
         fixed: u32::from(station.fixed),
+        port: slot(station.port),
+        reserved: 0,
         last_seen_ns: monotonic_ns(),
     };
     map.insert(change.key, value)
@@ -152,6 +160,13 @@ const fn place(port: Port) -> Place {
         Port::Host => Place::Host,
         Port::Wire(_) => Place::Wire,
         Port::Peer(_) => Place::Peer,
+    }
+}
+
+const fn slot(port: Port) -> u32 {
+    match port {
+        Port::Wire(wire) => wire.number() as u32,
+        Port::Host | Port::Peer(_) => 0,
     }
 }
 
@@ -203,7 +218,7 @@ mod tests {
         let now = Instant::now();
         let mut stations = Stations::new(Duration::from_secs(300), 8, now);
         let posts = [post];
-        let mut copies = Copies { posts: &posts, map: None };
+        let mut copies = Copies { posts: &posts, map: None, bridge: None };
         let (unknown, moved) = (FdbKey::new(0, [2, 0, 0, 0, 0, 1]), FdbKey::new(0, [2, 0, 0, 0, 0, 2]));
         stations.hear(&mut copies, &DropCounters::default(), moved, Port::Wire(WireId::UPLINK), now);
         told(&mailbox);
@@ -222,7 +237,7 @@ mod tests {
         let now = Instant::now();
         let mut stations = Stations::new(Duration::from_secs(300), 8, now);
         let posts = [post];
-        let mut copies = Copies { posts: &posts, map: None };
+        let mut copies = Copies { posts: &posts, map: None, bridge: None };
         let (one, two) = ([(MAC, Port::Host)], [(MAC, Port::Wire(WireId::UPLINK))]);
         for (fixed, changes) in [(&one[..], 1), (&one, 0), (&two, 2), (&[], 1), (&[], 0), (&one, 1)] {
             stations.fix(&mut copies, fixed, now);

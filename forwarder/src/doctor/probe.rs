@@ -23,6 +23,7 @@ use crate::{
         links::{self, Link, LinkChange},
         netlink::Requests,
     },
+    switch::WireId,
     xdp::{
         attach::{Uplink, XdpChoice},
         frames::{Frames, SMALL_CHUNK_BYTES},
@@ -104,7 +105,7 @@ fn send_one(near: &Link, far: &Link, choice: XdpChoice) -> Result<bool, String> 
         ..Settings::default()
     };
     programs.settings.set(settings).map_err(text)?;
-    programs.sockets.insert(0, rings.fd()).map_err(text)?;
+    programs.sockets.insert(WireId::UPLINK, 0, rings.fd()).map_err(text)?;
     let _attached =
         programs.attach(&Uplink { nic: NEAR, xdp: Some(choice), host_port: None }).map_err(text)?;
     send_from(far).map_err(text)?;

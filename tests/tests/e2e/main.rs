@@ -21,6 +21,7 @@ mod host_safety;
 mod hostility;
 mod ipv6;
 mod join;
+mod joined;
 mod load;
 mod negotiation;
 mod observation;
@@ -71,6 +72,7 @@ fn main() -> ExitCode {
         endurance::CROWD,
         join::TRESTLE,
         join::STOCK,
+        joined::SUITE,
         join::LIFE,
         join::LIFE_OF_TRESTLES,
         hostility::SUITE,
