@@ -12,6 +12,7 @@ use clap::{Args, Parser, Subcommand};
 mod ask;
 mod capture;
 mod confirm;
+mod doctor;
 mod drops;
 mod fdb;
 /// `trestle join`.
@@ -58,6 +59,8 @@ enum Command {
     Capture(capture::CaptureArgs),
     /// Confirm a gateway that was started with --confirm: it stays
     Confirm(AskArgs),
+    /// Look at this host: what it can do, what is wrong, how to mend it
+    Doctor(doctor::DoctorArgs),
 }
 
 /// What every question to a running gateway takes.
@@ -148,6 +151,7 @@ impl Cli {
             Command::Drops(args) => drops::run(&args),
             Command::Capture(args) => capture::run(&args),
             Command::Confirm(args) => confirm::run(&args),
+            Command::Doctor(args) => doctor::run(args),
         }
     }
 }

@@ -176,6 +176,12 @@ impl Programs {
         hold_xdp(program, interface, XdpGot::Native)
     }
 
+    /// Finds out whether `interface` takes an XDP program in this place, by one that passes everything, and takes it away
+    /// again. Natively that may set the NIC up anew, twice.
+    pub fn try_pass(&mut self, interface: &str, place: XdpGot) -> Result<(), AttachError> {
+        hold_xdp(self.xdp(names::XDP_PASS)?, interface, place).map(drop)
+    }
+
     /// Puts the program for a port of a kernel bridge on `interface`; dropping what comes of it takes it away. It
     /// passes everything until [`Programs::ports`] says otherwise.
     ///

@@ -12,6 +12,7 @@ mod ciphers;
 mod client_config;
 mod compression;
 mod confirm;
+mod doctor;
 mod endurance;
 mod fragmenting;
 mod fragments;
@@ -79,6 +80,7 @@ fn main() -> ExitCode {
         hostility::RUINS,
         host_safety::SUITE,
         confirm::SUITE,
+        doctor::SUITE,
         load::SUITE,
         load::ONE_CERTIFICATE,
         bad_start::SUITE,
