@@ -10,6 +10,7 @@ use std::{
 use clap::{Args, Parser, Subcommand};
 
 mod ask;
+mod capture;
 mod confirm;
 mod doctor;
 mod drops;
@@ -54,6 +55,8 @@ enum Command {
     Ports(AskArgs),
     /// Show what was lost, and why
     Drops(DropsArgs),
+    /// Show or write down the frames of a peer or a port, which tcpdump does not see
+    Capture(capture::CaptureArgs),
     /// Confirm a gateway that was started with --confirm: it stays
     Confirm(AskArgs),
     /// Look at this host: what it can do, what is wrong, how to mend it
@@ -146,6 +149,7 @@ impl Cli {
             Command::Fdb(args) => fdb::run(&args),
             Command::Ports(args) => ports::run(&args),
             Command::Drops(args) => drops::run(&args),
+            Command::Capture(args) => capture::run(&args),
             Command::Confirm(args) => confirm::run(&args),
             Command::Doctor(args) => doctor::run(args),
         }

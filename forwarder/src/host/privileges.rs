@@ -39,6 +39,10 @@ pub fn missing() -> Result<Vec<(String, &'static str)>> {
 /// with containers, in their network namespaces. Nobody remote talks to an accelerator.
 pub const LOOKING: [Capability; 2] = [Capability::CAP_SYS_ADMIN, Capability::CAP_SYS_PTRACE];
 
+/// What is kept besides by who joins a kernel bridge with peers: memory that is shared with a port is locked when the port
+/// comes. It lifts a limit, and opens nothing.
+pub const LOCKING: [Capability; 1] = [Capability::CAP_IPC_LOCK];
+
 /// Whether what is needed is there; to be asked before anything is opened.
 pub fn check() -> Result<()> {
     let effective = read(CapSet::Effective)?;
