@@ -17,11 +17,13 @@ use super::{
     peer_entries::PeerEntries,
     plan::Plan,
     stations::Copies,
+    wires::Wires,
 };
 use crate::{
     drops::{Drop, DropCounters},
     host::nic::Preparation,
     ports::{nics::NewNic, wire::Promiscuous},
+    switch::{Port, WireId},
     worker::{Command, Post, WorkerCounters},
     xdp::{
         attach::{Attachment, Uplink, XdpGot},
@@ -42,13 +44,15 @@ pub(super) struct Datapath {
     /// What the control thread counts itself.
     own_drops: Arc<DropCounters>,
     /// `None` when nothing has to be steered: underlay by the kernel's sockets.
-    kernel: Option<Kernel>,
+    pub(super) kernel: Option<Kernel>,
     /// `None` with `--datapath socket`.
     xsk: Option<XskMode>,
     /// What the NIC must not do meanwhile; put back at the end.
     preparation: Option<Preparation>,
     /// Ports of a bridge that workers have given back.
     removed_nics: Receiver<NewNic>,
+    /// Those they serve.
+    pub(super) wires: Wires,
     /// Where a kernel bridge is joined.
     peer_entries: Option<PeerEntries>,
 }
@@ -59,7 +63,7 @@ pub(super) struct Kernel {
     attachment: Option<Attachment>,
     /// Held so that the NIC hands over frames for others.
     promiscuous: Option<Promiscuous>,
-    programs: Programs,
+    pub(super) programs: Programs,
     settings: Settings,
     listeners: BTreeSet<SocketAddr>,
 }
@@ -70,6 +74,7 @@ impl Datapath {
         kernel: Option<Kernel>,
         xsk: Option<XskMode>,
         preparation: Option<Preparation>,
+        wires: Wires,
         peer_entries: Option<PeerEntries>,
     ) -> Self {
         let Working { posts, threads, counters, streams: _, removed_nics } = working;
@@ -82,6 +87,7 @@ impl Datapath {
             xsk,
             preparation,
             removed_nics,
+            wires,
             peer_entries,
         }
     }
@@ -140,7 +146,16 @@ impl Datapath {
 
     /// True when workers have a NIC queue to send tunnel packets by.
     pub fn sends_by_nic(&self) -> bool {
-        self.xsk.is_some()
+        self.xsk.is_some() || self.wires.are_some_open()
+    }
+
+    /// The wire that packets to a next hop leave by: the uplink's, or that of the port of a bridge where the hop `stands`.
+    pub fn wire_towards(&self, stands: Option<Port>) -> Option<WireId> {
+        match stands {
+            _ if self.xsk.is_some() => Some(WireId::UPLINK),
+            Some(Port::Wire(wire)) => Some(wire).filter(|wire| self.wires.is_open(*wire)),
+            _ => None,
+        }
     }
 
     /// A worker has ended although nobody told it to.

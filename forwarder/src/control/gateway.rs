@@ -14,6 +14,7 @@ use openvpn::{
 
 use super::{
     Error,
+    capture::Captures,
     confirm::Confirmation,
     datapath::Datapath,
     listeners::ControlSockets,
@@ -29,7 +30,7 @@ use super::{
 use crate::{
     drops::Drop,
     management::{
-        socket::ControlSocket as ManagementSocket,
+        socket::{Asked, ControlSocket as ManagementSocket},
         status::{Request, Snapshot},
     },
     switch::{Port, WireId, Wires},
@@ -74,6 +75,7 @@ pub(super) struct Gateway {
     pub about: About,
     pub status_file: Option<StatusSchedule>,
     pub datapath: Datapath,
+    pub captures: Captures,
     pub next_chores: Instant,
     pub confirmation: Confirmation,
     pub stopping: bool,
@@ -94,6 +96,7 @@ impl Gateway {
             self.handle_notices(now);
             self.handle_connections(now);
             self.handle_jobs(now);
+            self.handle_captures(now);
             self.handle_time(now)?;
             self.drain_role(now);
         }
@@ -264,7 +267,8 @@ impl Gateway {
         let Some(peer) = self.sessions.peers.get(&peer_id) else { return };
         let path = peer.path;
         // Asked for over TCP, too: the next hop is one of the protected.
-        let packets = self.surroundings.outer(path, self.datapath.sends_by_nic());
+        let (datapath, stations) = (&self.datapath, &self.stations);
+        let packets = self.surroundings.outer(path, |hop| datapath.wire_towards(stations.stands(hop)));
         let outer = match &self.connections {
             Some(connections) if !path.is_udp() => connections.claim(path, peer_id),
             _ => packets,
@@ -275,7 +279,7 @@ impl Gateway {
     /// To be called after paths were looked up: one that was asked for the first time has a next hop that nobody may
     /// imitate from now on.
     fn fix_stations(&mut self, now: Instant) {
-        let fixed = self.surroundings.fixed_stations(|mac| self.stations.stands_behind_peer(mac));
+        let fixed = self.surroundings.fixed_stations(|mac| self.stations.stands(mac));
         self.stations.fix(&mut self.datapath.copies(), &fixed, now);
     }
 
@@ -316,7 +320,14 @@ impl Gateway {
     }
 
     fn handle_management(&mut self, token: Token, now: Instant) {
-        for (client, request) in self.management.handle_ready(token) {
+        for (client, asked) in self.management.handle_ready(token) {
+            let request = match asked {
+                Asked::Question(request) => request,
+                Asked::Capture(ask) => {
+                    self.begin_capture(client, &ask);
+                    continue;
+                }
+            };
             let confirmed = (request == Request::Confirm).then(|| self.confirmation.confirm());
             let snapshot = Snapshot { confirmed, ..self.snapshot(now) };
             self.management.reply(client, &snapshot.answer(request));

@@ -13,6 +13,7 @@
 //! ```
 
 mod bridge;
+mod capture;
 mod client_files;
 mod confirm;
 mod crew;
@@ -35,6 +36,7 @@ mod start;
 mod stations;
 mod streams;
 mod surroundings;
+mod wires;
 
 pub use error::Error;
 

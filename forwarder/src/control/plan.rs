@@ -93,6 +93,7 @@ impl Plan {
         Place {
             nic: self.outer().map(|nic| nic.index),
             bridge: self.bridge,
+            joined: self.joins.is_some(),
             host_port: host_port.filter(|_| !self.bridge),
             listeners: config.server.listeners.clone(),
         }

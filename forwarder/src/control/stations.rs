@@ -78,10 +78,9 @@ impl Stations {
         copies.tell(Change { key, station: self.table.get(key) });
     }
 
-    /// True for a station that is known to stand behind a peer.
-    pub fn stands_behind_peer(&self, mac: Mac) -> bool {
-        let station = self.table.get(FdbKey::new(0, mac));
-        station.is_some_and(|station| matches!(station.port, Port::Peer(_)))
+    /// Where a station stands, if it is known.
+    pub fn stands(&self, mac: Mac) -> Option<Port> {
+        self.table.get(FdbKey::new(0, mac)).map(|station| station.port)
     }
 
     /// Makes `fixed` the stations that no peer may claim.

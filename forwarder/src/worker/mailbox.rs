@@ -16,7 +16,7 @@ use openvpn::{
     server::Path,
 };
 
-use super::{Outer, PeerCounters};
+use super::{Capture, Outer, PeerCounters};
 use crate::{
     ports::nics::NewNic,
     switch::{Change, Port, WireId},
@@ -55,6 +55,10 @@ pub enum Command {
     ShutWire(WireId),
     /// Whether the kernel's bridge filters VLANs.
     VlanAware(bool),
+    /// Copies of frames are wanted, from now on.
+    BeginCapture(Box<Capture>),
+    /// They are not any more.
+    EndCapture(u64),
     /// The NIC has another hardware address.
     NicMac(Mac),
     /// End the thread.
@@ -143,6 +147,11 @@ impl Mailbox {
             }
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => false,
         }
+    }
+
+    /// There is something for the control thread elsewhere.
+    pub(super) fn announce(&mut self) {
+        self.unannounced = true;
     }
 
     /// Once a turn: wakes the control thread if it was told something.

@@ -13,6 +13,8 @@
 //! and the counts that `cargo xtask micro` keeps, name steps by their functions.)
 //! A frame is a token: it is taken from [`Frames`], moved from list to list, and given back exactly once.
 
+/// Copies of frames, for whoever looks.
+pub mod capture;
 mod classify;
 mod counters;
 mod forward;
@@ -34,6 +36,7 @@ mod wires;
 
 use std::{sync::Arc, time::Instant};
 
+pub use capture::{Capture, Captured, Direction};
 pub use counters::{Clock, PeerCounters, PortCounters, WorkerCounters};
 use fragments::{Identifications, Reassembly};
 pub use handover::{Errand, Handovers};
@@ -91,6 +94,8 @@ pub struct Worker<N, T, H> {
     clock: Clock,
     batch: Batch,
     expected: Expected,
+    /// Who wants copies of frames; empty but for moments.
+    captures: Vec<Capture>,
     elsewhere: Elsewhere,
     reassembly: Reassembly,
     /// With DF 0 fragments must be told apart, also those made on the way.
@@ -173,6 +178,7 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
             clock,
             batch: Batch::default(),
             expected: Expected::default(),
+            captures: Vec::new(),
             elsewhere: Elsewhere::default(),
             stopped: false,
         }

@@ -16,6 +16,8 @@ use nix::sys::socket::{
 };
 use nix::sys::time::{TimeVal, TimeValLike};
 
+/// Attributes read where they lie.
+pub mod nested;
 /// Reading and writing messages and attributes.
 pub mod wire;
 
