@@ -20,6 +20,7 @@ mod uppers;
 
 pub use address::add_address;
 pub use change::{LinkChange, disable_ipv6, ipv6_mtu};
+pub(super) use entries::entry;
 pub use entries::{enter_station, entered_stations, remove_station};
 pub use unicast_filter::unicast_filter;
 pub use uppers::{host_macs, uppers};

@@ -11,10 +11,14 @@ pub mod journal;
 pub mod mtu;
 mod namespaces;
 mod prepare;
+mod unfinished;
+/// What drivers can do with XDP, followed.
+pub mod xdp_features;
 
 use std::path::Path;
 
 pub use prepare::Preparation;
+pub use unfinished::{Unfinished, unfinished};
 
 use super::links::Link;
 
