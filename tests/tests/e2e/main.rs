@@ -75,6 +75,7 @@ fn main() -> ExitCode {
         join::TRESTLE,
         join::STOCK,
         joined::SUITE,
+        joined::ACCELERATED,
         joined::LIFE,
         join::LIFE,
         join::LIFE_OF_TRESTLES,
