@@ -77,12 +77,23 @@ pub struct Nic {
     pub ours: Option<bool>,
     /// Its features; or why they cannot be read.
     pub look: Result<Look, String>,
+    /// What TC does with its frames.
+    pub traffic_control: TrafficControl,
     /// Attaching a program natively.
     pub native: Attempt<()>,
     /// Attaching a program generically.
     pub generic: Attempt<()>,
     /// An AF_XDP socket on each receive queue in use.
     pub sockets: Vec<Attempt<XskMode>>,
+}
+
+/// What the kernel's traffic control does with an interface's frames; a gateway's own programs are left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TrafficControl {
+    /// Kinds of its queueing disciplines.
+    pub qdiscs: Vec<String>,
+    /// Names of programs held by TCX links.
+    pub programs: Vec<String>,
 }
 
 /// What an interface is a part of.

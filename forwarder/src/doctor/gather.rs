@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    facts::{Attempt, Bridge, Host, Master, Nic, Proof},
+    facts::{Attempt, Bridge, Host, Master, Nic, Proof, TrafficControl},
     probe,
 };
 use crate::{
@@ -20,7 +20,7 @@ use crate::{
         privileges,
     },
     xdp::{
-        attach::XdpGot,
+        attach::{self, XdpGot},
         frames::{Frames, SMALL_CHUNK_BYTES},
         programs::{self, Programs},
         sys,
@@ -116,10 +116,21 @@ pub fn nic(link: &Link, around: &Surroundings, loaded: Option<&mut Programs>, bo
         addressed,
         ours: link.xdp.and_then(|program| programs::is_gateways(program.program_id)),
         look,
+        traffic_control: traffic_control(link),
         native,
         generic,
         sockets: sockets(link, bold),
         link: link.clone(),
+    }
+}
+
+/// What cannot be read is nothing: the gateway does not stumble over it.
+fn traffic_control(link: &Link) -> TrafficControl {
+    let kinds =
+        Requests::routing().ok().and_then(|mut requests| links::qdiscs(&mut requests, link.index).ok());
+    TrafficControl {
+        qdiscs: kinds.into_iter().flatten().collect(),
+        programs: attach::foreign_tc_programs(&link.name),
     }
 }
 

@@ -100,7 +100,13 @@ fn another_s_program_is_told_and_left(site: &mut Site) -> Result<()> {
     let (code, found) = findings(site, &["spare0", "--fix"], "program")?;
     assert_eq!((code, found.len(), &found[0]["level"]), (Some(1), 1, &Value::from("fault")), "{found:?}");
     assert!(host.ip("link show spare0")?.contains("prog/xdp"), "it is somebody's");
-    host.ip("link set spare0 xdpdrv off").map(drop)
+    host.ip("link set spare0 xdpdrv off")?;
+    host.run("tc", "qdisc add dev spare0 root tbf rate 1mbit burst 10k latency 50ms")?;
+    host.run("tc", "qdisc add dev spare0 clsact")?;
+    let (code, found) = findings(site, &["spare0", "--fix"], "traffic-control")?;
+    assert_eq!((code, found.len()), (Some(0), 2), "{found:?}");
+    host.run("tc", "qdisc del dev spare0 root")?;
+    host.run("tc", "qdisc del dev spare0 clsact").map(drop)
 }
 
 fn a_bridge_keeps_its_address_once_it_is_mended(site: &mut Site) -> Result<()> {
