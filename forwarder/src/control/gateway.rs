@@ -253,7 +253,7 @@ impl Gateway {
         let Some(joined) = &mut self.joined else { return };
         let news = joined.follow(&mut self.datapath, &mut self.stations, now);
         // At most times stations that are nobody's next hop.
-        if news.ports || self.surroundings.has_next_hop_among(&news.macs) {
+        if news.ports || news.nailed || self.surroundings.has_next_hop_among(&news.macs) {
             self.find_paths(now);
         }
     }
@@ -300,7 +300,12 @@ impl Gateway {
     /// To be called after paths were looked up: one that was asked for the first time has a next hop that nobody may
     /// imitate from now on.
     fn fix_stations(&mut self, now: Instant) {
-        let fixed = self.surroundings.fixed_stations(|mac| self.stations.stands(mac));
+        let mut fixed = self.surroundings.fixed_stations(|mac| self.stations.stands(mac));
+        for nailed in self.joined.iter().flat_map(Joined::nailed) {
+            if fixed.iter().all(|(mac, _)| *mac != nailed.0) {
+                fixed.push(nailed);
+            }
+        }
         self.stations.fix(&mut self.datapath.copies(), &fixed, now);
     }
 
@@ -376,6 +381,9 @@ impl Gateway {
             .find(|name| !self.surroundings.has_interface(name))
         {
             return Err(Error::InterfaceGone(name.to_owned()));
+        }
+        if !self.surroundings.has_nic() {
+            return Err(Error::InterfaceGone(self.about.bridge().to_owned()));
         }
         let lost = self.datapath.has_lost_a_worker()
             || self.role.has_lost_a_thread()

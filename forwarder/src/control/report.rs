@@ -30,6 +30,8 @@ pub(super) struct About {
     accelerator: bool,
     nic: Option<String>,
     host_port: Option<String>,
+    /// The bridge that was joined.
+    bridge: Option<String>,
     mode: UplinkMode,
     mtu: u32,
     max_peers: usize,
@@ -42,6 +44,7 @@ impl About {
             accelerator: plan.workers == 0,
             nic: plan.nic.as_ref().map(|nic| nic.name.clone()),
             host_port: host_port.map(ToOwned::to_owned),
+            bridge: plan.joins.as_ref().map(|bridge| bridge.name.clone()),
             mode: if plan.bridge { UplinkMode::Bridge } else { UplinkMode::Underlay },
             mtu: plan.host_port_mtu(),
             max_peers: if plan.workers == 0 { 0 } else { config.server.max_clients },
@@ -64,6 +67,11 @@ impl About {
     /// The wire is a port of the segment.
     pub fn has_wire(&self) -> bool {
         self.mode == UplinkMode::Bridge
+    }
+
+    /// The name of the bridge that was joined; empty without.
+    pub fn bridge(&self) -> &str {
+        self.bridge.as_deref().unwrap_or_default()
     }
 
     /// The host port's name; `None` without workers.
