@@ -138,6 +138,11 @@ impl Datapath {
         self.removed_nics.try_iter().for_each(drop);
     }
 
+    /// The eBPF programs and their maps, if there are any.
+    pub fn programs(&mut self) -> Option<&mut Programs> {
+        self.kernel.as_mut().map(|kernel| &mut kernel.programs)
+    }
+
     /// The copies of the MAC table.
     pub fn copies(&mut self) -> Copies<'_> {
         let map = self.kernel.as_mut().map(|kernel| &mut kernel.programs.fdb);
@@ -169,7 +174,7 @@ impl Datapath {
     }
 
     pub fn xsk(&self) -> Option<XskMode> {
-        self.xsk
+        self.xsk.or(self.wires.mode())
     }
 
     pub fn xdp(&self) -> Option<XdpGot> {
@@ -239,14 +244,14 @@ impl Kernel {
     /// Loads the programs and tells them what they are for; nothing is attached yet.
     pub fn load(plan: &Plan, crew: &Crew, host_port: u32) -> Result<Self, Error> {
         let mut programs = Programs::load()?;
-        let nic = plan.nic.as_ref();
+        let nic = plan.outer();
         let settings = Settings {
             nic: nic.map_or(0, |nic| nic.index),
             host_port,
             bridge: u32::from(plan.bridge),
             max_frame: u32::try_from(crew.capacity).unwrap_or(u32::MAX),
             mac: nic.and_then(|nic| nic.mac).unwrap_or_default(),
-            fragments: u16::from(plan.serves_every_queue()),
+            fragments: u16::from(plan.serves_every_queue() || plan.joins.is_some()),
             heartbeat_timeout_ns: 0,
             ..Settings::default()
         };

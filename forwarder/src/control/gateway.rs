@@ -17,6 +17,7 @@ use super::{
     capture::Captures,
     confirm::Confirmation,
     datapath::Datapath,
+    joined::Joined,
     listeners::ControlSockets,
     plan::Plan,
     report::{About, StatusSchedule},
@@ -46,6 +47,7 @@ pub(super) mod token {
     pub const SOURCES: Token = Token(2);
     pub const SIGNALS: Token = Token(3);
     pub const NOTICES: Token = Token(4);
+    pub const BRIDGE: Token = Token(5);
     /// The UDP listeners have this one and those above, up to the next.
     pub const TUNNEL: Token = Token(16);
     /// The control socket and its clients have this one and all above.
@@ -74,6 +76,8 @@ pub(super) struct Gateway {
     pub management: ManagementSocket,
     pub about: About,
     pub status_file: Option<StatusSchedule>,
+    /// `None` where no kernel bridge is joined, or no XDP.
+    pub joined: Option<Joined>,
     pub datapath: Datapath,
     pub captures: Captures,
     pub next_chores: Instant,
@@ -113,6 +117,7 @@ impl Gateway {
             (Some(self.surroundings.readable()), token::NETLINK),
             (self.datapath.sources(), token::SOURCES),
             (Some(self.signals.as_fd()), token::SIGNALS),
+            (self.joined.as_ref().map(Joined::readable), token::BRIDGE),
         ];
         for (fd, token) in fds {
             let Some(fd) = fd else { continue };
@@ -156,6 +161,7 @@ impl Gateway {
             token::SOURCES => self.handle_sources(now),
             token::SIGNALS => self.handle_signals(now),
             token::NOTICES => {}
+            token::BRIDGE => self.handle_bridge(now),
             tunnel if tunnel.0 < token::MANAGEMENT => self.handle_datagrams(tunnel, now),
             other => self.handle_management(other, now),
         }
@@ -242,6 +248,16 @@ impl Gateway {
         self.stations.hear(&mut copies, &drops, key, port, now);
     }
 
+    /// What the kernel's bridge tells of its ports and stations.
+    fn handle_bridge(&mut self, now: Instant) {
+        let Some(joined) = &mut self.joined else { return };
+        let news = joined.follow(&mut self.datapath, &mut self.stations, now);
+        // At most times stations that are nobody's next hop.
+        if news.ports || self.surroundings.has_next_hop_among(&news.macs) {
+            self.find_paths(now);
+        }
+    }
+
     fn handle_surroundings(&mut self, now: Instant) {
         if self.surroundings.handle_netlink() {
             self.apply_surroundings(now);
@@ -256,6 +272,11 @@ impl Gateway {
         if let Some(mac) = self.surroundings.nic_mac() {
             self.datapath.set_nic_mac(mac);
         }
+        self.find_paths(now);
+    }
+
+    /// How each peer is reached may have changed.
+    fn find_paths(&mut self, now: Instant) {
         let peers: Vec<PeerId> = self.sessions.peers.keys().copied().collect();
         for peer_id in peers {
             self.find_path(peer_id);

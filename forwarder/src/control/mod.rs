@@ -23,6 +23,7 @@ mod error;
 mod fitness;
 mod gateway;
 mod host_port;
+mod joined;
 mod listeners;
 mod peer_entries;
 mod plan;

@@ -96,6 +96,21 @@ impl Stations {
         }
     }
 
+    /// A kernel bridge has `key` at `port`.
+    pub fn mirror(&mut self, copies: &mut Copies<'_>, key: FdbKey, port: Port, now: Instant) {
+        self.table.mirror(key, port, now).into_iter().for_each(|change| copies.publish(change));
+    }
+
+    /// It has forgotten `key`.
+    pub fn unmirror(&mut self, copies: &mut Copies<'_>, key: FdbKey) {
+        self.table.unmirror(key).into_iter().for_each(|change| copies.publish(change));
+    }
+
+    /// It has lost `port`, or we have.
+    pub fn unmirror_port(&mut self, copies: &mut Copies<'_>, port: Port) {
+        self.table.unmirror_port(port).into_iter().for_each(|change| copies.publish(change));
+    }
+
     /// The peer is gone, with all stations behind it.
     pub fn forget_peer(&mut self, copies: &mut Copies<'_>, peer_id: PeerId) {
         for change in self.table.forget_peer(peer_id) {

@@ -120,6 +120,11 @@ impl Surroundings {
         fixed.collect::<BTreeMap<_, _>>().into_iter().collect()
     }
 
+    /// Whether one of the routers and next hops has one of these addresses.
+    pub fn has_next_hop_among(&self, macs: &BTreeSet<Mac>) -> bool {
+        self.nic.is_some_and(|nic| !self.outside.known().router_macs(nic).is_disjoint(macs))
+    }
+
     /// Where tunnel packets are addressed to that XDP takes.
     pub fn listeners(&self) -> BTreeSet<SocketAddr> {
         let udp = self.listeners.iter().filter(|listener| listener.transport == Transport::Udp);

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 mod ageing;
 mod bad_packets;
 mod bad_start;
+mod capture;
 mod checksums;
 mod ciphers;
 mod client_config;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         checksums::UNFINISHED,
         bad_packets::SUITE,
         observation::SUITE,
+        capture::SUITE,
         ageing::SUITE,
         sessions::SUITE,
         sessions::LIFE,
@@ -73,6 +75,7 @@ fn main() -> ExitCode {
         join::TRESTLE,
         join::STOCK,
         joined::SUITE,
+        joined::ACCELERATED,
         joined::LIFE,
         join::LIFE,
         join::LIFE_OF_TRESTLES,
