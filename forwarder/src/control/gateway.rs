@@ -16,6 +16,7 @@ use super::{
     Error,
     confirm::Confirmation,
     datapath::Datapath,
+    guarding::Guarding,
     listeners::ControlSockets,
     plan::Plan,
     report::{About, StatusSchedule},
@@ -76,6 +77,7 @@ pub(super) struct Gateway {
     pub datapath: Datapath,
     pub next_chores: Instant,
     pub confirmation: Confirmation,
+    pub guarding: Guarding,
     pub stopping: bool,
 }
 
@@ -143,7 +145,7 @@ impl Gateway {
     }
 
     fn next_deadline(&self) -> Instant {
-        let others = [self.role.poll_timeout(), self.confirmation.due()];
+        let others = [self.role.poll_timeout(), self.confirmation.due(), self.guard_timeout()];
         others.into_iter().flatten().fold(self.next_chores, Instant::min)
     }
 
@@ -190,6 +192,7 @@ impl Gateway {
                 Notice::Heard(key, port) => self.hear(key, port, now),
                 Notice::Floated(peer_id, path) => self.role.handle_float(now, peer_id, path),
                 Notice::Exit(peer_id) => self.role.handle_exit(now, peer_id),
+                Notice::ProbeReturned(nonce, ingress) => self.handle_probe(nonce, ingress, now),
                 Notice::RekeyDue(peer_id) => self.role.handle_rekey_request(now, peer_id),
             }
         }
@@ -230,13 +233,15 @@ impl Gateway {
 
     fn hear(&mut self, key: common::FdbKey, port: Port, now: Instant) {
         if let Port::Peer(peer_id) = port
-            && !self.sessions.peers.contains_key(&peer_id)
+            && (!self.sessions.peers.contains_key(&peer_id) || self.held(peer_id).is_some())
         {
             return self.stations.disown(&self.datapath.copies(), key);
         }
         let drops = self.datapath.drops();
         let mut copies = self.datapath.copies();
-        self.stations.hear(&mut copies, &drops, key, port, now);
+        if let Some(former) = self.stations.hear(&mut copies, &drops, key, port, now) {
+            self.handle_move(former, port, now);
+        }
     }
 
     fn handle_surroundings(&mut self, now: Instant) {
@@ -325,6 +330,7 @@ impl Gateway {
 
     fn handle_time(&mut self, now: Instant) -> Result<(), Error> {
         self.role.handle_time(now, &self.sessions);
+        self.handle_guard_time(now);
         if self.confirmation.is_over(now) {
             self.begin_stop(now);
         }
@@ -376,6 +382,7 @@ impl Gateway {
                         self.stations.limit_peer(peer_id, limit);
                     }
                     self.find_path(peer_id);
+                    self.guard_peer(peer_id, now);
                     paths_changed = true;
                 }
                 Some(Consequence::Moved(peer_id, former)) => {
@@ -384,6 +391,7 @@ impl Gateway {
                     paths_changed = true;
                 }
                 Some(Consequence::ForgetPeer(peer_id, path)) => {
+                    self.unguard_peer(peer_id);
                     self.stations.forget_peer(&mut self.datapath.copies(), peer_id);
                     self.forget_path(path);
                 }

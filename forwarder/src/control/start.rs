@@ -25,6 +25,7 @@ use super::{
     dialler::{Dialler, Wake},
     fitness,
     gateway::{Gateway, token},
+    guarding::Guarding,
     host_port,
     listeners::{self, ControlSockets},
     peer_entries::PeerEntries,
@@ -120,9 +121,11 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
         status_file,
         next_chores: now,
         confirmation,
+        guarding: Guarding::new(config.guards, seed)?,
         stopping: false,
     };
     gateway.watch()?;
+    gateway.post_guards();
     gateway.apply_surroundings(now);
     gateway.datapath.attach(&plan, host_port.as_deref())?;
     gateway.announce(&plan);

@@ -17,6 +17,7 @@ mod classify;
 mod counters;
 mod forward;
 pub mod fragments;
+mod guards;
 mod handover;
 mod mailbox;
 mod mss;
@@ -36,6 +37,8 @@ use std::{sync::Arc, time::Instant};
 
 pub use counters::{Clock, PeerCounters, PortCounters, WorkerCounters};
 use fragments::{Identifications, Reassembly};
+use guards::Bucket;
+pub use guards::Guards;
 pub use handover::{Errand, Handovers};
 pub(crate) use mailbox::ring;
 pub use mailbox::{Command, Mailbox, NewPeer, Notice, Post};
@@ -63,6 +66,8 @@ pub struct Settings {
     pub max_frame: usize,
     /// A station that is still heard is reported this often.
     pub report_interval: std::time::Duration,
+    /// What it watches for.
+    pub guards: Guards,
 }
 
 /// The ports of one worker.
@@ -92,6 +97,8 @@ pub struct Worker<N, T, H> {
     batch: Batch,
     expected: Expected,
     elsewhere: Elsewhere,
+    /// Probes that came back, but by a peer.
+    probes: Bucket,
     reassembly: Reassembly,
     /// With DF 0 fragments must be told apart, also those made on the way.
     identifications: Identifications,
@@ -174,6 +181,7 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
             batch: Batch::default(),
             expected: Expected::default(),
             elsewhere: Elsewhere::default(),
+            probes: Bucket::default(),
             stopped: false,
         }
     }
