@@ -27,6 +27,7 @@ use super::{
     dialler::{Dialler, Wake},
     fitness,
     gateway::{Gateway, token},
+    guarding::Guarding,
     host_port,
     joined::Joined,
     listeners::{self, ControlSockets},
@@ -125,6 +126,7 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
         captures: Captures::new(now),
         next_chores: now,
         confirmation,
+        guarding: Guarding::new(config.guards, seed)?,
         stopping: false,
     };
     if let (Some(bridge), Some(xdp)) = (&plan.joins, plan.xdp) {
@@ -133,6 +135,7 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
         gateway.joined = Some(joined);
     }
     gateway.watch()?;
+    gateway.post_guards();
     gateway.apply_surroundings(now);
     gateway.datapath.attach(&plan, host_port.as_deref())?;
     gateway.announce(&plan);
