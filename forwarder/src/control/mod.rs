@@ -42,6 +42,7 @@ mod surroundings;
 mod wires;
 
 pub use error::Error;
+pub(crate) use signals::{Signals, Wish};
 
 use crate::{config::Config, host::nic::journal};
 

@@ -23,12 +23,14 @@ pub enum Request {
     Drops,
     /// No question: whoever started the gateway with `--confirm` is still there.
     Confirm,
+    /// No question: a supervisor reads its file again.
+    Reload,
 }
 
 impl Request {
     /// All requests.
-    pub const ALL: [Self; 6] =
-        [Self::Status, Self::Peers, Self::Fdb, Self::Ports, Self::Drops, Self::Confirm];
+    pub const ALL: [Self; 7] =
+        [Self::Status, Self::Peers, Self::Fdb, Self::Ports, Self::Drops, Self::Confirm, Self::Reload];
 
     /// The word on the socket.
     pub const fn word(self) -> &'static str {
@@ -39,6 +41,7 @@ impl Request {
             Self::Ports => "ports",
             Self::Drops => "drops",
             Self::Confirm => "confirm",
+            Self::Reload => "reload",
         }
     }
 
@@ -68,6 +71,7 @@ impl Snapshot {
             Request::Fdb => Answer::Fdb(&self.fdb),
             Request::Ports => Answer::Ports { ports: &self.status.ports },
             Request::Drops => Answer::Drops { drops: &self.status.drops },
+            Request::Reload => Answer::Refusal { error: NO_SUPERVISOR },
             Request::Confirm => Answer::Confirm(Confirmation {
                 confirm: self.confirmed.unwrap_or(Confirmed::NothingToConfirm),
             }),
@@ -100,7 +104,16 @@ pub enum Answer<'a> {
     },
     /// To `confirm`.
     Confirm(Confirmation),
+    /// To what this gateway cannot do.
+    Refusal {
+        /// Cause and cure.
+        error: &'a str,
+    },
 }
+
+/// A gateway of one server file does not reload.
+const NO_SUPERVISOR: &str = "this gateway has no file of segments: restart it to have its server file read again, or run it \
+                             by `trestle run --config`";
 
 /// Lost frames by reason; reasons that never happened stand there with 0.
 pub type Drops = BTreeMap<String, u64>;
