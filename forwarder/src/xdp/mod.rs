@@ -4,6 +4,8 @@
 pub mod attach;
 /// Many packets with one system call.
 pub mod datagrams;
+/// Tables of ebtables.
+pub mod ebtables;
 /// The memory frames live in.
 pub mod frames;
 mod interface;
