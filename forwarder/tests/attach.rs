@@ -17,17 +17,23 @@ use aya::{
 };
 use bench::*;
 use caps::{CapSet, Capability};
-use common::{FdbKey, FdbValue, Place, QUEUES, Settings, Verdict};
+use common::{
+    FdbKey, FdbValue, Place, QUEUES, Settings, Verdict,
+    bridge::{PortCounters, PortValue},
+};
 use nix::{
     libc,
     sys::socket::{self, AddressFamily, LinkAddr, MsgFlags, SockFlag, SockType, SockaddrLike},
 };
-use trestle::switch::WireId;
-use trestle::xdp::{
-    attach::{Attachment, TcHold, Uplink, XdpChoice, XdpGot},
-    maps::MapError,
-    programs::Programs,
-    refusal::{AttachError, LoadError},
+
+use trestle::{
+    switch::WireId,
+    xdp::{
+        attach::{Attachment, TcHold, Uplink, XdpChoice, XdpGot},
+        maps::{MapError, ports::VlanSet},
+        programs::Programs,
+        refusal::{AttachError, LoadError},
+    },
 };
 
 /// A NIC, its far end, a host port, and the gateway's side of that.
@@ -378,6 +384,21 @@ fn exercise(programs: &mut Programs) {
     assert_eq!(programs.verdicts.count(Verdict::NoSocket).expect("verdicts"), 0);
     assert_eq!(programs.sources.next_source(), None);
     programs.sockets.remove(WireId::UPLINK, 0).expect("sockets");
+    let wire = WireId::new(255).expect("the last");
+    programs.sockets.remove(wire, QUEUES - 1).expect("sockets");
+    programs.ports.set(wire, PortValue { ifindex: 1, ..Default::default() }).expect("ports");
+    programs.ports.clear(wire).expect("ports");
+    programs.slots.insert(1, wire).expect("slots");
+    assert!(programs.slots.remove(1).expect("slots"));
+    assert!(!programs.slots.remove(1).expect("slots"));
+    let mut vlans = VlanSet::default();
+    vlans.insert(4095, true);
+    programs.vlans.set(wire, &vlans).expect("vlans");
+    programs.devmap.set(wire, 1).expect("devmap");
+    programs.devmap.remove(wire).expect("devmap");
+    assert!(programs.devmap.set(wire, u32::MAX).is_err(), "there is no such interface");
+    assert_eq!(programs.port_counts.read(wire).expect("counters"), PortCounters::default());
+    assert!(programs.captures.next_frame(|_, _| ()).is_none());
 }
 
 #[test]

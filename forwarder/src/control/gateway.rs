@@ -14,8 +14,11 @@ use openvpn::{
 
 use super::{
     Error,
+    capture::Captures,
     confirm::Confirmation,
     datapath::Datapath,
+    guarding::Guarding,
+    joined::Joined,
     listeners::ControlSockets,
     plan::Plan,
     report::{About, StatusSchedule},
@@ -29,7 +32,7 @@ use super::{
 use crate::{
     drops::Drop,
     management::{
-        socket::ControlSocket as ManagementSocket,
+        socket::{Asked, ControlSocket as ManagementSocket},
         status::{Request, Snapshot},
     },
     switch::{Port, WireId, Wires},
@@ -45,6 +48,7 @@ pub(super) mod token {
     pub const SOURCES: Token = Token(2);
     pub const SIGNALS: Token = Token(3);
     pub const NOTICES: Token = Token(4);
+    pub const BRIDGE: Token = Token(5);
     /// The UDP listeners have this one and those above, up to the next.
     pub const TUNNEL: Token = Token(16);
     /// The control socket and its clients have this one and all above.
@@ -73,9 +77,13 @@ pub(super) struct Gateway {
     pub management: ManagementSocket,
     pub about: About,
     pub status_file: Option<StatusSchedule>,
+    /// `None` where no kernel bridge is joined, or no XDP.
+    pub joined: Option<Joined>,
     pub datapath: Datapath,
+    pub captures: Captures,
     pub next_chores: Instant,
     pub confirmation: Confirmation,
+    pub guarding: Guarding,
     pub stopping: bool,
 }
 
@@ -94,6 +102,7 @@ impl Gateway {
             self.handle_notices(now);
             self.handle_connections(now);
             self.handle_jobs(now);
+            self.handle_captures(now);
             self.handle_time(now)?;
             self.drain_role(now);
         }
@@ -110,6 +119,7 @@ impl Gateway {
             (Some(self.surroundings.readable()), token::NETLINK),
             (self.datapath.sources(), token::SOURCES),
             (Some(self.signals.as_fd()), token::SIGNALS),
+            (self.joined.as_ref().map(Joined::readable), token::BRIDGE),
         ];
         for (fd, token) in fds {
             let Some(fd) = fd else { continue };
@@ -143,7 +153,7 @@ impl Gateway {
     }
 
     fn next_deadline(&self) -> Instant {
-        let others = [self.role.poll_timeout(), self.confirmation.due()];
+        let others = [self.role.poll_timeout(), self.confirmation.due(), self.guard_timeout()];
         others.into_iter().flatten().fold(self.next_chores, Instant::min)
     }
 
@@ -153,6 +163,7 @@ impl Gateway {
             token::SOURCES => self.handle_sources(now),
             token::SIGNALS => self.handle_signals(now),
             token::NOTICES => {}
+            token::BRIDGE => self.handle_bridge(now),
             tunnel if tunnel.0 < token::MANAGEMENT => self.handle_datagrams(tunnel, now),
             other => self.handle_management(other, now),
         }
@@ -190,6 +201,7 @@ impl Gateway {
                 Notice::Heard(key, port) => self.hear(key, port, now),
                 Notice::Floated(peer_id, path) => self.role.handle_float(now, peer_id, path),
                 Notice::Exit(peer_id) => self.role.handle_exit(now, peer_id),
+                Notice::ProbeReturned(nonce, ingress) => self.handle_probe(nonce, ingress, now),
                 Notice::RekeyDue(peer_id) => self.role.handle_rekey_request(now, peer_id),
             }
         }
@@ -230,13 +242,25 @@ impl Gateway {
 
     fn hear(&mut self, key: common::FdbKey, port: Port, now: Instant) {
         if let Port::Peer(peer_id) = port
-            && !self.sessions.peers.contains_key(&peer_id)
+            && (!self.sessions.peers.contains_key(&peer_id) || self.held(peer_id).is_some())
         {
             return self.stations.disown(&self.datapath.copies(), key);
         }
         let drops = self.datapath.drops();
         let mut copies = self.datapath.copies();
-        self.stations.hear(&mut copies, &drops, key, port, now);
+        if let Some(former) = self.stations.hear(&mut copies, &drops, key, port, now) {
+            self.handle_move(former, port, now);
+        }
+    }
+
+    /// What the kernel's bridge tells of its ports and stations.
+    fn handle_bridge(&mut self, now: Instant) {
+        let Some(joined) = &mut self.joined else { return };
+        let news = joined.follow(&mut self.datapath, &mut self.stations, now);
+        // At most times stations that are nobody's next hop.
+        if news.ports || news.nailed || self.surroundings.has_next_hop_among(&news.macs) {
+            self.find_paths(now);
+        }
     }
 
     fn handle_surroundings(&mut self, now: Instant) {
@@ -253,6 +277,11 @@ impl Gateway {
         if let Some(mac) = self.surroundings.nic_mac() {
             self.datapath.set_nic_mac(mac);
         }
+        self.find_paths(now);
+    }
+
+    /// How each peer is reached may have changed.
+    fn find_paths(&mut self, now: Instant) {
         let peers: Vec<PeerId> = self.sessions.peers.keys().copied().collect();
         for peer_id in peers {
             self.find_path(peer_id);
@@ -264,7 +293,8 @@ impl Gateway {
         let Some(peer) = self.sessions.peers.get(&peer_id) else { return };
         let path = peer.path;
         // Asked for over TCP, too: the next hop is one of the protected.
-        let packets = self.surroundings.outer(path, self.datapath.sends_by_nic());
+        let (datapath, stations) = (&self.datapath, &self.stations);
+        let packets = self.surroundings.outer(path, |hop| datapath.wire_towards(stations.stands(hop)));
         let outer = match &self.connections {
             Some(connections) if !path.is_udp() => connections.claim(path, peer_id),
             _ => packets,
@@ -275,7 +305,12 @@ impl Gateway {
     /// To be called after paths were looked up: one that was asked for the first time has a next hop that nobody may
     /// imitate from now on.
     fn fix_stations(&mut self, now: Instant) {
-        let fixed = self.surroundings.fixed_stations(|mac| self.stations.stands_behind_peer(mac));
+        let mut fixed = self.surroundings.fixed_stations(|mac| self.stations.stands(mac));
+        for nailed in self.joined.iter().flat_map(Joined::nailed) {
+            if fixed.iter().all(|(mac, _)| *mac != nailed.0) {
+                fixed.push(nailed);
+            }
+        }
         self.stations.fix(&mut self.datapath.copies(), &fixed, now);
     }
 
@@ -316,7 +351,14 @@ impl Gateway {
     }
 
     fn handle_management(&mut self, token: Token, now: Instant) {
-        for (client, request) in self.management.handle_ready(token) {
+        for (client, asked) in self.management.handle_ready(token) {
+            let request = match asked {
+                Asked::Question(request) => request,
+                Asked::Capture(ask) => {
+                    self.begin_capture(client, &ask);
+                    continue;
+                }
+            };
             let confirmed = (request == Request::Confirm).then(|| self.confirmation.confirm());
             let snapshot = Snapshot { confirmed, ..self.snapshot(now) };
             self.management.reply(client, &snapshot.answer(request));
@@ -325,6 +367,7 @@ impl Gateway {
 
     fn handle_time(&mut self, now: Instant) -> Result<(), Error> {
         self.role.handle_time(now, &self.sessions);
+        self.handle_guard_time(now);
         if self.confirmation.is_over(now) {
             self.begin_stop(now);
         }
@@ -344,6 +387,9 @@ impl Gateway {
             .find(|name| !self.surroundings.has_interface(name))
         {
             return Err(Error::InterfaceGone(name.to_owned()));
+        }
+        if !self.surroundings.has_nic() {
+            return Err(Error::InterfaceGone(self.about.bridge().to_owned()));
         }
         let lost = self.datapath.has_lost_a_worker()
             || self.role.has_lost_a_thread()
@@ -376,6 +422,7 @@ impl Gateway {
                         self.stations.limit_peer(peer_id, limit);
                     }
                     self.find_path(peer_id);
+                    self.guard_peer(peer_id, now);
                     paths_changed = true;
                 }
                 Some(Consequence::Moved(peer_id, former)) => {
@@ -384,6 +431,7 @@ impl Gateway {
                     paths_changed = true;
                 }
                 Some(Consequence::ForgetPeer(peer_id, path)) => {
+                    self.unguard_peer(peer_id);
                     self.stations.forget_peer(&mut self.datapath.copies(), peer_id);
                     self.forget_path(path);
                 }

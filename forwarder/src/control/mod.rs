@@ -13,6 +13,7 @@
 //! ```
 
 mod bridge;
+mod capture;
 mod client_files;
 mod confirm;
 mod crew;
@@ -21,8 +22,11 @@ mod dialler;
 mod error;
 mod fitness;
 mod gateway;
+mod guarding;
 mod host_port;
+mod joined;
 mod listeners;
+mod loop_guard;
 mod peer_entries;
 mod plan;
 mod pool;
@@ -35,8 +39,10 @@ mod start;
 mod stations;
 mod streams;
 mod surroundings;
+mod wires;
 
 pub use error::Error;
+pub(crate) use signals::{Signals, Wish};
 
 use crate::{config::Config, host::nic::journal};
 

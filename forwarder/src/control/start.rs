@@ -12,12 +12,15 @@ use std::{
     time::Instant,
 };
 
+use caps::Capability;
 use crossbeam::channel::bounded;
 use mio::{Poll, Waker};
+use nix::sys::{prctl, signal::Signal};
 use openvpn::server::{Former, Job, Server};
 
 use super::{
     Error,
+    capture::Captures,
     client_files::ClientFiles,
     confirm::Confirmation,
     crew::Crew,
@@ -25,7 +28,9 @@ use super::{
     dialler::{Dialler, Wake},
     fitness,
     gateway::{Gateway, token},
+    guarding::Guarding,
     host_port,
+    joined::Joined,
     listeners::{self, ControlSockets},
     peer_entries::PeerEntries,
     plan::{self, Plan},
@@ -38,6 +43,7 @@ use super::{
     stations::Stations,
     streams::{self, Connections, Prepared},
     surroundings::Surroundings,
+    wires::Wires,
 };
 use crate::{
     config::{self, Config, Listener},
@@ -84,8 +90,8 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
     let port_index = host_port.as_ref().map_or(0, |port| port.index);
     let kernel = plan.needs_programs().then(|| Kernel::load(&plan, &crew, port_index)).transpose()?;
     // Threads inherit what is left, so this comes before the first.
-    let looks = matches!(config.role, config::Role::Accelerator);
-    privileges::drop_privileges(identity, if looks { &privileges::LOOKING } else { &[] })?;
+    privileges::drop_privileges(identity, kept_besides(config, &plan))?;
+    config.supervisor.map(end_with).transpose()?;
     let peer_entries = plan.joins.as_ref().map(|_| PeerEntries::open(port_index)).transpose()?;
     let surroundings = Surroundings::open(plan.place(config, host_port.as_ref().map(|port| port.mac)), now)?;
 
@@ -108,7 +114,8 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
         role: role(config, former, pool_file, waker, now)?,
         sessions: Sessions::new(clock, plan.max_frame, mac_limit),
         stations: Stations::new(config.ageing, mac_limit, now),
-        datapath: Datapath::new(working, kernel, xsk, preparation, peer_entries),
+        datapath: Datapath::new(working, kernel, xsk, preparation, Wires::new(&plan), peer_entries),
+        joined: None,
         poll,
         signals,
         sockets,
@@ -118,16 +125,34 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
         management,
         about: About::new(config, &plan, host_port.as_deref(), now),
         status_file,
+        captures: Captures::new(now),
         next_chores: now,
         confirmation,
+        guarding: Guarding::new(config.guards, seed)?,
         stopping: false,
     };
+    if let (Some(bridge), Some(xdp)) = (&plan.joins, plan.xdp) {
+        let mut joined = Joined::open(&bridge.name, port_index, xdp)?;
+        joined.begin(&mut gateway.datapath, &mut gateway.stations, now);
+        gateway.joined = Some(joined);
+    }
     gateway.watch()?;
+    gateway.post_guards();
     gateway.apply_surroundings(now);
     gateway.datapath.attach(&plan, host_port.as_deref())?;
     gateway.announce(&plan);
     gateway.begin_confirmation();
     Ok(gateway)
+}
+
+/// What is kept besides: by an accelerator what it takes to look at far ends, by who joins a bridge what it takes to open
+/// sockets on ports that come later.
+fn kept_besides(config: &Config, plan: &Plan) -> &'static [Capability] {
+    match (&config.role, &plan.joins) {
+        (config::Role::Accelerator, _) => &privileges::LOOKING,
+        (_, Some(_)) if plan.xdp.is_some() => &privileges::LOCKING,
+        _ => &[],
+    }
 }
 
 /// What the gateway is to the other end of its tunnels.
@@ -162,6 +187,13 @@ fn wake(control: &Waker) {
     if let Err(error) = control.wake() {
         tracing::debug!(%error, "the control thread was not woken");
     }
+}
+
+/// From now on the supervisor's end is a SIGTERM to us. A change of user would undo that, so this comes after it.
+fn end_with(supervisor: u32) -> Result<(), Error> {
+    prctl::set_pdeathsig(Signal::SIGTERM).map_err(|error| Error::os("end with its supervisor", error))?;
+    let parent = nix::unistd::getppid().as_raw();
+    if i32::try_from(supervisor) == Ok(parent) { Ok(()) } else { Err(Error::SupervisorGone) }
 }
 
 /// `writepid`.

@@ -13,10 +13,13 @@
 //! and the counts that `cargo xtask micro` keeps, name steps by their functions.)
 //! A frame is a token: it is taken from [`Frames`], moved from list to list, and given back exactly once.
 
+/// Copies of frames, for whoever looks.
+pub mod capture;
 mod classify;
 mod counters;
 mod forward;
 pub mod fragments;
+mod guards;
 mod handover;
 mod mailbox;
 mod mss;
@@ -34,8 +37,11 @@ mod wires;
 
 use std::{sync::Arc, time::Instant};
 
+pub use capture::{Capture, Captured, Direction};
 pub use counters::{Clock, PeerCounters, PortCounters, WorkerCounters};
 use fragments::{Identifications, Reassembly};
+use guards::Bucket;
+pub use guards::Guards;
 pub use handover::{Errand, Handovers};
 pub(crate) use mailbox::ring;
 pub use mailbox::{Command, Mailbox, NewPeer, Notice, Post};
@@ -63,6 +69,8 @@ pub struct Settings {
     pub max_frame: usize,
     /// A station that is still heard is reported this often.
     pub report_interval: std::time::Duration,
+    /// What it watches for.
+    pub guards: Guards,
 }
 
 /// The ports of one worker.
@@ -91,7 +99,11 @@ pub struct Worker<N, T, H> {
     clock: Clock,
     batch: Batch,
     expected: Expected,
+    /// Who wants copies of frames; empty but for moments.
+    captures: Vec<Capture>,
     elsewhere: Elsewhere,
+    /// Probes that came back, but by a peer.
+    probes: Bucket,
     reassembly: Reassembly,
     /// With DF 0 fragments must be told apart, also those made on the way.
     identifications: Identifications,
@@ -173,7 +185,9 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
             clock,
             batch: Batch::default(),
             expected: Expected::default(),
+            captures: Vec::new(),
             elsewhere: Elsewhere::default(),
+            probes: Bucket::default(),
             stopped: false,
         }
     }

@@ -27,6 +27,7 @@ mod number {
 
     pub(super) const FEATURES_WANTED: u16 = 3;
     pub(super) const FEATURES_ACTIVE: u16 = 4;
+    pub(super) const FEATURES_NOCHANGE: u16 = 5;
     pub(super) const CHANNELS_RX_COUNT: u16 = 6;
     pub(super) const CHANNELS_COMBINED_COUNT: u16 = 9;
 
@@ -55,10 +56,19 @@ impl Ethtool {
 
     /// Features of an interface that are on, by the kernel's names (`ethtool -k` has others for some).
     pub fn active_features(&mut self, index: u32) -> Result<BTreeSet<String>> {
+        self.features(index, number::FEATURES_ACTIVE)
+    }
+
+    /// Features of an interface that cannot be changed, on or off.
+    pub fn fixed_features(&mut self, index: u32) -> Result<BTreeSet<String>> {
+        self.features(index, number::FEATURES_NOCHANGE)
+    }
+
+    fn features(&mut self, index: u32, which: u16) -> Result<BTreeSet<String>> {
         let question = message(number::FEATURES_GET, [device(index)?])?;
         self.requests
             .request(self.family, 0, &question, |found: &mut BTreeSet<_>, _, rest| {
-                found.extend(set_bits(rest, number::FEATURES_ACTIVE).unwrap_or_default());
+                found.extend(set_bits(rest, which).unwrap_or_default());
             })
             .map_err(Error::os(format!("read the features of interface {index}")))
     }
