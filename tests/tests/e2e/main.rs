@@ -26,6 +26,7 @@ mod load;
 mod negotiation;
 mod observation;
 mod roaming;
+mod segments;
 mod sessions;
 mod stations;
 mod switching;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         bad_packets::SUITE,
         observation::SUITE,
         ageing::SUITE,
+        segments::SUITE,
         sessions::SUITE,
         sessions::LIFE,
         sessions::KEEPALIVE,
