@@ -10,6 +10,7 @@ use std::{
 use clap::{Args, Parser, Subcommand};
 
 mod ask;
+mod brctl;
 mod capture;
 mod confirm;
 mod doctor;
@@ -35,7 +36,11 @@ pub const CONTROL: &str = "/run/trestle/control.sock";
 
 /// An Ethernet gateway: remote machines join a LAN as if plugged into it.
 #[derive(Debug, Parser)]
-#[command(name = "trestle", version)]
+#[command(
+    name = "trestle",
+    version,
+    after_help = "Also: trestle brctl ..., which is bridge-utils' tool; see trestle brctl -h"
+)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -136,7 +141,11 @@ impl From<SocketError> for Error {
 
 /// Runs the command line of this process: exit code 1 for an error, 2 for wrong usage.
 pub fn main() -> ExitCode {
-    match Cli::parse().run() {
+    let words: Vec<_> = std::env::args_os().collect();
+    if let Some((program, arguments)) = brctl::called(&words) {
+        return brctl::main(program, arguments);
+    }
+    match Cli::parse_from(words).run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // The terminal may be gone; `eprintln` would panic.

@@ -28,7 +28,9 @@ use super::{
     dialler::{Dialler, Wake},
     fitness,
     gateway::{Gateway, token},
+    guarding::Guarding,
     host_port,
+    joined::Joined,
     listeners::{self, ControlSockets},
     peer_entries::PeerEntries,
     plan::{self, Plan},
@@ -113,6 +115,7 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
         sessions: Sessions::new(clock, plan.max_frame, mac_limit),
         stations: Stations::new(config.ageing, mac_limit, now),
         datapath: Datapath::new(working, kernel, xsk, preparation, Wires::new(&plan), peer_entries),
+        joined: None,
         poll,
         signals,
         sockets,
@@ -125,9 +128,16 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
         captures: Captures::new(now),
         next_chores: now,
         confirmation,
+        guarding: Guarding::new(config.guards, seed)?,
         stopping: false,
     };
+    if let (Some(bridge), Some(xdp)) = (&plan.joins, plan.xdp) {
+        let mut joined = Joined::open(&bridge.name, port_index, xdp)?;
+        joined.begin(&mut gateway.datapath, &mut gateway.stations, now);
+        gateway.joined = Some(joined);
+    }
     gateway.watch()?;
+    gateway.post_guards();
     gateway.apply_surroundings(now);
     gateway.datapath.attach(&plan, host_port.as_deref())?;
     gateway.announce(&plan);

@@ -302,9 +302,21 @@ pub struct Peer {
     /// Its version and platform, as it says.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub software: String,
+    /// Why no frames pass from it or to it; `null`: they do.
+    #[serde(default)]
+    pub held: Option<Held>,
     /// Seconds since it was last heard; `null` when it has not been since it connected.
     #[serde(default)]
     pub heard_s: Option<u64>,
+}
+
+/// A client that the loop guard holds down.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// What it joins the segment to: another client, or a NIC of the gateway.
+    pub joined_with: String,
+    /// Seconds since then.
+    pub held_s: u64,
 }
 
 /// `trestle fdb -j`.
@@ -427,6 +439,7 @@ pub(crate) fn example() -> Snapshot {
         leased: Some(format!("10.10.21.{}", 100 + peer_id)),
         software: "2.6.14 linux".into(),
         heard_s: Some(2),
+        held: None,
     };
     let station = |mac: &str, place, port: &str, peer_id, fixed, age_s| Station {
         mac: mac.into(),

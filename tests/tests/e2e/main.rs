@@ -7,6 +7,7 @@ use std::process::ExitCode;
 mod ageing;
 mod bad_packets;
 mod bad_start;
+mod capture;
 mod checksums;
 mod ciphers;
 mod client_config;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         checksums::UNFINISHED,
         bad_packets::SUITE,
         observation::SUITE,
+        capture::SUITE,
         ageing::SUITE,
         segments::SUITE,
         sessions::SUITE,
@@ -75,6 +77,8 @@ fn main() -> ExitCode {
         join::TRESTLE,
         join::STOCK,
         joined::SUITE,
+        joined::ACCELERATED,
+        joined::QUEUES,
         joined::LIFE,
         join::LIFE,
         join::LIFE_OF_TRESTLES,

@@ -9,18 +9,15 @@ use nix::libc;
 
 use super::super::links::invalid;
 use super::super::netlink::Requests;
+use super::super::netlink::generic::Family;
 use super::super::netlink::wire::body;
 use super::super::{Error, Result};
 
 type Message = Genlmsghdr<u8, u16>;
 type Attribute = Nlattr<u16, Buffer>;
 
-/// Numbers from include/uapi/linux/ethtool_netlink.h and genetlink.h.
+/// Numbers from include/uapi/linux/ethtool_netlink.h.
 mod number {
-    pub(super) const CTRL_GETFAMILY: u8 = 3;
-    pub(super) const CTRL_FAMILY_ID: u16 = 1;
-    pub(super) const CTRL_FAMILY_NAME: u16 = 2;
-
     pub(super) const FEATURES_GET: u8 = 11;
     pub(super) const FEATURES_SET: u8 = 12;
     pub(super) const CHANNELS_GET: u8 = 17;
@@ -52,13 +49,8 @@ impl Ethtool {
     /// Finds the family; kernels have it since 5.6.
     pub fn open() -> Result<Self> {
         let mut requests = Requests::generic().map_err(Error::os("open a generic netlink socket"))?;
-        let question = message(number::CTRL_GETFAMILY, [leaf(number::CTRL_FAMILY_NAME, "ethtool")?])?;
-        let family = requests
-            .request(GENL_ID_CTRL, 0, &question, |found: &mut Option<u16>, _, rest| {
-                *found = found.or_else(|| family_id(rest));
-            })
-            .map_err(Error::os("find ethtool's netlink family"))?;
-        let family = family.ok_or_else(|| invalid("the kernel did not name ethtool's netlink family"))?;
+        let family =
+            Family::find(&mut requests, "ethtool").map_err(Error::os("find ethtool's netlink family"))?.id;
         Ok(Self { requests, family })
     }
 
@@ -108,15 +100,6 @@ impl Ethtool {
             Err(error) => Err(Error::os(format!("read the queues of interface {index}"))(error)),
         }
     }
-}
-
-/// `GENL_ID_CTRL`: the one family with a fixed number.
-const GENL_ID_CTRL: u16 = 0x10;
-
-fn family_id(rest: &[u8]) -> Option<u16> {
-    let answer: Message = body(rest)?;
-    let id = find(answer.attrs().as_ref(), number::CTRL_FAMILY_ID)?;
-    Some(u16::from_ne_bytes(id.try_into().ok()?))
 }
 
 fn queues(rest: &[u8]) -> u32 {

@@ -12,11 +12,15 @@ mod look;
 pub mod mtu;
 mod namespaces;
 mod prepare;
+mod unfinished;
+/// What drivers can do with XDP, followed.
+pub mod xdp_features;
 
 use std::path::Path;
 
 pub use look::{FarSide, InTheWay, Look};
 pub use prepare::Preparation;
+pub use unfinished::{Unfinished, unfinished};
 
 use super::links::Link;
 
