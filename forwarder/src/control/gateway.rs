@@ -22,6 +22,7 @@ use super::{
     listeners::ControlSockets,
     plan::Plan,
     report::{About, StatusSchedule},
+    reread::Reread,
     role::Role,
     sessions::{Consequence, Sessions},
     signals::{Signals, Wish},
@@ -75,6 +76,7 @@ pub(super) struct Gateway {
     pub surroundings: Surroundings,
     pub notices: Receiver<Notice>,
     pub management: ManagementSocket,
+    pub reread: Reread,
     pub about: About,
     pub status_file: Option<StatusSchedule>,
     /// `None` where no kernel bridge is joined, or no XDP.
@@ -331,9 +333,11 @@ impl Gateway {
             match wish {
                 Wish::Stop => self.begin_stop(now),
                 Wish::LogStatus => tracing::info!("{}", self.status_line()),
-                Wish::Reload => tracing::warn!(
-                    "reading the configuration again while running is not there yet: restart the gateway, clients come back by themselves"
-                ),
+                Wish::Reload => {
+                    if self.reread().is_none() {
+                        tracing::warn!("there is no server's file to be read again: restart the gateway");
+                    }
+                }
             }
         }
     }
@@ -362,6 +366,12 @@ impl Gateway {
                     continue;
                 }
             };
+            if request == Request::Reload
+                && let Some(answer) = self.reread()
+            {
+                self.management.reply(client, &answer);
+                continue;
+            }
             let confirmed = (request == Request::Confirm).then(|| self.confirmation.confirm());
             let snapshot = Snapshot { confirmed, ..self.snapshot(now) };
             self.management.reply(client, &snapshot.answer(request));

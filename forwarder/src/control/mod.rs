@@ -32,6 +32,7 @@ mod plan;
 mod pool;
 mod pool_schedule;
 mod report;
+mod reread;
 mod role;
 mod sessions;
 mod signals;

@@ -23,7 +23,7 @@ pub enum Request {
     Drops,
     /// No question: whoever started the gateway with `--confirm` is still there.
     Confirm,
-    /// No question: a supervisor reads its file again.
+    /// No question: the file is to be read again.
     Reload,
 }
 
@@ -71,7 +71,7 @@ impl Snapshot {
             Request::Fdb => Answer::Fdb(&self.fdb),
             Request::Ports => Answer::Ports { ports: &self.status.ports },
             Request::Drops => Answer::Drops { drops: &self.status.drops },
-            Request::Reload => Answer::Refusal { error: NO_SUPERVISOR },
+            Request::Reload => Answer::Refusal { error: NO_FILE },
             Request::Confirm => Answer::Confirm(Confirmation {
                 confirm: self.confirmed.unwrap_or(Confirmed::NothingToConfirm),
             }),
@@ -111,9 +111,8 @@ pub enum Answer<'a> {
     },
 }
 
-/// A gateway of one server file does not reload.
-const NO_SUPERVISOR: &str = "this gateway has no file of segments: restart it to have its server file read again, or run it \
-                             by `trestle run --config`";
+/// What can be read again is a server's file.
+const NO_FILE: &str = "this gateway has no server's file to be read again: restart it";
 
 /// Lost frames by reason; reasons that never happened stand there with 0.
 pub type Drops = BTreeMap<String, u64>;

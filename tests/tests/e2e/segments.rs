@@ -9,6 +9,7 @@ use serde_json::Value;
 use trestle_tests::agent::Agent;
 use trestle_tests::gateway::{Mode, Start, binary};
 use trestle_tests::network::{GATEWAY, Layout};
+use trestle_tests::pki::{Keys, Pki};
 use trestle_tests::process::{self, Process, wait_until};
 use trestle_tests::runner::Suite;
 use trestle_tests::site::Site;
@@ -160,7 +161,25 @@ fn a_reload_touches_only_the_segments_that_have_changed(site: &mut Site) -> Resu
         || second.log(),
     )?;
 
-    // By content, not by name: a signal has it read, too.
+    // A revocation list's place: the authority's own file, whose bytes change and whose meaning does not.
+    let ca = fs::read_to_string(site.folder().join("ca.crt")).unwrap_or_default();
+    write(&site.folder().join("ca.crt"), &format!("{ca}\n"))?;
+    let (done, said) = supervised.reload(site, &[&one, &guarded])?;
+    assert!(done && said == "s1: applied live\ns2: applied live\n", "{said}");
+    // Another authority: who is connected stays, who comes is not known any more.
+    write(&site.folder().join("ca.crt"), Pki::new(Keys::Ecdsa)?.ca())?;
+    assert!(supervised.reload(site, &[&one, &guarded])?.0);
+    let remote = ["--remote", "203.0.113.1", "1001"];
+    let mut stranger = Agent::launch(&site.network.agents[1], site.folder(), &site.pki, "stranger", &remote)?;
+    stranger.process().wait_for("Received fatal SSL alert", SOON)?;
+    drop(stranger);
+    write(&site.folder().join("ca.crt"), "broken")?;
+    let (done, said) = supervised.reload(site, &[&one, &guarded])?;
+    assert!(!done && said.contains("ca.crt"), "{said}");
+    write(&site.folder().join("ca.crt"), &ca)?;
+    assert!(supervised.reload(site, &[&one, &guarded])?.0);
+
+    // By content, not by name.
     let before = supervised.session(site, "s2")?.0;
     let conf = fs::read_to_string(site.folder().join("2.conf")).unwrap_or_default();
     write(&site.folder().join("2.conf"), &format!("{conf}max-clients 7\n"))?;

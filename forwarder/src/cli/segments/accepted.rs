@@ -30,6 +30,15 @@ pub(super) struct Accepted {
     pub control: PathBuf,
     /// Of everything its files hold: only ever compared within this process.
     contents: u64,
+    /// The same of certificates and revocations, which a running gateway can take.
+    certificates: u64,
+}
+
+impl Accepted {
+    /// A running gateway can become this by reading its certificates again.
+    pub fn differs_in_certificates_only(&self, other: &Self) -> bool {
+        (&self.words, self.log, self.contents) == (&other.words, other.log, other.contents)
+    }
 }
 
 /// Reads `file` and judges all of it. Control sockets of the segments are made in `directory`.
@@ -43,7 +52,8 @@ pub(super) fn accept(file: &Path, directory: &Path) -> Result<BTreeMap<String, A
         let config = judge(&words).map_err(wrong)?;
         claims.add(&segment, &config)?;
         let log = segment.verb.map(level);
-        accepted.insert(name, Accepted { words, log, control, contents: contents(&config.server) });
+        let (contents, certificates) = (contents(&config.server), certificates(&config.server));
+        accepted.insert(name, Accepted { words, log, control, contents, certificates });
     }
     Ok(accepted)
 }
@@ -143,19 +153,29 @@ impl Claims {
     }
 }
 
-/// Of a server's file and all files it names that are read only at the start.
+/// Of a server's file and the keys that wrap control packets.
 fn contents(server: &config::Server) -> u64 {
-    let mut hasher = DefaultHasher::new();
     let wrapping = &server.wrapping;
-    let named = [Some(&server.ca), Some(&server.cert), Some(&server.key)];
-    let more =
-        [&server.crl, &wrapping.tls_auth, &wrapping.tls_crypt, &wrapping.tls_crypt_v2].map(Option::as_ref);
-    let files = named.into_iter().chain(more).flatten().filter_map(|source| match source {
+    let keys = [&wrapping.tls_auth, &wrapping.tls_crypt, &wrapping.tls_crypt_v2].map(Option::as_ref);
+    digest(files(server, keys).chain([server.file.clone()]))
+}
+
+fn certificates(server: &config::Server) -> u64 {
+    digest(files(server, [Some(&server.ca), Some(&server.cert), Some(&server.key), server.crl.as_ref()]))
+}
+
+fn files<'a, const N: usize>(
+    server: &'a config::Server,
+    named: [Option<&'a Source>; N],
+) -> impl Iterator<Item = PathBuf> + 'a {
+    named.into_iter().flatten().filter_map(|source| match source {
         Source::File { path, .. } => Some(tls::resolve(server, path)),
         Source::Inline { .. } => None,
-    });
-    for path in files.chain([server.file.clone()]) {
-        tls::read_bounded(&path).ok().hash(&mut hasher);
-    }
+    })
+}
+
+fn digest(paths: impl Iterator<Item = PathBuf>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    paths.for_each(|path| tls::read_bounded(&path).ok().hash(&mut hasher));
     hasher.finish()
 }

@@ -13,7 +13,10 @@ use nix::{
 };
 
 use super::accepted::Accepted;
+use crate::{cli::ask, management::status::Request};
 
+/// How an answer begins that says so.
+const TAKEN: &str = "{\"reload\"";
 /// Peers are told within 2 s, and what was attached is taken back: twice that and a busy machine.
 const STOP: Duration = Duration::from_secs(6);
 /// How often the end is looked for.
@@ -44,6 +47,14 @@ impl Segment {
     /// Its process, while it has one.
     pub fn pid(&self) -> Option<u32> {
         self.child.as_ref().map(Child::id)
+    }
+
+    /// Has the running gateway take what it can without losing a peer; false: it must be restarted. Without the right to
+    /// read its key again (`user`) it says so.
+    pub fn takes_live(&self, wanted: &Accepted) -> bool {
+        self.child.is_some()
+            && self.accepted.differs_in_certificates_only(wanted)
+            && ask::ask(&wanted.control, Request::Reload).is_ok_and(|answer| answer.starts_with(TAKEN))
     }
 
     /// Finds out whether it has died, and starts it when it is time.

@@ -142,15 +142,16 @@ impl Supervisor {
     fn apply(&mut self, mut accepted: BTreeMap<String, Accepted>) -> Outcome {
         let mut outcome = Outcome::new();
         let mut leaving = Vec::new();
-        for (name, segment) in &self.segments {
+        for (name, segment) in &mut self.segments {
             let verdict = match accepted.get(name) {
                 Some(wanted) if *wanted == segment.accepted => "kept",
+                Some(wanted) if segment.takes_live(wanted) => "applied live",
                 Some(_) => "restarted",
                 None => "stopped",
             };
             outcome.insert(name.clone(), verdict);
-            if verdict == "kept" {
-                accepted.remove(name);
+            if matches!(verdict, "kept" | "applied live") {
+                accepted.remove(name).into_iter().for_each(|taken| segment.accepted = taken);
             } else {
                 leaving.push(name.clone());
             }
