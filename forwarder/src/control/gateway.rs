@@ -14,6 +14,7 @@ use openvpn::{
 
 use super::{
     Error,
+    borrowed::Borrowed,
     capture::Captures,
     confirm::Confirmation,
     datapath::Datapath,
@@ -83,6 +84,8 @@ pub(super) struct Gateway {
     pub next_chores: Instant,
     pub confirmation: Confirmation,
     pub stopping: bool,
+    /// Dropped last: the operator's own TAP is given back when nobody uses it any more.
+    pub _borrowed: Option<Borrowed>,
 }
 
 impl Gateway {
