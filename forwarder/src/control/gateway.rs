@@ -14,6 +14,7 @@ use openvpn::{
 
 use super::{
     Error,
+    borrowed::Borrowed,
     capture::Captures,
     confirm::Confirmation,
     datapath::Datapath,
@@ -87,6 +88,8 @@ pub(super) struct Gateway {
     pub confirmation: Confirmation,
     pub guarding: Guarding,
     pub stopping: bool,
+    /// Dropped last: the operator's own TAP is given back when nobody uses it any more.
+    pub _borrowed: Option<Borrowed>,
 }
 
 impl Gateway {

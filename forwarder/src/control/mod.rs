@@ -12,6 +12,7 @@
 //!  control socket, signals, time ┘                            └─ control socket
 //! ```
 
+mod borrowed;
 mod bridge;
 mod capture;
 mod client_files;

@@ -20,6 +20,7 @@ use openvpn::server::{Former, Job, Server};
 
 use super::{
     Error,
+    borrowed::Borrowed,
     capture::Captures,
     client_files::ClientFiles,
     confirm::Confirmation,
@@ -86,8 +87,10 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
     sockets.register(poll.registry()).map_err(|error| Error::os("wait for events", error))?;
     let preparation = fitness::prepare(&plan)?;
     let crew = Crew::enlist(&plan, listening.tunnels)?;
+    let mut borrowed = crew.host_port().and_then(|name| Borrowed::of(&plan, name, &mut requests));
     let host_port =
         crew.host_port().map(|name| host_port::prepare(&plan, name, &mut requests)).transpose()?;
+    borrowed.iter_mut().for_each(|borrowed| borrowed.changed(&mut requests));
     let port_index = host_port.as_ref().map_or(0, |port| port.index);
     let kernel = plan.needs_programs().then(|| Kernel::load(&plan, &crew, port_index)).transpose()?;
     // Threads inherit what is left, so this comes before the first.
@@ -131,6 +134,7 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
         next_chores: now,
         confirmation,
         guarding: Guarding::new(config.guards, seed)?,
+        _borrowed: borrowed,
         stopping: false,
     };
     if let (Some(bridge), Some(xdp)) = (&plan.joins, plan.xdp) {

@@ -39,10 +39,16 @@ const OVER: Duration = Duration::from_secs(20);
 fn state(site: &Site) -> Result<String> {
     let near = site.network.gateway.run("ethtool", &format!("-k {NIC}"))?;
     let far = site.network.wire.run("ethtool", "-k w-gw")?;
-    Ok(format!("{}\n{near}\n{far}", traces(&site.network.gateway)?))
+    // Flags, MTU, queue, bridge.
+    let links = site.network.gateway.ip("-oneline link show")?;
+    Ok(format!("{}\n{links}\n{near}\n{far}", traces(&site.network.gateway)?))
 }
 
 fn what_nobody_confirms_is_taken_back(site: &mut Site) -> Result<()> {
+    // As `openvpn --mktun` made it; once up, for that gives an interface its first queueing discipline.
+    site.network
+        .gateway
+        .ip_batch("tuntap add dev tap0 mode tap\nlink set tap0 mtu 1400 up\nlink set tap0 down")?;
     let before = state(site)?;
     site.start_gateway()?;
     let left = site.gateway()?.status()?["confirm_s"].as_u64();

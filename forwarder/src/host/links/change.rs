@@ -139,6 +139,19 @@ pub fn disable_ipv6(link: &Link) -> Result<()> {
     }
 }
 
+/// Whether the host speaks IPv6 on an interface, in the namespace of the calling thread; `None` where that is not to be
+/// seen, or the kernel has none.
+pub fn speaks_ipv6(link: &Link) -> Option<bool> {
+    let path = format!("/proc/sys/net/ipv6/conf/{}/disable_ipv6", link.name);
+    Some(std::fs::read_to_string(path).ok()?.trim() == "0")
+}
+
+/// Takes [`disable_ipv6`] back.
+pub fn enable_ipv6(link: &Link) -> Result<()> {
+    let path = format!("/proc/sys/net/ipv6/conf/{}/disable_ipv6", link.name);
+    std::fs::write(&path, "0").map_err(Error::os(format!("write {path}")))
+}
+
 /// Largest IPv6 packet on an interface, in bytes, in the namespace of the calling thread: the interface's MTU, or what a
 /// router advertises there. `None` without IPv6.
 pub fn ipv6_mtu(name: &str) -> Option<u32> {

@@ -21,7 +21,7 @@ mod unicast_filter;
 mod uppers;
 
 pub use address::add_address;
-pub use change::{LinkChange, disable_ipv6, ipv6_mtu};
+pub use change::{LinkChange, disable_ipv6, enable_ipv6, ipv6_mtu, speaks_ipv6};
 pub use create::create_veth;
 pub(super) use entries::entry;
 pub use entries::{enter_station, entered_stations, remove_station};
@@ -56,6 +56,8 @@ pub struct Link {
     pub lower: Option<u32>,
     /// Receive queues the kernel has reserved for it; ethtool's channels say how many are in use.
     pub receive_queues: u32,
+    /// Most frames that wait to be sent through it.
+    pub transmit_queue: u32,
     /// The XDP program on it.
     pub xdp: Option<Xdp>,
 }
@@ -111,6 +113,7 @@ impl Link {
             // Of a veth this is the other end, of one in another namespace a number that means nothing here.
             lower: attributes.number(Ifla::Link).filter(|lower| *lower != 0 && !across),
             receive_queues: attributes.number(Ifla::NumRxQueues).unwrap_or(1),
+            transmit_queue: attributes.number(Ifla::Txqlen).unwrap_or(0),
             xdp: xdp(&attributes),
         })
     }
@@ -238,6 +241,7 @@ pub(crate) fn sample(index: u32, mac: Mac) -> Link {
         master: None,
         lower: None,
         receive_queues: 1,
+        transmit_queue: 1000,
         xdp: None,
     }
 }
