@@ -273,6 +273,13 @@ pub fn refused(namespace: &Namespace, folder: &Path, arguments: &[&str]) -> Resu
     output(&mut command, 20)
 }
 
+/// Runs `trestle doctor` with `words` to its end, whatever it finds.
+pub fn diagnose(namespace: &Namespace, folder: &Path, words: &[&str]) -> Result<process::Output> {
+    let mut command = hosted(namespace, folder);
+    command.arg(binary()?).arg("doctor").args(words).current_dir(folder);
+    output(&mut command, 20)
+}
+
 /// The binary under test: `TRESTLE_BIN`, else the one beside this program.
 pub fn binary() -> Result<PathBuf> {
     match std::env::var_os("TRESTLE_BIN") {

@@ -36,10 +36,15 @@ pub(super) fn read<T: DeserializeOwned>(line: &str) -> Result<T, Error> {
 
 /// One request, one line in return.
 pub(super) fn ask(path: &Path, request: Request) -> Result<String, Error> {
-    let mut stream = UnixStream::connect(path).map_err(|error| unreachable(path, &error))?;
+    let mut stream = connect(path)?;
     exchange(&mut stream, request).map_err(|error| {
         Error::new(format!("the gateway at {} does not answer ({error}); see its log", path.display()))
     })
+}
+
+/// The gateway whose control socket that is.
+pub(super) fn connect(path: &Path) -> Result<UnixStream, Error> {
+    UnixStream::connect(path).map_err(|error| unreachable(path, &error))
 }
 
 fn exchange(stream: &mut UnixStream, request: Request) -> io::Result<String> {

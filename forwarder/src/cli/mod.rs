@@ -10,7 +10,9 @@ use std::{
 use clap::{Args, Parser, Subcommand};
 
 mod ask;
+mod capture;
 mod confirm;
+mod doctor;
 mod drops;
 mod fdb;
 /// `trestle join`.
@@ -53,8 +55,12 @@ enum Command {
     Ports(AskArgs),
     /// Show what was lost, and why
     Drops(DropsArgs),
+    /// Show or write down the frames of a peer or a port, which tcpdump does not see
+    Capture(capture::CaptureArgs),
     /// Confirm a gateway that was started with --confirm: it stays
     Confirm(AskArgs),
+    /// Look at this host: what it can do, what is wrong, how to mend it
+    Doctor(doctor::DoctorArgs),
 }
 
 /// What every question to a running gateway takes.
@@ -143,7 +149,9 @@ impl Cli {
             Command::Fdb(args) => fdb::run(&args),
             Command::Ports(args) => ports::run(&args),
             Command::Drops(args) => drops::run(&args),
+            Command::Capture(args) => capture::run(&args),
             Command::Confirm(args) => confirm::run(&args),
+            Command::Doctor(args) => doctor::run(args),
         }
     }
 }

@@ -14,9 +14,11 @@ use openvpn::{
 
 use super::{
     Error,
+    capture::Captures,
     confirm::Confirmation,
     datapath::Datapath,
     guarding::Guarding,
+    joined::Joined,
     listeners::ControlSockets,
     plan::Plan,
     report::{About, StatusSchedule},
@@ -30,7 +32,7 @@ use super::{
 use crate::{
     drops::Drop,
     management::{
-        socket::ControlSocket as ManagementSocket,
+        socket::{Asked, ControlSocket as ManagementSocket},
         status::{Request, Snapshot},
     },
     switch::{Port, WireId, Wires},
@@ -46,6 +48,7 @@ pub(super) mod token {
     pub const SOURCES: Token = Token(2);
     pub const SIGNALS: Token = Token(3);
     pub const NOTICES: Token = Token(4);
+    pub const BRIDGE: Token = Token(5);
     /// The UDP listeners have this one and those above, up to the next.
     pub const TUNNEL: Token = Token(16);
     /// The control socket and its clients have this one and all above.
@@ -74,7 +77,10 @@ pub(super) struct Gateway {
     pub management: ManagementSocket,
     pub about: About,
     pub status_file: Option<StatusSchedule>,
+    /// `None` where no kernel bridge is joined, or no XDP.
+    pub joined: Option<Joined>,
     pub datapath: Datapath,
+    pub captures: Captures,
     pub next_chores: Instant,
     pub confirmation: Confirmation,
     pub guarding: Guarding,
@@ -96,6 +102,7 @@ impl Gateway {
             self.handle_notices(now);
             self.handle_connections(now);
             self.handle_jobs(now);
+            self.handle_captures(now);
             self.handle_time(now)?;
             self.drain_role(now);
         }
@@ -112,6 +119,7 @@ impl Gateway {
             (Some(self.surroundings.readable()), token::NETLINK),
             (self.datapath.sources(), token::SOURCES),
             (Some(self.signals.as_fd()), token::SIGNALS),
+            (self.joined.as_ref().map(Joined::readable), token::BRIDGE),
         ];
         for (fd, token) in fds {
             let Some(fd) = fd else { continue };
@@ -155,6 +163,7 @@ impl Gateway {
             token::SOURCES => self.handle_sources(now),
             token::SIGNALS => self.handle_signals(now),
             token::NOTICES => {}
+            token::BRIDGE => self.handle_bridge(now),
             tunnel if tunnel.0 < token::MANAGEMENT => self.handle_datagrams(tunnel, now),
             other => self.handle_management(other, now),
         }
@@ -244,6 +253,16 @@ impl Gateway {
         }
     }
 
+    /// What the kernel's bridge tells of its ports and stations.
+    fn handle_bridge(&mut self, now: Instant) {
+        let Some(joined) = &mut self.joined else { return };
+        let news = joined.follow(&mut self.datapath, &mut self.stations, now);
+        // At most times stations that are nobody's next hop.
+        if news.ports || self.surroundings.has_next_hop_among(&news.macs) {
+            self.find_paths(now);
+        }
+    }
+
     fn handle_surroundings(&mut self, now: Instant) {
         if self.surroundings.handle_netlink() {
             self.apply_surroundings(now);
@@ -258,6 +277,11 @@ impl Gateway {
         if let Some(mac) = self.surroundings.nic_mac() {
             self.datapath.set_nic_mac(mac);
         }
+        self.find_paths(now);
+    }
+
+    /// How each peer is reached may have changed.
+    fn find_paths(&mut self, now: Instant) {
         let peers: Vec<PeerId> = self.sessions.peers.keys().copied().collect();
         for peer_id in peers {
             self.find_path(peer_id);
@@ -269,7 +293,8 @@ impl Gateway {
         let Some(peer) = self.sessions.peers.get(&peer_id) else { return };
         let path = peer.path;
         // Asked for over TCP, too: the next hop is one of the protected.
-        let packets = self.surroundings.outer(path, self.datapath.sends_by_nic());
+        let (datapath, stations) = (&self.datapath, &self.stations);
+        let packets = self.surroundings.outer(path, |hop| datapath.wire_towards(stations.stands(hop)));
         let outer = match &self.connections {
             Some(connections) if !path.is_udp() => connections.claim(path, peer_id),
             _ => packets,
@@ -280,7 +305,7 @@ impl Gateway {
     /// To be called after paths were looked up: one that was asked for the first time has a next hop that nobody may
     /// imitate from now on.
     fn fix_stations(&mut self, now: Instant) {
-        let fixed = self.surroundings.fixed_stations(|mac| self.stations.stands_behind_peer(mac));
+        let fixed = self.surroundings.fixed_stations(|mac| self.stations.stands(mac));
         self.stations.fix(&mut self.datapath.copies(), &fixed, now);
     }
 
@@ -321,7 +346,14 @@ impl Gateway {
     }
 
     fn handle_management(&mut self, token: Token, now: Instant) {
-        for (client, request) in self.management.handle_ready(token) {
+        for (client, asked) in self.management.handle_ready(token) {
+            let request = match asked {
+                Asked::Question(request) => request,
+                Asked::Capture(ask) => {
+                    self.begin_capture(client, &ask);
+                    continue;
+                }
+            };
             let confirmed = (request == Request::Confirm).then(|| self.confirmation.confirm());
             let snapshot = Snapshot { confirmed, ..self.snapshot(now) };
             self.management.reply(client, &snapshot.answer(request));

@@ -13,6 +13,7 @@
 //! ```
 
 mod bridge;
+mod capture;
 mod client_files;
 mod confirm;
 mod crew;
@@ -23,6 +24,7 @@ mod fitness;
 mod gateway;
 mod guarding;
 mod host_port;
+mod joined;
 mod listeners;
 mod loop_guard;
 mod peer_entries;
@@ -37,6 +39,7 @@ mod start;
 mod stations;
 mod streams;
 mod surroundings;
+mod wires;
 
 pub use error::Error;
 

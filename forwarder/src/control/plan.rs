@@ -93,6 +93,7 @@ impl Plan {
         Place {
             nic: self.outer().map(|nic| nic.index),
             bridge: self.bridge,
+            joined: self.joins.is_some(),
             host_port: host_port.filter(|_| !self.bridge),
             listeners: config.server.listeners.clone(),
         }
@@ -172,7 +173,7 @@ fn workers(config: &Config, nic: Option<&Link>, af_xdp: bool) -> usize {
 }
 
 /// Receive queues in use. The kernel shows exactly those in sysfs; where sysfs is another namespace's, those reserved.
-fn receive_queues(nic: &Link) -> usize {
+pub(super) fn receive_queues(nic: &Link) -> usize {
     let queues = fs::read_dir(format!("/sys/class/net/{}/queues", nic.name));
     let in_use = queues.map_or(0, |queues| {
         let names = queues.flatten().map(|queue| queue.file_name());

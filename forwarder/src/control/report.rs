@@ -61,6 +61,11 @@ impl About {
         self.nic.as_deref()
     }
 
+    /// The wire is a port of the segment.
+    pub fn has_wire(&self) -> bool {
+        self.mode == UplinkMode::Bridge
+    }
+
     /// The host port's name; `None` without workers.
     pub fn host_port(&self) -> Option<&str> {
         self.host_port.as_deref()

@@ -12,12 +12,14 @@ use std::{
     time::Instant,
 };
 
+use caps::Capability;
 use crossbeam::channel::bounded;
 use mio::{Poll, Waker};
 use openvpn::server::{Former, Job, Server};
 
 use super::{
     Error,
+    capture::Captures,
     client_files::ClientFiles,
     confirm::Confirmation,
     crew::Crew,
@@ -27,6 +29,7 @@ use super::{
     gateway::{Gateway, token},
     guarding::Guarding,
     host_port,
+    joined::Joined,
     listeners::{self, ControlSockets},
     peer_entries::PeerEntries,
     plan::{self, Plan},
@@ -39,6 +42,7 @@ use super::{
     stations::Stations,
     streams::{self, Connections, Prepared},
     surroundings::Surroundings,
+    wires::Wires,
 };
 use crate::{
     config::{self, Config, Listener},
@@ -85,8 +89,7 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
     let port_index = host_port.as_ref().map_or(0, |port| port.index);
     let kernel = plan.needs_programs().then(|| Kernel::load(&plan, &crew, port_index)).transpose()?;
     // Threads inherit what is left, so this comes before the first.
-    let looks = matches!(config.role, config::Role::Accelerator);
-    privileges::drop_privileges(identity, if looks { &privileges::LOOKING } else { &[] })?;
+    privileges::drop_privileges(identity, kept_besides(config, &plan))?;
     let peer_entries = plan.joins.as_ref().map(|_| PeerEntries::open(port_index)).transpose()?;
     let surroundings = Surroundings::open(plan.place(config, host_port.as_ref().map(|port| port.mac)), now)?;
 
@@ -109,7 +112,8 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
         role: role(config, former, pool_file, waker, now)?,
         sessions: Sessions::new(clock, plan.max_frame, mac_limit),
         stations: Stations::new(config.ageing, mac_limit, now),
-        datapath: Datapath::new(working, kernel, xsk, preparation, peer_entries),
+        datapath: Datapath::new(working, kernel, xsk, preparation, Wires::new(&plan), peer_entries),
+        joined: None,
         poll,
         signals,
         sockets,
@@ -119,11 +123,17 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
         management,
         about: About::new(config, &plan, host_port.as_deref(), now),
         status_file,
+        captures: Captures::new(now),
         next_chores: now,
         confirmation,
         guarding: Guarding::new(config.guards, seed)?,
         stopping: false,
     };
+    if let (Some(bridge), Some(xdp)) = (&plan.joins, plan.xdp) {
+        let mut joined = Joined::open(&bridge.name, port_index, xdp)?;
+        joined.begin(&mut gateway.datapath, &mut gateway.stations, now);
+        gateway.joined = Some(joined);
+    }
     gateway.watch()?;
     gateway.post_guards();
     gateway.apply_surroundings(now);
@@ -131,6 +141,16 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
     gateway.announce(&plan);
     gateway.begin_confirmation();
     Ok(gateway)
+}
+
+/// What is kept besides: by an accelerator what it takes to look at far ends, by who joins a bridge what it takes to open
+/// sockets on ports that come later.
+fn kept_besides(config: &Config, plan: &Plan) -> &'static [Capability] {
+    match (&config.role, &plan.joins) {
+        (config::Role::Accelerator, _) => &privileges::LOOKING,
+        (_, Some(_)) if plan.xdp.is_some() => &privileges::LOCKING,
+        _ => &[],
+    }
 }
 
 /// What the gateway is to the other end of its tunnels.

@@ -83,10 +83,9 @@ impl Stations {
         copies.tell(Change { key, station: self.table.get(key) });
     }
 
-    /// True for a station that is known to stand behind a peer.
-    pub fn stands_behind_peer(&self, mac: Mac) -> bool {
-        let station = self.table.get(FdbKey::new(0, mac));
-        station.is_some_and(|station| matches!(station.port, Port::Peer(_)))
+    /// Where a station stands, if it is known.
+    pub fn stands(&self, mac: Mac) -> Option<Port> {
+        self.table.get(FdbKey::new(0, mac)).map(|station| station.port)
     }
 
     /// Makes `fixed` the stations that no peer may claim.
@@ -100,6 +99,21 @@ impl Stations {
             tracing::debug!(?change, "a protected station changed");
             copies.publish(change);
         }
+    }
+
+    /// A kernel bridge has `key` at `port`.
+    pub fn mirror(&mut self, copies: &mut Copies<'_>, key: FdbKey, port: Port, now: Instant) {
+        self.table.mirror(key, port, now).into_iter().for_each(|change| copies.publish(change));
+    }
+
+    /// It has forgotten `key`.
+    pub fn unmirror(&mut self, copies: &mut Copies<'_>, key: FdbKey) {
+        self.table.unmirror(key).into_iter().for_each(|change| copies.publish(change));
+    }
+
+    /// It has lost `port`, or we have.
+    pub fn unmirror_port(&mut self, copies: &mut Copies<'_>, port: Port) {
+        self.table.unmirror_port(port).into_iter().for_each(|change| copies.publish(change));
     }
 
     /// The peer is gone, with all stations behind it.

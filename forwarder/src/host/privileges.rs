@@ -21,9 +21,27 @@ use super::{Error, Result};
 /// What is kept.
 pub const KEPT: [Capability; 3] = [Capability::CAP_NET_ADMIN, Capability::CAP_NET_RAW, Capability::CAP_BPF];
 
+/// Those of the capabilities a start uses that are missing, with what each is for.
+pub fn missing() -> Result<Vec<(String, &'static str)>> {
+    const USED: [(Capability, &str); 5] = [
+        (Capability::CAP_NET_ADMIN, "to attach programs and to change interfaces"),
+        (Capability::CAP_NET_RAW, "for AF_XDP and packet sockets"),
+        (Capability::CAP_BPF, "to load programs"),
+        (Capability::CAP_IPC_LOCK, "to lock memory beyond the limit"),
+        (Capability::CAP_SYS_ADMIN, "to look at the far end of a veth in another network namespace"),
+    ];
+    let effective = read(CapSet::Effective)?;
+    let missing = USED.iter().filter(|(capability, _)| !effective.contains(capability));
+    Ok(missing.map(|(capability, what)| (capability.to_string(), *what)).collect())
+}
+
 /// What is kept besides by an accelerator of a bridge, where it has it: to look at the far ends of veths, which come and go
 /// with containers, in their network namespaces. Nobody remote talks to an accelerator.
 pub const LOOKING: [Capability; 2] = [Capability::CAP_SYS_ADMIN, Capability::CAP_SYS_PTRACE];
+
+/// What is kept besides by who joins a kernel bridge with peers: memory that is shared with a port is locked when the port
+/// comes. It lifts a limit, and opens nothing.
+pub const LOCKING: [Capability; 1] = [Capability::CAP_IPC_LOCK];
 
 /// Whether what is needed is there; to be asked before anything is opened.
 pub fn check() -> Result<()> {

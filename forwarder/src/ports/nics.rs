@@ -185,3 +185,6 @@ impl Port for Nics {
         Some(self)
     }
 }
+
+#[cfg(test)]
+mod tests;

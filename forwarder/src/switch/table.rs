@@ -184,8 +184,10 @@ impl Table {
         let mut changes: Vec<Change> = former.into_iter().filter_map(|key| self.remove(key)).collect();
         for &(mac, port) in fixed {
             let (key, station) = (FdbKey::new(0, mac), Station { port, fixed: true });
-            if self.stations.get(&order(key)).is_none_or(|entry| entry.station != station) {
-                changes.push(self.enter(key, station, now));
+            let former = self.stations.get(&order(key));
+            if former.is_none_or(|entry| entry.station != station) {
+                let mirrored = former.is_some_and(|entry| entry.mirrored && entry.station.port == port);
+                changes.push(self.insert(key, Entry { station, last_heard: now, mirrored }));
             }
         }
         changes
@@ -230,16 +232,17 @@ impl Table {
         changes
     }
 
-    /// A kernel bridge says that `key` stands at `port` now. Fixed stations are not its to move, and a full table takes
+    /// A kernel bridge says that `key` stands at `port` now. Fixed stations are not its to move, but for those that were fixed
+    /// where it had them (a router on one of its wires), and a full table takes
     /// moves only: such a station stays unknown to XDP, and its frames with the kernel.
     pub fn mirror(&mut self, key: FdbKey, port: Port, now: Instant) -> Option<Change> {
         let former = self.stations.get(&order(key)).copied();
-        if former.is_some_and(|entry| entry.station.fixed)
-            || former.is_none() && self.stations.len() >= self.capacity
-        {
+        let is_kept = |entry: Entry| entry.station.fixed && !entry.mirrored;
+        if former.is_some_and(is_kept) || former.is_none() && self.stations.len() >= self.capacity {
             return None;
         }
-        let entry = Entry { station: Station { port, fixed: false }, last_heard: now, mirrored: true };
+        let fixed = former.is_some_and(|entry| entry.station.fixed);
+        let entry = Entry { station: Station { port, fixed }, last_heard: now, mirrored: true };
         match former {
             Some(former) if former.station == entry.station => {
                 self.stations.insert(order(key), entry);
@@ -438,6 +441,20 @@ mod tests {
         assert_eq!(table.unmirror(A), Some(Change { key: A, station: None }));
         assert_eq!((table.unmirror(A), table.len()), (None, 0));
         assert_eq!(table.tally(), Tally { learned: 1, moved: 1, expired: 1 });
+    }
+
+    #[test]
+    fn a_router_is_fixed_where_the_bridge_has_it_and_moves_by_its_word() {
+        let (mut table, now) = (Table::new(AGEING, 8, 8), Instant::now());
+        let other = Port::Wire(WireId::new(2).unwrap());
+        table.mirror(A, WIRE, now);
+        table.fix(&[(A.mac, WIRE)], now);
+        assert_eq!(table.hear(A, peer(1), now), Heard::Refused(Drop::SourceIsGateway));
+        let moved = Some(Station { port: other, fixed: true });
+        assert_eq!(table.mirror(A, other, now), Some(Change { key: A, station: moved }));
+        assert_eq!(table.mirrored(None, 8), [(A, now)]);
+        table.fix(&[(A.mac, Port::Host)], now);
+        assert_eq!(table.mirror(A, WIRE, now), None, "the host's own are not the bridge's to move");
     }
 
     #[test]

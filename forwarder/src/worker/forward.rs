@@ -29,7 +29,11 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
             let decision = self.settings.segment.decide(&self.fdb, ingress, &header);
             self.limit_storm(ingress, &header, decision, now)
         });
-        match decision.unwrap_or_else(Decision::Drop) {
+        let decision = decision.unwrap_or_else(Decision::Drop);
+        if !self.captures.is_empty() {
+            self.capture(ingress, decision, &frame, now);
+        }
+        match decision {
             Decision::To(Place::Peer(peer_id)) => self.queue_for_peer(peer_id, frame),
             Decision::To(Place::Wire(wire)) => self.queue_for_wire(wire, frame),
             Decision::To(Place::Host) => self.queue_for_host(frame),

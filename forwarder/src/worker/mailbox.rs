@@ -16,7 +16,7 @@ use openvpn::{
     server::Path,
 };
 
-use super::{Guards, Outer, PeerCounters};
+use super::{Capture, Guards, Outer, PeerCounters};
 use crate::{
     ports::nics::NewNic,
     switch::{Change, Ingress, Nonce, PROBE_BYTES, Port, WireId},
@@ -61,6 +61,10 @@ pub enum Command {
     Hold(PeerId, bool),
     /// A probe for the peer, also one that is held down.
     Probe(PeerId, Box<[u8; PROBE_BYTES]>),
+    /// Copies of frames are wanted, from now on.
+    BeginCapture(Box<Capture>),
+    /// They are not any more.
+    EndCapture(u64),
     /// The NIC has another hardware address.
     NicMac(Mac),
     /// End the thread.
@@ -163,6 +167,11 @@ impl Mailbox {
     fn has_room_for_others_only(&self) -> bool {
         let capacity = self.notices.capacity().unwrap_or(usize::MAX);
         self.notices.len() >= capacity - capacity / KEPT_FOR_OTHERS
+    }
+
+    /// There is something for the control thread elsewhere.
+    pub(super) fn announce(&mut self) {
+        self.unannounced = true;
     }
 
     /// Once a turn: wakes the control thread if it was told something.

@@ -13,6 +13,8 @@
 //! and the counts that `cargo xtask micro` keeps, name steps by their functions.)
 //! A frame is a token: it is taken from [`Frames`], moved from list to list, and given back exactly once.
 
+/// Copies of frames, for whoever looks.
+pub mod capture;
 mod classify;
 mod counters;
 mod forward;
@@ -35,6 +37,7 @@ mod wires;
 
 use std::{sync::Arc, time::Instant};
 
+pub use capture::{Capture, Captured, Direction};
 pub use counters::{Clock, PeerCounters, PortCounters, WorkerCounters};
 use fragments::{Identifications, Reassembly};
 use guards::Bucket;
@@ -96,6 +99,8 @@ pub struct Worker<N, T, H> {
     clock: Clock,
     batch: Batch,
     expected: Expected,
+    /// Who wants copies of frames; empty but for moments.
+    captures: Vec<Capture>,
     elsewhere: Elsewhere,
     /// Probes that came back, but by a peer.
     probes: Bucket,
@@ -180,6 +185,7 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
             clock,
             batch: Batch::default(),
             expected: Expected::default(),
+            captures: Vec::new(),
             elsewhere: Elsewhere::default(),
             probes: Bucket::default(),
             stopped: false,

@@ -53,6 +53,8 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
             | Command::ShutWire(_)
             | Command::VlanAware(_) => self.obey_bridge(command),
             Command::Guards(_) | Command::Hold(..) | Command::Probe(..) => self.obey_guards(command, now),
+            Command::BeginCapture(capture) => self.captures.push(*capture),
+            Command::EndCapture(id) => self.captures.retain(|capture| capture.id != id),
             Command::NicMac(mac) => self.settings.nic_mac = mac,
             Command::Stop => self.stopped = true,
         }

@@ -12,7 +12,7 @@ use crate::{
     drops::Drop,
     ports::{BATCH, Frame, Port},
     streams::StreamId,
-    switch::{Flood, Ingress, WireId},
+    switch::{Flood, Ingress, Port as Place, WireId},
 };
 
 /// What seals a message that is no frame.
@@ -93,12 +93,17 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
         };
         let ids = &mut self.identifications;
         let len = frame.len();
-        let frame = self.frames.room(frame).get_mut(..len).unwrap_or_default();
+        let bytes = self.frames.room(frame).get_mut(..len).unwrap_or_default();
         let sealed = match self.peers.get_mut(peer_id) {
-            Some(peer) if peer.held && !self.settings.guards.is_probe(frame) => Err(Drop::LoopGuard),
-            Some(peer) => peer.seal(frame, self.frames.room(&mut packet), ids),
+            Some(peer) if peer.held && !self.settings.guards.is_probe(bytes) => Err(Drop::LoopGuard),
+            Some(peer) => peer.seal(bytes, self.frames.room(&mut packet), ids),
             None => Err(Drop::PeerUnknown),
         };
+        if let Err(reason) = sealed
+            && !self.captures.is_empty()
+        {
+            self.capture_unsent(Place::Peer(peer_id), reason, frame, now);
+        }
         let has_rest = sealed.as_ref().is_ok_and(|sealed| sealed.has_rest);
         self.send_sealed(peer_id, packet, sealed, 1, now);
         if has_rest {

@@ -176,6 +176,12 @@ impl Programs {
         hold_xdp(program, interface, XdpGot::Native)
     }
 
+    /// Finds out whether `interface` takes an XDP program in this place, by one that passes everything, and takes it away
+    /// again. Natively that may set the NIC up anew, twice.
+    pub fn try_pass(&mut self, interface: &str, place: XdpGot) -> Result<(), AttachError> {
+        hold_xdp(self.xdp(names::XDP_PASS)?, interface, place).map(drop)
+    }
+
     /// Puts the program for a port of a kernel bridge on `interface`; dropping what comes of it takes it away. It
     /// passes everything until [`Programs::ports`] says otherwise.
     ///
@@ -203,6 +209,18 @@ impl Programs {
         let link = hold_xdp(program, nic, XdpGot::Generic)?;
         Ok(XdpHeld { got: XdpGot::Generic, native_refused, _link: link })
     }
+}
+
+/// Names of TC programs of others that TCX links hold on `interface`; none where the kernel has no TCX links, or does not
+/// tell this process.
+pub fn foreign_tc_programs(interface: &str) -> Vec<String> {
+    const OURS: [&str; 3] = [names::TC_HOST_IN, names::TC_NIC_IN, names::TC_NIC_OUT];
+    let ways = [TcAttachType::Ingress, TcAttachType::Egress];
+    let there = ways.into_iter().filter_map(|way| SchedClassifier::query_tcx(interface, way).ok());
+    let names = there
+        .flat_map(|(_, programs)| programs)
+        .map(|program| program.name_as_str().unwrap_or("?").to_owned());
+    names.filter(|name| !OURS.contains(&name.as_str())).collect()
 }
 
 /// Whether what stands against native XDP does not stand against generic.

@@ -118,6 +118,13 @@ impl Programs {
     }
 }
 
+/// Whether the XDP program with this id is one of ours, by its name; `None` where that cannot be read.
+pub fn is_gateways(id: u32) -> Option<bool> {
+    const OURS: [&str; 2] = [names::XDP_NIC, names::XDP_PORT];
+    let mut programs = aya::programs::loaded_programs().flatten();
+    programs.find(|program| program.id() == id)?.name_as_str().map(|name| OURS.contains(&name))
+}
+
 /// Takes a map out of the object. The programs keep theirs in the kernel.
 fn take<M: TryFrom<Map, Error = AyaMapError>>(ebpf: &mut Ebpf, name: &'static str) -> Result<M, LoadError> {
     let map = ebpf.take_map(name).ok_or(LoadError::ObjectWithout { name })?;

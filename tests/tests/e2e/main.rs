@@ -7,11 +7,13 @@ use std::process::ExitCode;
 mod ageing;
 mod bad_packets;
 mod bad_start;
+mod capture;
 mod checksums;
 mod ciphers;
 mod client_config;
 mod compression;
 mod confirm;
+mod doctor;
 mod endurance;
 mod fragmenting;
 mod fragments;
@@ -22,6 +24,7 @@ mod ipv6;
 mod join;
 mod joined;
 mod load;
+mod loops;
 mod negotiation;
 mod observation;
 mod roaming;
@@ -40,10 +43,13 @@ fn main() -> ExitCode {
         fragments::QUEUES,
         fragments::UNSERVED,
         guards::SUITE,
+        loops::SUITE,
+        loops::STORMS,
         checksums::FINISHED,
         checksums::UNFINISHED,
         bad_packets::SUITE,
         observation::SUITE,
+        capture::SUITE,
         ageing::SUITE,
         sessions::SUITE,
         sessions::LIFE,
@@ -72,12 +78,15 @@ fn main() -> ExitCode {
         join::TRESTLE,
         join::STOCK,
         joined::SUITE,
+        joined::ACCELERATED,
+        joined::LIFE,
         join::LIFE,
         join::LIFE_OF_TRESTLES,
         hostility::SUITE,
         hostility::RUINS,
         host_safety::SUITE,
         confirm::SUITE,
+        doctor::SUITE,
         load::SUITE,
         load::ONE_CERTIFICATE,
         bad_start::SUITE,

@@ -13,7 +13,7 @@ use super::journal::{self, Change, Entry, Namespace};
 use super::namespaces;
 
 /// Features that change frames before XDP sees them, with what goes wrong.
-const HARMFUL: &[(&str, &str)] = &[
+pub(super) const HARMFUL: &[(&str, &str)] = &[
     ("rx-vlan-hw-parse", "it takes VLAN tags out of frames, and VLANs would merge"),
     ("rx-vlan-stag-hw-parse", "it takes service VLAN tags out of frames, and VLANs would merge"),
     ("rx-gro-hw", "it joins TCP segments into frames longer than XDP takes"),
@@ -21,7 +21,7 @@ const HARMFUL: &[(&str, &str)] = &[
 ];
 
 /// Features by which the far end of a veth leaves work to "hardware" that nobody is: frames arrive without it done.
-const UNFINISHED: &[(&str, &str)] = &[
+pub(super) const UNFINISHED: &[(&str, &str)] = &[
     ("tx-vlan-hw-insert", "frames it sends lose their VLAN tags, and VLANs would merge"),
     ("tx-vlan-stag-hw-insert", "frames it sends lose their service VLAN tags, and VLANs would merge"),
     ("tx-checksum-sctp", "SCTP it sends arrives with wrong checksums"),
