@@ -24,6 +24,7 @@ mod ipv6;
 mod join;
 mod joined;
 mod load;
+mod loops;
 mod negotiation;
 mod observation;
 mod roaming;
@@ -43,6 +44,8 @@ fn main() -> ExitCode {
         fragments::QUEUES,
         fragments::UNSERVED,
         guards::SUITE,
+        loops::SUITE,
+        loops::STORMS,
         checksums::FINISHED,
         checksums::UNFINISHED,
         bad_packets::SUITE,
