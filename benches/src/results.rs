@@ -90,6 +90,8 @@ pub enum Measure {
     Handshake,
     /// Flow completion of a distributed build's pattern: many short bursts with large answers.
     Build,
+    /// Frames carried from port to port of a kernel bridge, by all of one processor.
+    PortToPort,
 }
 
 /// Which way frames go.
@@ -108,6 +110,8 @@ pub enum Direction {
     PeerToHost,
     /// There and back.
     BothWays,
+    /// From a port of a kernel bridge to another.
+    PortToPort,
 }
 
 /// One measurement. What a cell does not measure is 0 or `None`.
@@ -217,6 +221,7 @@ impl Direction {
             Self::HostToPeer => "host-to-peer",
             Self::PeerToHost => "peer-to-host",
             Self::BothWays => "both-ways",
+            Self::PortToPort => "port-to-port",
         }
     }
 }

@@ -6,6 +6,9 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+/// What concerns the ports of a kernel bridge.
+pub mod bridge;
+
 /// A hardware address as it stands in a frame.
 pub type Mac = [u8; 6];
 
@@ -74,13 +77,17 @@ impl core::hash::Hash for FdbKey {
 }
 
 /// Value of the forwarding database as the eBPF programs see it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct FdbValue {
     /// A [`Place`] as its number.
     pub place: u32,
     /// 1: never learnt over and never aged (the host's own addresses, next hops in use).
     pub fixed: u32,
+    /// Of a station on a wire of several: the slot of its NIC in [`names::PORTS`].
+    pub port: u32,
+    /// Always zero.
+    pub reserved: u32,
     /// `bpf_ktime_get_ns` when the station was last heard on the wire; only the eBPF programs write it after insertion.
     pub last_seen_ns: u64,
 }
@@ -122,13 +129,17 @@ pub struct Settings {
     /// Longest frame XDP hands to an AF_XDP socket, in bytes with the Ethernet header; longer ones (unsplit TCP
     /// segments in generic mode) are passed.
     pub max_frame: u32,
-    /// Hardware address of the NIC: tunnel packets are addressed to it.
+    /// Hardware address of the NIC, or of the bridge it is a port of: tunnel packets are addressed to it.
     pub mac: Mac,
     /// 1: fragments of tunnel packets are steered as well. Only where every receive queue has an AF_XDP socket: the
     /// fragments of one packet may come by several.
     pub fragments: u16,
     /// Heartbeat time-out in nanoseconds; 0: the programs are held by links and need no heartbeat.
     pub heartbeat_timeout_ns: u64,
+    /// 1: the kernel bridge filters VLANs. 0: it does not look at tags, and every key has VLAN 0.
+    pub vlan_filtering: u32,
+    /// Always zero.
+    pub reserved: u32,
 }
 
 /// A source address that TC saw on the wire and the forwarding database does not place there.
@@ -155,9 +166,11 @@ pub enum Verdict {
     TooLong = 4,
     /// The queue has no AF_XDP socket, left to the kernel.
     NoSocket = 5,
+    /// Unicast between two ports of a kernel bridge. Counted by the port only, see [`bridge::PortCounters`].
+    ToPort = 6,
 }
 
-/// Number of [`Verdict`]s.
+/// Number of [`Verdict`]s that are counted.
 pub const VERDICTS: u32 = 6;
 
 /// Names of the maps and programs in the eBPF object.
@@ -170,7 +183,7 @@ pub mod names {
     pub const LISTENERS_V6: &str = "LISTENERS_V6";
     /// `Array<Settings>` with one value.
     pub const SETTINGS: &str = "SETTINGS";
-    /// `XskMap`, by receive queue.
+    /// `XskMap`, by slot times [`crate::QUEUES`] plus receive queue.
     pub const XSKS: &str = "XSKS";
     /// `RingBuf` of `SourceEvent`.
     pub const EVENTS: &str = "EVENTS";
@@ -180,6 +193,22 @@ pub mod names {
     pub const HEARTBEAT: &str = "HEARTBEAT";
     /// `Array<u64>`, by a hash of addresses and identification: the programs' own.
     pub const FRAGMENTS: &str = "FRAGMENTS";
+    /// `HashMap<u32, u32>`: interface index to slot. Looked up where VLANs are filtered, ahead of all else.
+    pub const SLOTS: &str = "SLOTS";
+    /// `Array<PortValue>`, by slot.
+    pub const PORTS: &str = "PORTS";
+    /// `Array<VlanWord>`, by slot times [`crate::bridge::VLAN_WORDS`] plus word.
+    pub const VLANS: &str = "VLANS";
+    /// `DevMap`, by slot.
+    pub const DEVMAP: &str = "DEVMAP";
+    /// `PerCpuArray<PortCounters>`, by slot.
+    pub const PORT_COUNTERS: &str = "PORT_COUNTERS";
+    /// `RingBuf`: each record a [`crate::bridge::CaptureHeader`] and the frame's bytes.
+    pub const CAPTURES: &str = "CAPTURES";
+    /// `PerCpuArray` of one record: the programs' own.
+    pub const CAPTURE_SCRATCH: &str = "CAPTURE_SCRATCH";
+    /// XDP program for a port of a kernel bridge.
+    pub const XDP_PORT: &str = "xdp_port";
     /// XDP program for the NIC.
     pub const XDP_NIC: &str = "xdp_nic";
     /// TC program: frames the host receives from the NIC.
@@ -220,24 +249,30 @@ impl FdbKey {
 
 impl FdbValue {
     /// Size in the map.
-    pub const SIZE: usize = 16;
+    pub const SIZE: usize = 24;
 
     /// As it stands in the map.
     pub fn to_bytes(self) -> [u8; Self::SIZE] {
         let mut bytes = [0; Self::SIZE];
-        bytes[0..4].copy_from_slice(&self.place.to_ne_bytes());
-        bytes[4..8].copy_from_slice(&self.fixed.to_ne_bytes());
-        bytes[8..16].copy_from_slice(&self.last_seen_ns.to_ne_bytes());
+        let words = [self.place, self.fixed, self.port, self.reserved];
+        for (at, word) in words.into_iter().enumerate() {
+            bytes[at * 4..at * 4 + 4].copy_from_slice(&word.to_ne_bytes());
+        }
+        bytes[16..24].copy_from_slice(&self.last_seen_ns.to_ne_bytes());
         bytes
     }
 
     /// From what stands in the map.
     pub fn from_bytes(bytes: [u8; Self::SIZE]) -> Self {
-        let [p0, p1, p2, p3, f0, f1, f2, f3, seen @ ..] = bytes;
+        let [words @ .., s0, s1, s2, s3, s4, s5, s6, s7] = bytes;
+        let mut words = words.as_chunks().0.iter().map(|word| u32::from_ne_bytes(*word));
+        let mut next = || words.next().unwrap_or(0);
         Self {
-            place: u32::from_ne_bytes([p0, p1, p2, p3]),
-            fixed: u32::from_ne_bytes([f0, f1, f2, f3]),
-            last_seen_ns: u64::from_ne_bytes(seen),
+            place: next(),
+            fixed: next(),
+            port: next(),
+            reserved: next(),
+            last_seen_ns: u64::from_ne_bytes([s0, s1, s2, s3, s4, s5, s6, s7]),
         }
     }
 }
@@ -269,7 +304,7 @@ impl ListenerKeyV6 {
 
 impl Settings {
     /// Size in the map.
-    pub const SIZE: usize = 32;
+    pub const SIZE: usize = 40;
 
     /// As it stands in the map.
     pub fn to_bytes(self) -> [u8; Self::SIZE] {
@@ -281,6 +316,7 @@ impl Settings {
         bytes[16..22].copy_from_slice(&self.mac);
         bytes[22..24].copy_from_slice(&self.fragments.to_ne_bytes());
         bytes[24..32].copy_from_slice(&self.heartbeat_timeout_ns.to_ne_bytes());
+        bytes[32..36].copy_from_slice(&self.vlan_filtering.to_ne_bytes());
         bytes
     }
 }
@@ -288,12 +324,13 @@ impl Settings {
 // The eBPF side uses the types, the gateway the bytes: sizes and offsets agree by these.
 const _: () = {
     assert!(size_of::<FdbKey>() == FdbKey::SIZE && core::mem::offset_of!(FdbKey, mac) == 4);
-    assert!(size_of::<FdbValue>() == FdbValue::SIZE && core::mem::offset_of!(FdbValue, last_seen_ns) == 8);
+    assert!(size_of::<FdbValue>() == FdbValue::SIZE && core::mem::offset_of!(FdbValue, last_seen_ns) == 16);
     assert!(size_of::<ListenerKey>() == ListenerKey::SIZE && core::mem::offset_of!(ListenerKey, port) == 4);
     assert!(size_of::<ListenerKeyV6>() == ListenerKeyV6::SIZE);
     assert!(core::mem::offset_of!(ListenerKeyV6, port) == 16);
     assert!(size_of::<Settings>() == Settings::SIZE && core::mem::offset_of!(Settings, mac) == 16);
     assert!(core::mem::offset_of!(Settings, fragments) == 22);
     assert!(core::mem::offset_of!(Settings, heartbeat_timeout_ns) == 24);
+    assert!(core::mem::offset_of!(Settings, vlan_filtering) == 32);
     assert!(size_of::<SourceEvent>() == FdbKey::SIZE);
 };

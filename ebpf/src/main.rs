@@ -11,19 +11,24 @@
 //!             XSKS[queue]               tc_host_in ◄── host port (TAP) ──► worker
 //! ```
 //!
-//! Read on in the order of a frame: [`frame`] (the one accessor), [`parse`] (what it is), [`xdp`] and [`tc`] (what
-//! becomes of it), [`fragments`] (of a datagram, which stay together), [`maps`] (what the gateway told us). Whatever is not fully understood is passed to the kernel.
+//! On the ports of a kernel bridge stands `xdp_port` alone ([`bridge`]).
+//!
+//! Read on in the order of a frame: [`frame`] (the one accessor), [`parse`] (what it is), [`xdp`], [`bridge`] and [`tc`]
+//! (what becomes of it), [`fragments`] (of a datagram, which stay together), [`unfinished`] (checksums), [`maps`] (what the
+//! gateway told us). Whatever is not fully understood is passed to the kernel.
 //! `unsafe` stands in [`frame`] and [`maps`] only.
 #![no_std]
 #![no_main]
 #![deny(unsafe_code)]
 #![expect(missing_docs, reason = "the program macros lose the comments of what they wrap")]
 
+mod bridge;
 mod fragments;
 mod frame;
 mod maps;
 mod parse;
 mod tc;
+mod unfinished;
 mod xdp;
 
 use aya_ebpf::{
@@ -37,6 +42,13 @@ use aya_ebpf::{
 #[allow(unsafe_code, reason = "the macro exports the symbol")]
 pub fn xdp_nic(context: XdpContext) -> u32 {
     xdp::steer(&context)
+}
+
+/// On a port of a kernel bridge: forwards what the bridge has learnt.
+#[xdp]
+#[allow(unsafe_code, reason = "the macro exports the symbol")]
+pub fn xdp_port(context: XdpContext) -> u32 {
+    bridge::forward(&context)
 }
 
 /// Passes everything: a veth's far end needs a program before frames can be sent to it.

@@ -10,7 +10,13 @@ use aya_ebpf::{
     helpers::{bpf_ktime_get_coarse_ns, bpf_ktime_get_ns},
     macros::btf_map,
 };
-use common::{FdbKey, FdbValue, ListenerKey, ListenerKeyV6, Place, Settings, SourceEvent, Verdict};
+use common::{
+    FdbKey, FdbValue, ListenerKey, ListenerKeyV6, Place, QUEUES, Settings, SourceEvent, Verdict,
+    bridge::PORTS,
+};
+
+/// Of the ports of a kernel bridge.
+pub mod ports;
 
 #[btf_map]
 static FDB: HashMap<FdbKey, FdbValue, { common::FDB_ENTRIES as usize }> = HashMap::new();
@@ -21,7 +27,7 @@ static LISTENERS_V6: HashMap<ListenerKeyV6, u32, { common::LISTENERS as usize }>
 #[btf_map]
 static SETTINGS: Array<Settings, 1> = Array::new();
 #[btf_map]
-static XSKS: XskMap<{ common::QUEUES as usize }> = XskMap::new();
+static XSKS: XskMap<{ (PORTS * common::QUEUES) as usize }> = XskMap::new();
 // Not `RingBuf<SourceEvent, _>`: libbpf takes the type's size for a value size, which a ring buffer must not have.
 #[btf_map]
 static EVENTS: RingBuf<(), { common::EVENTS_BYTES as usize }> = RingBuf::new();
@@ -158,6 +164,84 @@ pub fn coarse_ns() -> u64 {
     unsafe { bpf_ktime_get_coarse_ns() }
 }
 
+/// A hardware address, as pairs of its bytes as they stand in memory.
+pub type MacPairs = [u16; 3];
+
+/// An [`FdbKey`] of segment 0, written in the words that the map's hash reads.
+#[repr(C)]
+pub struct StationKey([u32; 3]);
+
+impl StationKey {
+    /// The key of `mac` in VLAN `vlan`.
+    #[inline(always)]
+    pub fn new(vlan: u16, [first, second, third]: MacPairs) -> Self {
+        Self([word(0, vlan), word(first, second), word(third, 0)])
+    }
+
+    #[inline(always)]
+    fn as_key(&self) -> &FdbKey {
+        const { assert!(size_of::<FdbKey>() == size_of::<StationKey>()) }
+        // SAFETY: of the same size and no less aligned; an `FdbKey` is 12 bytes of integers, for which all values are
+        // valid: segment, VLAN, three pairs of the address and what is always zero.
+        unsafe { &*core::ptr::from_ref(self).cast() }
+    }
+}
+
+/// Two pairs as they stand in memory one after the other.
+#[inline(always)]
+fn word(first: u16, second: u16) -> u32 {
+    let ([a, b], [c, d]) = (first.to_ne_bytes(), second.to_ne_bytes());
+    u32::from_ne_bytes([a, b, c, d])
+}
+
+/// A station on a wire, for the programs on the ports of a bridge.
+#[derive(Clone, Copy)]
+pub enum Stand {
+    /// On the wire of the port in this slot.
+    Port(u32),
+    /// Behind a peer.
+    Peer,
+    /// Not where XDP could forward to.
+    Elsewhere,
+}
+
+/// Where a station of a bridge stands: under this key alone.
+#[inline(always)]
+pub fn stand(key: &StationKey) -> Stand {
+    // SAFETY: as in `station`.
+    match unsafe { FDB.get(key.as_key()) } {
+        Some(value) if value.place == Place::Wire as u32 => Stand::Port(value.port),
+        Some(value) if value.place == Place::Peer as u32 => Stand::Peer,
+        _ => Stand::Elsewhere,
+    }
+}
+
+/// The slot of the port that a station stands on.
+pub struct Source(*mut FdbValue);
+
+impl Source {
+    /// The station of this key, if it stands on a wire.
+    #[inline(always)]
+    pub fn find(key: &StationKey) -> Option<(Self, u32)> {
+        let value = FDB.get_ptr_mut(key.as_key())?;
+        // SAFETY: as in `station`.
+        let (place, port) = unsafe { ((*value).place, (*value).port) };
+        (place == Place::Wire as u32).then_some((Self(value), port))
+    }
+
+    /// Notes that it was heard: fixed or not, the bridge's own entry must not age either.
+    #[inline(always)]
+    pub fn hear(&self) {
+        let now = coarse_ns();
+        // SAFETY: as in `hear`.
+        unsafe {
+            if now.saturating_sub((*self.0).last_seen_ns) >= REFRESH_NS {
+                (*self.0).last_seen_ns = now;
+            }
+        }
+    }
+}
+
 /// Counts a verdict.
 #[inline(always)]
 pub fn count(verdict: Verdict) {
@@ -167,10 +251,14 @@ pub fn count(verdict: Verdict) {
     }
 }
 
-/// Hands the current frame to the AF_XDP socket of `queue`; without one the answer is `otherwise`.
+/// Hands the current frame to the AF_XDP socket of `queue` of the NIC in `slot`; without one the answer is `otherwise`.
 #[inline(always)]
-pub fn to_socket(queue: u32, otherwise: u32) -> Result<u32, u32> {
-    XSKS.redirect(queue, otherwise.into())
+pub fn to_socket(slot: u32, queue: u32, otherwise: u32) -> Result<u32, u32> {
+    // The next slot's sockets follow, and the kernel drops what is for a socket of another NIC.
+    if queue >= QUEUES {
+        return Err(otherwise);
+    }
+    XSKS.redirect(slot * QUEUES + queue, otherwise.into())
 }
 
 /// Whether the gateway still lives, where no link ties the programs to its life.

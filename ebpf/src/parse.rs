@@ -2,7 +2,7 @@
 
 mod ipv6;
 
-pub use ipv6::{FragmentV6, Ipv6, UdpV6};
+pub use ipv6::{FragmentV6, IPV6, Ipv6, UdpV6};
 
 use common::{FdbKey, ListenerKey, Mac};
 
@@ -15,7 +15,8 @@ const ETHERNET: usize = 14;
 const TAG: usize = 4;
 const UDP: usize = 8;
 
-const IPV4: u16 = 0x0800;
+/// Type of an IPv4 packet.
+pub const IPV4: u16 = 0x0800;
 const CUSTOMER_TAG: u16 = 0x8100;
 const SERVICE_TAG: u16 = 0x88a8;
 
@@ -41,7 +42,9 @@ pub struct Ethernet {
     /// VLAN of the outer tag; 0 without one, and for VLAN id 0, which carries a priority only.
     pub vlan: u16,
     /// What comes after the header; 0 behind a tag, where nothing of ours is looked for.
-    untagged_type: u16,
+    pub untagged_type: u16,
+    /// 802.1Q or 802.1ad: what the tag is said to be; else as `untagged_type`.
+    outer_type: u16,
 }
 
 impl Ethernet {
@@ -61,7 +64,24 @@ impl Ethernet {
             source: [s0, s1, s2, s3, s4, s5],
             vlan: tag.unwrap_or(0) & VLAN_ID,
             untagged_type: if tag.is_some() { 0 } else { ethertype },
+            outer_type: ethertype,
         })
+    }
+
+    /// With a tag of either kind in the frame.
+    #[inline(always)]
+    pub fn is_tagged(&self) -> bool {
+        matches!(self.outer_type, CUSTOMER_TAG | SERVICE_TAG)
+    }
+
+    /// VLAN of the outer tag in the frame, `Some(0)` where it is no customer's; `None` without a tag.
+    #[inline(always)]
+    pub fn customer_tag(&self) -> Option<u16> {
+        match self.outer_type {
+            CUSTOMER_TAG => Some(self.vlan),
+            SERVICE_TAG => Some(0),
+            _ => None,
+        }
     }
 
     /// Key of the destination in the forwarding database.

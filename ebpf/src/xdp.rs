@@ -44,8 +44,9 @@ fn classify(frame: &XdpContext, settings: &Settings) -> Result<Option<Verdict>, 
     Ok(Some(verdict))
 }
 
+/// Whether a frame to the gateway's own address is a tunnel packet that the workers get.
 #[inline(always)]
-fn is_tunnel(frame: &XdpContext, settings: &Settings, ethernet: &Ethernet) -> Result<bool, Malformed> {
+pub fn is_tunnel(frame: &XdpContext, settings: &Settings, ethernet: &Ethernet) -> Result<bool, Malformed> {
     let Some(ip) = Ipv4::parse(frame, ethernet)? else { return is_tunnel_v6(frame, settings, ethernet) };
     if ip.is_fragment() {
         return fragments::is_steered(frame, settings, &ip);
@@ -69,7 +70,7 @@ fn redirect(context: &XdpContext, settings: &Settings, verdict: Verdict) -> u32 
     if context.length() > settings.max_frame {
         return pass(Verdict::TooLong);
     }
-    match maps::to_socket(context.rx_queue_index(), XDP_PASS) {
+    match maps::to_socket(0, context.rx_queue_index(), XDP_PASS) {
         Ok(redirected) => {
             maps::count(verdict);
             redirected
@@ -78,8 +79,9 @@ fn redirect(context: &XdpContext, settings: &Settings, verdict: Verdict) -> u32 
     }
 }
 
+/// Leaves the frame to the kernel, and counts that.
 #[inline(always)]
-fn pass(verdict: Verdict) -> u32 {
+pub fn pass(verdict: Verdict) -> u32 {
     maps::count(verdict);
     XDP_PASS
 }

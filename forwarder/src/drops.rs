@@ -62,6 +62,7 @@ drop_reasons! {
     KeyExhausted = "key_exhausted", "A data key has been used as often as is safe and the next is not agreed.";
     NoFreeFrame = "no_free_frame", "The worker's memory is full: it is offered more than it can send.";
     TransmitQueueFull = "transmit_queue_full", "The NIC takes frames more slowly than they are offered.";
+    WireGone = "wire_gone", "A frame for a port of the bridge that was taken away at that moment.";
     SocketSendFailed = "socket_send_failed", "The kernel did not take a tunnel packet; the log has the error.";
     HostPortFull = "host_port_full", "The host does not take frames as fast as peers send them.";
     HostPortOverrun = "host_port_overrun", "The worker does not take frames for peers from the host port as fast as the host and the kernel put them there.";

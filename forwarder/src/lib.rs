@@ -13,6 +13,9 @@ pub mod config;
 /// The control loop: OpenVPN sessions, the MAC table's one writer, netlink, timers.
 #[forbid(unsafe_code)]
 pub mod control;
+/// What this host can do, what is wrong, and how to mend it.
+#[forbid(unsafe_code)]
+pub mod doctor;
 /// Every lost frame has a name.
 #[forbid(unsafe_code)]
 pub mod drops;

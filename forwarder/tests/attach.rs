@@ -17,16 +17,23 @@ use aya::{
 };
 use bench::*;
 use caps::{CapSet, Capability};
-use common::{FdbKey, FdbValue, Place, QUEUES, Settings, Verdict};
+use common::{
+    FdbKey, FdbValue, Place, QUEUES, Settings, Verdict,
+    bridge::{PortCounters, PortValue},
+};
 use nix::{
     libc,
     sys::socket::{self, AddressFamily, LinkAddr, MsgFlags, SockFlag, SockType, SockaddrLike},
 };
-use trestle::xdp::{
-    attach::{Attachment, TcHold, Uplink, XdpChoice, XdpGot},
-    maps::MapError,
-    programs::Programs,
-    refusal::{AttachError, LoadError},
+
+use trestle::{
+    switch::WireId,
+    xdp::{
+        attach::{Attachment, TcHold, Uplink, XdpChoice, XdpGot},
+        maps::{MapError, ports::VlanSet},
+        programs::Programs,
+        refusal::{AttachError, LoadError},
+    },
 };
 
 /// A NIC, its far end, a host port, and the gateway's side of that.
@@ -356,8 +363,10 @@ fn exercise_and_attach(mut programs: Programs) {
 
 /// Writes and reads every map there is.
 fn exercise(programs: &mut Programs) {
-    let (key, value) =
-        (FdbKey::new(7, PEER), FdbValue { place: Place::Peer as u32, fixed: 1, last_seen_ns: 9 });
+    let (key, value) = (
+        FdbKey::new(7, PEER),
+        FdbValue { place: Place::Peer as u32, fixed: 1, last_seen_ns: 9, ..Default::default() },
+    );
     assert!(!programs.fdb.remove(key).expect("fdb"));
     programs.fdb.insert(key, value).expect("fdb");
     assert_eq!(programs.fdb.value(key).expect("fdb"), Some(value));
@@ -374,14 +383,29 @@ fn exercise(programs: &mut Programs) {
     programs.heartbeat.beat().expect("heartbeat");
     assert_eq!(programs.verdicts.count(Verdict::NoSocket).expect("verdicts"), 0);
     assert_eq!(programs.sources.next_source(), None);
-    programs.sockets.remove(0).expect("sockets");
+    programs.sockets.remove(WireId::UPLINK, 0).expect("sockets");
+    let wire = WireId::new(255).expect("the last");
+    programs.sockets.remove(wire, QUEUES - 1).expect("sockets");
+    programs.ports.set(wire, PortValue { ifindex: 1, ..Default::default() }).expect("ports");
+    programs.ports.clear(wire).expect("ports");
+    programs.slots.insert(1, wire).expect("slots");
+    assert!(programs.slots.remove(1).expect("slots"));
+    assert!(!programs.slots.remove(1).expect("slots"));
+    let mut vlans = VlanSet::default();
+    vlans.insert(4095, true);
+    programs.vlans.set(wire, &vlans).expect("vlans");
+    programs.devmap.set(wire, 1).expect("devmap");
+    programs.devmap.remove(wire).expect("devmap");
+    assert!(programs.devmap.set(wire, u32::MAX).is_err(), "there is no such interface");
+    assert_eq!(programs.port_counts.read(wire).expect("counters"), PortCounters::default());
+    assert!(programs.captures.next_frame(|_, _| ()).is_none());
 }
 
 #[test]
 fn a_full_database_and_a_queue_too_many_are_named() {
     needs_privileges!("a_full_database_and_a_queue_too_many_are_named");
     let mut programs = load();
-    let value = FdbValue { place: Place::Wire as u32, fixed: 0, last_seen_ns: 0 };
+    let value = FdbValue { place: Place::Wire as u32, fixed: 0, last_seen_ns: 0, ..Default::default() };
     let key = |number: u32| {
         let [a, b, c, d] = number.to_be_bytes();
         FdbKey::new(0, [2, 0, a, b, c, d])
@@ -392,7 +416,8 @@ fn a_full_database_and_a_queue_too_many_are_named() {
     let error = programs.fdb.insert(key(common::FDB_ENTRIES), value).expect_err("it is full");
     assert!(matches!(error, MapError::Full { .. }), "{error}");
     programs.fdb.insert(key(0), value).expect("what is there can be overwritten");
-    let error = programs.sockets.insert(QUEUES, std::io::stdin().as_fd()).expect_err("one too many");
+    let error = programs.sockets.insert(WireId::UPLINK, QUEUES, std::io::stdin().as_fd());
+    let error = error.expect_err("one too many");
     assert!(matches!(error, MapError::Queue { queue: QUEUES }), "{error}");
 }
 
@@ -454,7 +479,7 @@ fn switch(programs: &mut Programs) -> common::Mac {
     let (nic, host_port) = (index_of(NIC), index_of(HOST_PORT));
     programs.settings.set(Settings { nic, host_port, mac, ..default_settings() }).expect("settings");
     for (station, place) in [(mac, Place::Host), (PEER, Place::Peer)] {
-        let value = FdbValue { place: place as u32, fixed: 0, last_seen_ns: 0 };
+        let value = FdbValue { place: place as u32, fixed: 0, last_seen_ns: 0, ..Default::default() };
         programs.fdb.insert(FdbKey::new(0, station), value).expect("fdb");
     }
     mac

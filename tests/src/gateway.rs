@@ -75,6 +75,8 @@ pub struct Start {
     pub mode: Mode,
     /// What follows `--uplink`.
     pub uplink: String,
+    /// What follows `--bridge`, instead.
+    pub bridge: Option<String>,
     /// Contents of `server.conf`.
     pub config: String,
     /// Further arguments of `trestle run`.
@@ -89,6 +91,7 @@ impl Start {
         Self {
             mode,
             uplink: NIC.to_owned(),
+            bridge: None,
             config: SERVER_CONF.to_owned(),
             arguments: Vec::new(),
             binary: None,
@@ -130,6 +133,19 @@ impl Gateway {
         command.current_dir(folder);
         let process = Process::spawn("gateway", &mut command, &folder.join("gateway.log"))?;
         Ok(Self { process, mode: start.mode, binary, control, folder: folder.to_owned() })
+    }
+
+    /// Starts `trestle run --bridge BRIDGE` in `namespace`, and waits until it answers the operator.
+    pub fn accelerate(namespace: &Namespace, folder: &Path, bridge: &str) -> Result<Self> {
+        std::fs::create_dir_all(site_log(folder)).map_err(Fault::io("creating a log folder"))?;
+        let (binary, control) = (binary()?, folder.join("control.sock"));
+        let _ = std::fs::remove_file(&control);
+        let mut command = hosted(namespace, folder);
+        command.arg(&binary).args(["run", "--bridge", bridge, "--control"]).arg(&control).current_dir(folder);
+        let process = Process::spawn("accelerator", &mut command, &folder.join("accelerator.log"))?;
+        let mut gateway = Self { process, mode: Mode::Native, binary, control, folder: folder.to_owned() };
+        gateway.wait_ready()?;
+        Ok(gateway)
     }
 
     /// Starts `trestle join client.ovpn` in `namespace`, with the NIC `uplink`, and waits until it answers the operator.
@@ -257,12 +273,24 @@ pub fn refused(namespace: &Namespace, folder: &Path, arguments: &[&str]) -> Resu
     output(&mut command, 20)
 }
 
+/// Runs `trestle doctor` with `words` to its end, whatever it finds.
+pub fn diagnose(namespace: &Namespace, folder: &Path, words: &[&str]) -> Result<process::Output> {
+    let mut command = hosted(namespace, folder);
+    command.arg(binary()?).arg("doctor").args(words).current_dir(folder);
+    output(&mut command, 20)
+}
+
 /// The binary under test: `TRESTLE_BIN`, else the one beside this program.
 pub fn binary() -> Result<PathBuf> {
     match std::env::var_os("TRESTLE_BIN") {
         Some(named) => Ok(named.into()),
         None => beside("trestle", "cargo build -p trestle"),
     }
+}
+
+/// How [`Gateway::launch`] starts trestle.
+pub fn command(namespace: &Namespace, folder: &Path, start: &Start) -> Result<Command> {
+    trestle(namespace, folder, start, &binary()?, &folder.join("control.sock"))
 }
 
 /// The load generator: beside the binary under test, or beside this program.
@@ -294,7 +322,12 @@ fn trestle(
     write_file(&folder.join("server.conf"), &start.config)?;
     let _ = std::fs::remove_file(control);
     let mut command = hosted(namespace, folder);
-    command.arg(binary).args(["run", "server.conf", "--uplink", &start.uplink, "--control"]).arg(control);
+    command.arg(binary).args(["run", "server.conf"]);
+    match &start.bridge {
+        Some(bridge) => command.args(["--bridge", bridge]),
+        None => command.args(["--uplink", &start.uplink]),
+    };
+    command.arg("--control").arg(control);
     command.args(start.mode.arguments()).args(&start.arguments);
     Ok(command)
 }
@@ -329,13 +362,14 @@ fn site_log(folder: &Path) -> PathBuf {
     folder.join("log/openvpn")
 }
 
-/// A command in `namespace` that sees the /sys of its network, as on a host of its own, and its own log folder.
+/// A command in `namespace` that sees the /sys of its network, as on a host of its own, its own log folder and its own
+/// /run/trestle.
 fn hosted(namespace: &Namespace, folder: &Path) -> Command {
     let prepare = format!(
-        "mount -t sysfs sysfs /sys && mount -t bpf bpf /sys/fs/bpf && mount --bind \"$0\" /var/log \
-         && mkdir -p {LOG_FOLDER} && exec \"$@\""
+        "mkdir -p \"$0/log\" \"$0/run\" /run/trestle && mount -t sysfs sysfs /sys && mount -t bpf bpf /sys/fs/bpf && mount --bind \"$0/log\" /var/log \
+         && mkdir -p {LOG_FOLDER} && mount --bind \"$0/run\" /run/trestle && exec \"$@\""
     );
     let mut command = namespace.command("unshare");
-    command.args(["--mount", "--propagation", "private", "sh", "-c", &prepare]).arg(folder.join("log"));
+    command.args(["--mount", "--propagation", "private", "sh", "-c", &prepare]).arg(folder);
     command
 }

@@ -8,6 +8,8 @@
 pub mod agent;
 /// Another site, which joins the reference network.
 pub mod branch;
+/// A host with a kernel bridge, wires and containers at its ports.
+pub mod bridged;
 /// Echo requests, each of which must come back.
 pub mod echo;
 /// What goes wrong in the harness itself, in sentences.

@@ -70,6 +70,11 @@ impl Namespace {
         run(self.command("sh").args(["-c", shell, "sh", &lines]), PATIENCE).map(drop)
     }
 
+    /// Runs a shell script inside, as an admin would.
+    pub fn script(&self, text: &str) -> Result<String> {
+        run(self.command("sh").args(["-e", "-c", text]), PATIENCE)
+    }
+
     /// Loads an nftables rule set.
     pub fn nft(&self, rules: &str) -> Result<()> {
         run(self.command("sh").args(["-c", "printf %s \"$1\" | nft -f -", "sh", rules]), PATIENCE).map(drop)

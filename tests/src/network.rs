@@ -237,6 +237,29 @@ pub fn agent_v6(number: usize) -> Ipv6Addr {
     Ipv6Addr::from_bits(AGENT_V6.to_bits() + number as u128)
 }
 
+/// The bridge of [`Network::bridge_up`].
+pub const BRIDGE: &str = "br0";
+
+/// What the reference deployment's admin runs to build the bridge.
+const BRIDGE_UP: &str = include_str!("../data/bridge-up.sh");
+
+impl Network {
+    /// Gives the gateway a bridge as the reference deployment has it: br0 with the address and hardware address of its NIC,
+    /// which netplan sees to there, then the admin's own script, with the real brctl.
+    pub fn bridge_up(&self) -> Result<()> {
+        let mac = crate::frame::show_mac(self.gateway.mac(NIC)?);
+        self.gateway.ip_batch(&format!(
+            "link add {BRIDGE} address {mac} type bridge forward_delay 0
+             address flush dev {NIC}
+             link set {NIC} master {BRIDGE}
+             link set {BRIDGE} up
+             address add {GATEWAY}/24 dev {BRIDGE}
+             route add default via {ROUTER}"
+        ))?;
+        self.gateway.script(BRIDGE_UP).map(drop)
+    }
+}
+
 /// Makes `ports` of `switch` those of its bridge.
 pub(crate) fn plug(switch: &Namespace, ports: &[&str]) -> Result<()> {
     let lines: Vec<String> = ports.iter().map(|port| format!("link set {port} master sw up")).collect();

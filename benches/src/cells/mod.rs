@@ -8,6 +8,8 @@ pub mod capacity;
 pub mod crowd;
 /// The highest rate without losses.
 pub mod lossless;
+/// From port to port of a kernel bridge.
+pub mod port_to_port;
 /// Round trips beside a load.
 pub mod round_trip;
 /// All cells, in turn over all systems.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use trestle_tests::pki::Keys;
 use trestle_tests::{Fault, Result};
 
-use super::{build, capacity, crowd, lossless, round_trip, tcp};
+use super::{build, capacity, crowd, lossless, port_to_port, round_trip, tcp};
 use crate::results::{Cell, Direction, Measure, Report, Sample};
 use crate::rig::site::Site;
 use crate::rig::system::{Clients, Starter};
@@ -69,6 +69,10 @@ pub fn run(
             ];
             faults.extend(done.into_iter().filter_map(|done| Some(format!("{name}: {}", done.err()?))));
         }
+        for name in port_to_port::SYSTEMS {
+            let mut turn = Turn { plan, name, round, report: &mut *report, stop, told: &mut *told };
+            faults.extend(turn.by_ports().err().map(|fault| format!("{name}: {fault}")));
+        }
     }
     if faults.is_empty() { Ok(()) } else { Err(Fault::other(faults.join("\n"))) }
 }
@@ -100,6 +104,19 @@ impl Turn<'_> {
             for (direction, sample) in tcp::measure(self.name, binaries)? {
                 self.add(Cell { direction, peers: 1, ..self.cell(Measure::Tcp, SHARED) }, sample);
             }
+        }
+        Ok(())
+    }
+
+    fn by_ports(&mut self) -> Result<()> {
+        if !self.wants(Measure::PortToPort) {
+            return Ok(());
+        }
+        for frame_bytes in port_to_port::SIZES {
+            self.check()?;
+            let sample = port_to_port::measure(self.name, frame_bytes, self.plan.time)?;
+            let work = self.cell(Measure::PortToPort, Traffic::new(Direction::PortToPort, frame_bytes));
+            self.add(Cell { peers: 0, ..work }, sample);
         }
         Ok(())
     }

@@ -56,7 +56,10 @@ fn finish(header: &mut [u8; HEADERS], payload: usize, offset: usize, more: bool)
 mod tests {
     use std::net::{Ipv4Addr, SocketAddrV4};
 
-    use trestle::worker::{Outer, outer::OUTER_HEADER};
+    use trestle::{
+        switch::WireId,
+        worker::{Outer, outer::OUTER_HEADER},
+    };
 
     use super::*;
 
@@ -66,7 +69,7 @@ mod tests {
     fn packet(payload: usize) -> Vec<u8> {
         let mut packet = vec![0; OUTER_HEADER];
         packet.extend((0..payload).map(|at| at as u8));
-        Outer::by_nic(ENDS.0, ENDS.1, [2; 6], [4; 6], u16::MAX).write(&mut packet, 7);
+        Outer::by_nic(WireId::UPLINK, ENDS.0, ENDS.1, [2; 6], [4; 6], u16::MAX).write(&mut packet, 7);
         packet
     }
 

@@ -13,6 +13,7 @@ use openvpn::data::{Cipher, Framing, Layout, Profile};
 use trestle::{
     host::routes::{Detour, NextHop, OuterPath, Outside},
     ports::{Frame, Frames},
+    switch::WireId,
     worker::{
         Outer,
         outer::{self, OUTER_HEADER},
@@ -117,7 +118,14 @@ impl Nic {
 
     fn enter(&mut self, session: &Session, hop: &NextHop) {
         // Packets are cut here, so none is too long for the headers.
-        let outer = Outer::by_nic(session.local(), session.remote(), hop.source, hop.destination, u16::MAX);
+        let outer = Outer::by_nic(
+            WireId::UPLINK,
+            session.local(),
+            session.remote(),
+            hop.source,
+            hop.destination,
+            u16::MAX,
+        );
         let number = session.number();
         self.outers.resize(self.outers.len().max(number + 1), None);
         self.outers[number] = Some(outer);
@@ -336,7 +344,7 @@ fn attach(
         ..Settings::default()
     };
     programs.settings.set(settings).map_err(|error| error.to_string())?;
-    programs.sockets.insert(QUEUE, rings.fd()).map_err(|error| error.to_string())?;
+    programs.sockets.insert(WireId::UPLINK, QUEUE, rings.fd()).map_err(|error| error.to_string())?;
     for session in fleet.sessions().iter().take(common::LISTENERS as usize) {
         programs.listeners.insert(session.local().into()).map_err(|error| error.to_string())?;
     }

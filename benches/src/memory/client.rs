@@ -11,7 +11,10 @@ use openvpn::{
     ids::{KeyId, PeerId},
     server::Path,
 };
-use trestle::worker::{Outer, outer::OUTER_HEADER};
+use trestle::{
+    switch::WireId,
+    worker::{Outer, outer::OUTER_HEADER},
+};
 
 use super::gateway::{GATEWAY, MTU, NIC, ROUTER};
 
@@ -56,7 +59,7 @@ impl Client {
         channel.install(KeyId::FIRST, keys(Role::Client));
         channel.send_with(KeyId::FIRST);
         // Whole at first: cut afterwards.
-        let outer = Outer::by_nic(remote(peer_id), GATEWAY, ROUTER, NIC, u16::MAX);
+        let outer = Outer::by_nic(WireId::UPLINK, remote(peer_id), GATEWAY, ROUTER, NIC, u16::MAX);
         let packet = vec![0; OUTER_HEADER + MAX_FRAME + MAX_OVERHEAD];
         Ok(Self { peer_id, channel, outer, packet, fragment: Vec::new(), identification: 0 })
     }

@@ -20,7 +20,7 @@ use trestle::{
         BATCH, Frame, Frames, Port,
         memory::{MemoryPort, wire},
     },
-    switch::{Change, Port as Place, Segment, Station},
+    switch::{Change, Port as Place, Segment, Station, WireId, Wires},
     worker::{
         Clock, Command, Handovers, Mailbox, NewPeer, Notice, Outer, PeerCounters, Ports, Post, Settings,
         Worker, WorkerCounters,
@@ -111,7 +111,7 @@ impl Gateway {
             counters: Arc::new(PeerCounters::default()),
             mac_limit: 4,
         };
-        let outer = Outer::by_nic(GATEWAY, client.remote(), NIC, ROUTER, MTU);
+        let outer = Outer::by_nic(WireId::UPLINK, GATEWAY, client.remote(), NIC, ROUTER, MTU);
         let commands = [
             Command::AddPeer(Box::new(new)),
             Command::InstallKey(peer_id, KeyId::FIRST, Box::new(keys(Role::Server))),
@@ -172,7 +172,7 @@ impl Stand {
             std::array::from_fn(|_| wire(DEPTH, &counters.drops));
         let settings = Settings {
             index,
-            segment: Segment { wire: true, peer_to_peer: true },
+            segment: Segment { wires: Wires::Uplink, peer_to_peer: true },
             nic_mac: NIC,
             max_frame: MAX_FRAME,
             report_interval: Duration::from_secs(30),

@@ -9,7 +9,10 @@ use nix::{
     sched::{CpuSet, sched_setaffinity},
     unistd::Pid,
 };
-use trestle::{ports::BATCH, switch::Port as Place};
+use trestle::{
+    ports::BATCH,
+    switch::{Port as Place, WireId},
+};
 
 use super::{
     client::Client,
@@ -37,7 +40,7 @@ impl Scaling {
     /// The system has no more file descriptors.
     pub fn new(workers: u32, frame_bytes: usize) -> io::Result<Self> {
         let mut gateway = Gateway::new(workers as usize)?;
-        gateway.station(ON_WIRE, Place::Wire);
+        gateway.station(ON_WIRE, Place::Wire(WireId::UPLINK));
         let frames = (0..workers).map(|worker| {
             let peers = (0..PEERS).map(|peer| gateway.connect(workers * peer + worker));
             Ok(frames_to(&peers.collect::<io::Result<Vec<_>>>()?, frame_bytes))

@@ -3,7 +3,10 @@
 use std::{fmt, io, iter};
 
 use common::Mac;
-use trestle::{ports::BATCH, switch::Port as Place};
+use trestle::{
+    ports::BATCH,
+    switch::{Port as Place, WireId},
+};
 
 use super::{
     client::Client,
@@ -136,7 +139,7 @@ impl Round {
         let mut gateway = Gateway::new(work.workers())?;
         let clients = work.peers().into_iter().map(|number| gateway.connect(number));
         let clients = clients.collect::<io::Result<Vec<_>>>()?;
-        gateway.station(ON_WIRE, Place::Wire);
+        gateway.station(ON_WIRE, Place::Wire(WireId::UPLINK));
         let mut round = Self { work, gateway, clients, frame: vec![0x5a; frame_bytes] };
         round.frame[12..14].copy_from_slice(&[0x88, 0xb5]);
         iter::repeat_with(|| round.run()).take(4).collect::<io::Result<()>>()?;

@@ -54,6 +54,7 @@ impl Figure {
             Measure::Cpu => &[Self::ProcessTime, Self::CoreTime, Self::ProcessShare, Self::Lost],
             Measure::RoundTrip | Measure::Build => &[Self::P50, Self::P99, Self::P999, Self::Unanswered],
             Measure::Tcp => &[Self::Throughput],
+            Measure::PortToPort => &[Self::Delivered, Self::Lost],
             Measure::Memory => &[Self::Memory],
             Measure::Handshake => &[Self::HandshakeTime, Self::Handshakes],
         }

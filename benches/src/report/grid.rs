@@ -3,7 +3,7 @@ use crate::report::spread::{Spread, ratio};
 use crate::results::{Cell, Measure, Report, Sample};
 
 /// Measures in the order they are shown.
-pub const MEASURES: [Measure; 10] = [
+pub const MEASURES: [Measure; 11] = [
     Measure::Capacity,
     Measure::LosslessRate,
     Measure::TwiceCapacity,
@@ -14,6 +14,7 @@ pub const MEASURES: [Measure; 10] = [
     Measure::Broadcast,
     Measure::Memory,
     Measure::Handshake,
+    Measure::PortToPort,
 ];
 
 /// The gateway this project makes, where it is fastest: what the marks are asked of.

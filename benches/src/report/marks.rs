@@ -6,13 +6,14 @@
 
 use serde::Serialize;
 
+use crate::cells::port_to_port;
 use crate::report::figure::Figure;
 use crate::report::grid::{AEAD, Grid, NULL, OPENVPN, Row, TRESTLE};
 use crate::report::show;
 use crate::report::spread::{Spread, ratio};
 use crate::results::{Cell, Direction, Measure, Report};
 
-use Direction::{LanToPeer, PeerToLan, PeerToPeer};
+use Direction::{LanToPeer, PeerToLan, PeerToPeer, PortToPort};
 
 /// Every mark, in the order they are shown.
 pub const MARKS: &[Mark] = &[
@@ -48,6 +49,9 @@ pub const MARKS: &[Mark] = &[
         Ask::Against(Work::of(Measure::Handshake), Figure::HandshakeTime),
         Bound::AtMost(0.5),
     ),
+    ports(60, 3.2),
+    ports(1414, 3.2),
+    Mark::new("delivered of what was offered, from port to port", Ask::PortsDeliver, Bound::AtLeast(1.0)),
 ];
 
 /// One thing to be reached.
@@ -73,6 +77,10 @@ enum Ask {
     ManyPeers,
     /// Of memory for one more peer, openvpn's being 1.
     MemoryPerPeer,
+    /// Of frames of this length from port to port, the kernel bridge's being 1.
+    Ports(u32),
+    /// Of frames from port to port by XDP, those offered being 1.
+    PortsDeliver,
 }
 
 /// As many peers as there are.
@@ -137,6 +145,12 @@ const fn floor(direction: Direction, operations: u32) -> Mark {
     Mark { work: Some((direction, 0)), ..mark }
 }
 
+const fn ports(frame_bytes: u32, times: f64) -> Mark {
+    let subject = "frames by one processor, against the kernel bridge";
+    let mark = Mark::new(subject, Ask::Ports(frame_bytes), Bound::AtLeast(times));
+    Mark { work: Some((PortToPort, frame_bytes)), ..mark }
+}
+
 const fn round_trip(subject: &'static str, figure: Figure, share: f64) -> Mark {
     let work = Work { share: Some(share), ..Work::of(Measure::RoundTrip) };
     Mark::new(subject, Ask::Against(work, figure), Bound::AtMost(1.0))
@@ -182,6 +196,16 @@ impl Ask {
             Self::MemoryPerPeer => {
                 let ours = memory_per_peer(grid, TRESTLE);
                 ours.zip(memory_per_peer(grid, OPENVPN)).and_then(|(a, b)| ratio(a, b)).into_iter().collect()
+            }
+            Self::Ports(frame_bytes) => {
+                let work = Work { frame_bytes: Some(frame_bytes), ..Work::of(Measure::PortToPort) };
+                let rows = rows(grid, work, Figure::Delivered);
+                rows.filter_map(|row| grid.ratio(row, port_to_port::XDP, port_to_port::KERNEL)).collect()
+            }
+            Self::PortsDeliver => {
+                let rows = rows(grid, Work::of(Measure::PortToPort), Figure::Lost);
+                let worst = |row| Some(row_spread(grid, row, port_to_port::XDP)?.max);
+                rows.filter_map(worst).map(|lost| 1.0 - lost / 100.0).collect()
             }
         }
     }
@@ -233,6 +257,10 @@ impl Bound {
 
 fn rows<'g, 'a>(grid: &'g Grid<'a>, work: Work, figure: Figure) -> impl Iterator<Item = &'g Row<'a>> {
     grid.rows.iter().filter(move |row| row.figure == figure && work.matches(row.work))
+}
+
+fn row_spread(grid: &Grid<'_>, row: &Row<'_>, system: &str) -> Option<Spread> {
+    row.spread(grid.column(system)?)
 }
 
 fn over_floor(report: &Report, grid: &Grid<'_>, direction: Direction, operations: u32) -> Vec<f64> {

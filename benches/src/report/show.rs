@@ -111,6 +111,7 @@ pub const fn direction(direction: Direction) -> &'static str {
         Direction::HostToPeer => "host → peer",
         Direction::PeerToHost => "peer → host",
         Direction::BothWays => "both ways",
+        Direction::PortToPort => "port → port",
     }
 }
 
@@ -127,6 +128,7 @@ pub const fn measure(measure: Measure) -> &'static str {
         Measure::Broadcast => "Broadcast copies",
         Measure::Memory => "Memory",
         Measure::Handshake => "Handshakes",
+        Measure::PortToPort => "From port to port of a kernel bridge",
     }
 }
 
@@ -161,6 +163,10 @@ pub const fn how(measure: Measure) -> &'static str {
             "One broadcast goes in, a copy to each connected peer comes out; copies are counted."
         }
         Measure::Memory => "Resident memory of the gateway's process with that many peers connected.",
+        Measure::PortToPort => {
+            "Frames that arrive as from a NIC, as many as one processor makes, carries and counts: by the kernel's bridge \
+             alone, and by XDP beside it."
+        }
         Measure::Handshake => {
             "Clients connect anew, one after another or all at once; CPU time of the gateway's process."
         }

@@ -12,7 +12,8 @@ use common::ListenerKeyV6;
 use super::{Datagram, ETHERNET, Ethernet, FRAGMENT_UNIT, Malformed, PROTOCOL_UDP, UDP, is_data};
 use crate::frame::Frame;
 
-const IPV6: u16 = 0x86dd;
+/// Type of an IPv6 packet.
+pub const IPV6: u16 = 0x86dd;
 /// Where the addresses stand.
 const ADDRESSES: usize = ETHERNET + 8;
 /// Where the IPv6 header ends.

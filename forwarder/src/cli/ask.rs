@@ -28,7 +28,7 @@ pub(super) fn show<T: DeserializeOwned>(
     print(&text)
 }
 
-fn read<T: DeserializeOwned>(line: &str) -> Result<T, Error> {
+pub(super) fn read<T: DeserializeOwned>(line: &str) -> Result<T, Error> {
     serde_json::from_str(line).map_err(|_| {
         Error::new("the gateway's answer is not understood; is it of another version than this command?")
     })
@@ -36,10 +36,15 @@ fn read<T: DeserializeOwned>(line: &str) -> Result<T, Error> {
 
 /// One request, one line in return.
 pub(super) fn ask(path: &Path, request: Request) -> Result<String, Error> {
-    let mut stream = UnixStream::connect(path).map_err(|error| unreachable(path, &error))?;
+    let mut stream = connect(path)?;
     exchange(&mut stream, request).map_err(|error| {
         Error::new(format!("the gateway at {} does not answer ({error}); see its log", path.display()))
     })
+}
+
+/// The gateway whose control socket that is.
+pub(super) fn connect(path: &Path) -> Result<UnixStream, Error> {
+    UnixStream::connect(path).map_err(|error| unreachable(path, &error))
 }
 
 fn exchange(stream: &mut UnixStream, request: Request) -> io::Result<String> {
@@ -70,7 +75,7 @@ fn unreachable(path: &Path, error: &io::Error) -> Error {
 }
 
 /// Prints to standard output; a reader that has seen enough (`| head`) is no error.
-fn print(text: &str) -> Result<(), Error> {
+pub(super) fn print(text: &str) -> Result<(), Error> {
     match writeln!(io::stdout(), "{}", text.trim_end()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(Error::new(format!("the answer cannot be printed: {error}")))

@@ -1,11 +1,19 @@
 //! The command line, one file a subcommand.
 
-use std::{fmt, path::PathBuf, process::ExitCode};
+use std::{
+    fmt,
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use clap::{Args, Parser, Subcommand};
 
 mod ask;
 mod brctl;
+mod capture;
+mod confirm;
+mod doctor;
 mod drops;
 mod fdb;
 /// `trestle join`.
@@ -52,6 +60,12 @@ enum Command {
     Ports(AskArgs),
     /// Show what was lost, and why
     Drops(DropsArgs),
+    /// Show or write down the frames of a peer or a port, which tcpdump does not see
+    Capture(capture::CaptureArgs),
+    /// Confirm a gateway that was started with --confirm: it stays
+    Confirm(AskArgs),
+    /// Look at this host: what it can do, what is wrong, how to mend it
+    Doctor(doctor::DoctorArgs),
 }
 
 /// What every question to a running gateway takes.
@@ -127,7 +141,8 @@ pub fn main() -> ExitCode {
     match Cli::parse_from(words).run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("trestle: {error}");
+            // The terminal may be gone; `eprintln` would panic.
+            let _ = writeln!(io::stderr(), "trestle: {error}");
             ExitCode::FAILURE
         }
     }
@@ -143,6 +158,9 @@ impl Cli {
             Command::Fdb(args) => fdb::run(&args),
             Command::Ports(args) => ports::run(&args),
             Command::Drops(args) => drops::run(&args),
+            Command::Capture(args) => capture::run(&args),
+            Command::Confirm(args) => confirm::run(&args),
+            Command::Doctor(args) => doctor::run(args),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! `trestle run`: the command line and `server.conf` into one [`Config`], and the gateway started with it.
 
 use std::{
-    num::NonZeroUsize,
+    num::{NonZeroU32, NonZeroUsize},
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
@@ -9,13 +9,15 @@ use std::{
 use clap::Args;
 
 use super::{ControlArgs, Error, log};
-use crate::config::{self, Config, Datapath, Level, Note, Uplink, UplinkMode, XdpMode};
+use crate::config::{
+    self, Config, Datapath, Guards, Level, Note, Uplink, UplinkMode, XdpMode, guards::StormLimit,
+};
 use crate::control;
 
 /// What `trestle run` takes.
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// OpenVPN's server configuration, as it stands
+    /// OpenVPN's server configuration, as it stands; with --bridge it may be left away
     #[arg(value_name = "SERVER.CONF")]
     server: Option<PathBuf>,
     #[command(flatten)]
@@ -44,14 +46,43 @@ pub struct GatewayArgs {
     /// Seconds after which a station that is not heard is forgotten [default: 300]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
     ageing: Option<u32>,
+    /// Take everything back after so many seconds, unless `trestle confirm` comes before
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    confirm: Option<u32>,
+    #[command(flatten)]
+    guards: GuardArgs,
     #[command(flatten)]
     control: ControlArgs,
-    /// Not there yet
-    #[arg(long, value_name = "BR", hide = true)]
+    /// A kernel bridge: what it has learnt is forwarded between its ports by XDP; without SERVER.CONF nothing else is done
+    #[arg(long, value_name = "BR")]
     bridge: Option<String>,
     /// Not there yet
     #[arg(long, value_name = "TRESTLE.TOML", hide = true)]
     config: Option<PathBuf>,
+}
+
+/// What guards the segment against its own members.
+#[derive(Clone, Debug, Args)]
+struct GuardArgs {
+    /// Most frames a second of one peer, of a KIND: broadcast, multicast or unknown (unicast to nobody known)
+    /// [default: off]
+    #[arg(long, value_name = "KIND=N|off")]
+    storm_limit: Vec<StormLimit>,
+    /// Most stations behind one peer [default: what max-routes-per-client says]
+    #[arg(long, value_name = "N")]
+    mac_limit: Option<NonZeroU32>,
+    /// Let a segment that is joined to itself through a peer go on turning
+    #[arg(long)]
+    no_loop_guard: bool,
+}
+
+impl GuardArgs {
+    fn guards(&self) -> Guards {
+        let mut guards =
+            Guards { mac_limit: self.mac_limit, loop_guard: !self.no_loop_guard, ..Guards::default() };
+        self.storm_limit.iter().for_each(|&limit| guards.limit(limit));
+        guards
+    }
 }
 
 /// Ageing when neither the command line nor `stale-routes-check` says another: what switches have by default.
@@ -83,9 +114,18 @@ pub(super) fn start((config, notes): (Config, Vec<Note>)) -> Result<(), Error> {
 /// What is not there yet, a wrong list, an unusable configuration or certificate.
 pub fn configure(args: RunArgs) -> Result<(Config, Vec<Note>), Error> {
     let path = args.server;
+    if path.is_none() && args.gateway.bridge.is_some() {
+        refuse_what_an_accelerator_has_not(&args.gateway)?;
+        return args
+            .gateway
+            .configure(|| Ok((config::Server::none(), config::Role::Accelerator, Vec::new())));
+    }
     args.gateway.configure(|| {
         let path = path.as_deref().ok_or_else(|| {
-            Error::new("no configuration is named; name OpenVPN's: `trestle run server.conf --uplink NIC`")
+            Error::new(
+                "no configuration is named; name OpenVPN's: `trestle run server.conf --uplink NIC`, or a bridge to \
+                 be accelerated: `trestle run --bridge br0`",
+            )
         })?;
         let (server, loaded) = load(path)?;
         let (wrappings, notes) = config::wrapping::load(&server)?;
@@ -102,9 +142,13 @@ impl GatewayArgs {
         read: impl FnOnce() -> Result<(config::Server, config::Role, Vec<Note>), Error>,
     ) -> Result<(Config, Vec<Note>), Error> {
         refuse_what_comes_later(&self)?;
+        self.bridge.as_deref().map(check_bridge_name).transpose()?;
         let uplink = self.uplink.first().map(|word| parse_uplink(word)).transpose()?;
         let cpus = self.cpus.as_deref().map(parse_cpus).transpose()?.unwrap_or_default();
         let (server, role, more) = read()?;
+        if self.bridge.is_some() {
+            refuse_what_a_joined_bridge_has_not(&server, &role)?;
+        }
         refuse_an_address_on_the_wire(&server, uplink.as_ref())?;
         let notes = server.notes.iter().cloned().chain(more).collect();
         let ageing = self.ageing.map(|seconds| Duration::from_secs(seconds.into())).or(server.ageing);
@@ -112,12 +156,15 @@ impl GatewayArgs {
             server,
             role,
             uplink,
+            bridge: self.bridge,
             workers: self.workers,
             cpus,
             datapath: self.datapath,
             xdp: self.xdp,
             control: self.control.control,
             ageing: ageing.unwrap_or(AGEING),
+            confirm: self.confirm.map(|seconds| Duration::from_secs(seconds.into())),
+            guards: self.guards.guards(),
         };
         Ok((config, notes))
     }
@@ -137,17 +184,70 @@ pub(super) fn unix_time() -> i64 {
 }
 
 fn refuse_what_comes_later(args: &GatewayArgs) -> Result<(), Error> {
-    let later = if args.bridge.is_some() {
-        "--bridge comes later; name the NIC itself by --uplink NIC, out of its bridge"
-    } else if args.config.is_some() {
+    let later = if args.config.is_some() {
         "--config comes later; everything stands in OpenVPN's file and on the command line for now"
     } else if args.uplink.len() > 1 {
         "a second --uplink comes later; name one NIC"
+    } else if args.bridge.is_some() && !args.uplink.is_empty() {
+        "--bridge and --uplink exclude each other: the ports of the bridge are found by themselves; name one of the two"
     } else {
         return Ok(());
     };
     Err(Error::new(later))
 }
+
+/// A bridge has its own NICs, and the host its address there.
+fn refuse_what_a_joined_bridge_has_not(server: &config::Server, role: &config::Role) -> Result<(), Error> {
+    if matches!(role, config::Role::Client { .. }) {
+        return Err(Error::new(
+            "--bridge with a client's file comes later; name the NIC itself by --uplink NIC, out of its bridge",
+        ));
+    }
+    let Some(own) = server.host_address else { return Ok(()) };
+    let place = config::Place::line(&server.file, own.line);
+    let what =
+        format!("the host cannot have {} on a port of a bridge: its address is the bridge's", own.address);
+    Err(config::Error::at(place, what, "write `server-bridge` and give the bridge its address yourself")
+        .into())
+}
+
+/// Without SERVER.CONF there is no tunnel and nobody behind it: what concerns those is a mistake, or a forgotten file.
+fn refuse_what_an_accelerator_has_not(args: &GatewayArgs) -> Result<(), Error> {
+    let words = if !args.uplink.is_empty() {
+        "--uplink names the NIC of a tunnel, and there is none without SERVER.CONF: leave it away, the ports of the \
+         bridge are found by themselves"
+    } else if args.workers.is_some() || !args.cpus.as_deref().unwrap_or_default().is_empty() {
+        "--workers and --cpus have no meaning without SERVER.CONF: the kernel forwards between ports on the CPUs \
+         their interrupts come to; leave them away"
+    } else if args.datapath == Datapath::Socket {
+        "--datapath socket leaves nothing to accelerate a bridge with: leave it away"
+    } else if args.xdp == XdpMode::Generic {
+        "generic XDP is no faster than the bridge itself: leave --xdp away, and ports without native XDP stay with \
+         the kernel"
+    } else if args.ageing.is_some() {
+        "the bridge's own ageing time holds: set it with `brctl setageing` or `ip link set dev BR type bridge \
+         ageing_time`, and leave --ageing away"
+    } else {
+        return Ok(());
+    };
+    Err(Error::new(words))
+}
+
+fn check_bridge_name(name: &str) -> Result<(), Error> {
+    if is_interface_name(name) {
+        return Ok(());
+    }
+    Err(Error::new(format!("`{name}` cannot be a bridge's name; `ip link show type bridge` shows them")))
+}
+
+/// As `dev_valid_name` of net/core/dev.c has it.
+fn is_interface_name(name: &str) -> bool {
+    let fits = (1..IFNAMSIZ).contains(&name.len()) && !matches!(name, "." | "..");
+    fits && !name.contains(|c: char| c == '/' || c == ':' || c.is_ascii_whitespace())
+}
+
+/// With the zero byte at the end. Source: include/uapi/linux/if.h.
+const IFNAMSIZ: usize = 16;
 
 /// A host that is on the wire by its NIC would be there twice.
 fn refuse_an_address_on_the_wire(
@@ -185,8 +285,7 @@ fn parse_uplink(word: &str) -> Result<Uplink, Error> {
             )));
         }
     };
-    // IFNAMSIZ - 1.
-    if nic.is_empty() || nic.len() > 15 {
+    if !is_interface_name(nic) {
         return Err(Error::new(format!("`{nic}` cannot be a NIC's name; `ip link` shows them")));
     }
     Ok(Uplink { nic: nic.to_owned(), mode })

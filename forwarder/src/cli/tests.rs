@@ -24,13 +24,40 @@ fn the_command_line_is_consistent() {
 
 #[test]
 fn what_is_not_there_yet_is_refused_in_one_sentence() {
-    assert!(refused(&["s.conf", "--bridge", "br0"]).starts_with("--bridge comes later; "));
     assert!(refused(&["s.conf", "--config", "t.toml"]).starts_with("--config comes later; "));
     assert!(refused(&["s.conf", "--uplink", "a", "--uplink", "b"]).starts_with("a second --uplink"));
     assert_eq!(
         refused(&["s.conf", "--uplink", "ens5:macnat"]),
         "--uplink ens5:macnat comes later; on a cloud's NIC write --uplink ens5:underlay"
     );
+}
+
+#[test]
+fn a_bridge_alone_is_accelerated() {
+    let (config, notes) = run::configure(run_args(&["--bridge", "br0"])).unwrap();
+    assert!(matches!(config.role, config::Role::Accelerator));
+    assert_eq!((config.bridge.as_deref(), config.uplink), (Some("br0"), None));
+    assert_eq!((config.server.listeners, notes), (Vec::new(), Vec::new()));
+}
+
+#[test]
+fn what_an_accelerator_has_not_is_refused_in_one_sentence() {
+    let cases: [(&[&str], &str); 7] = [
+        (&["--uplink", "ens5"], "--uplink names the NIC of a tunnel"),
+        (&["--workers", "2"], "--workers and --cpus have no meaning"),
+        (&["--cpus", "1"], "--workers and --cpus have no meaning"),
+        (&["--datapath", "socket"], "--datapath socket leaves nothing"),
+        (&["--xdp", "generic"], "generic XDP is no faster"),
+        (&["--ageing", "5"], "the bridge's own ageing time holds"),
+        (&["--config", "t.toml"], "--config comes later"),
+    ];
+    for (words, start) in cases {
+        let words = [&["--bridge", "br0"], words].concat();
+        assert!(refused(&words).starts_with(start), "{words:?}: {}", refused(&words));
+    }
+    for name in ["", "a-name-of-16-byte", "br 0", "br/0", ".."] {
+        assert!(refused(&["--bridge", name]).contains("cannot be a bridge's name"), "{name}");
+    }
 }
 
 #[test]

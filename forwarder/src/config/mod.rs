@@ -21,6 +21,8 @@ mod compression;
 /// What is wrong with a configuration, with file and line.
 pub mod error;
 mod fallback;
+/// What guards a segment against its own members.
+pub mod guards;
 /// The file's text into directives.
 pub mod lexer;
 /// Where the gateway listens.
@@ -31,6 +33,8 @@ mod per_client;
 /// What of the configuration the OpenVPN protocol needs.
 pub mod protocol;
 mod routed;
+/// What `trestle.toml` says, typed.
+pub mod segments;
 /// What `server.conf` says, typed.
 pub mod server;
 mod sizes;
@@ -43,6 +47,7 @@ mod words;
 pub mod wrapping;
 
 pub use error::{Error, Level, Note, Place};
+pub use guards::Guards;
 pub use listeners::{Family, Listener};
 pub use server::{ClientFiles, HostAddress, LogFile, PoolFile, Server, Source, StatusFile};
 
@@ -60,6 +65,8 @@ pub struct Config {
     pub role: Role,
     /// `--uplink`: the NIC on the wire and how to stand beside the host; `None`: peers and the host only.
     pub uplink: Option<Uplink>,
+    /// `--bridge`: the kernel bridge whose ports are accelerated.
+    pub bridge: Option<String>,
     /// `--workers`; `None`: one a receive queue.
     pub workers: Option<NonZeroUsize>,
     /// `--cpus`: where workers are pinned, in their order; empty: any.
@@ -72,6 +79,10 @@ pub struct Config {
     pub control: PathBuf,
     /// A station not heard for this long is forgotten.
     pub ageing: Duration,
+    /// `--confirm`: everything is taken back unless somebody confirms within this time.
+    pub confirm: Option<Duration>,
+    /// What guards the segment against its own members.
+    pub guards: Guards,
 }
 
 /// What the gateway is to the other end of its tunnels, with what only that role needs.
@@ -93,6 +104,8 @@ pub enum Role {
         /// How control packets are wrapped, with the key.
         wrapping: wrapping::OfClient,
     },
+    /// There are no tunnels: the ports of a kernel bridge are made faster, nothing else.
+    Accelerator,
 }
 
 /// `--uplink NIC[:MODE]`.
@@ -115,7 +128,9 @@ pub enum UplinkMode {
 }
 
 /// `--datapath`: how frames come to the workers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize,
+)]
 pub enum Datapath {
     /// AF_XDP where it can be had, else sockets.
     #[default]
@@ -127,7 +142,9 @@ pub enum Datapath {
 }
 
 /// `--xdp`: where in the kernel XDP runs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize,
+)]
 pub enum XdpMode {
     /// In the driver where it can, else behind it.
     #[default]

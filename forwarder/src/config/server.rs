@@ -203,6 +203,13 @@ pub struct LogFile {
     pub append: bool,
 }
 
+impl Server {
+    /// Of a gateway without tunnels, where no file says anything: nobody is listened to.
+    pub fn none() -> Self {
+        Self { verb: 3, ..defaults(Path::new("")) }
+    }
+}
+
 /// What has been read so far: every directive writes its part, [`Draft::finish`] checks the whole.
 #[derive(Debug)]
 pub(super) struct Draft {

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use crossbeam::channel::Sender;
+use crossbeam::channel::{Receiver, Sender, unbounded};
 use mio::Waker;
 use nix::{
     sched::{CpuSet, sched_setaffinity},
@@ -21,9 +21,16 @@ use crate::{
     drops::DropCounters,
     host::huge_pages,
     ports::{
-        Frames, host::HostPort, nic::NicPort, tunnel::TunnelPort, tunnels::Tunnels, wire::WirePort,
+        Frames,
+        host::HostPort,
+        nic::NicPort,
+        nics::{NewNic, Nics},
+        tunnel::TunnelPort,
+        tunnels::Tunnels,
+        wire::WirePort,
         xsk::XskPort,
     },
+    switch::WireId,
     worker::{Clock, Handovers, Mailbox, Notice, Ports, Post, Settings, Worker, WorkerCounters},
     xdp::{
         attach::XdpChoice,
@@ -64,6 +71,8 @@ pub(super) struct Crew {
     recruits: Vec<Recruit>,
     /// Longest frame their memory holds.
     pub capacity: usize,
+    /// Ports that workers have given back, to be closed.
+    removed_nics: Receiver<NewNic>,
 }
 
 /// The workers at work.
@@ -73,29 +82,33 @@ pub(super) struct Working {
     pub counters: Vec<Arc<WorkerCounters>>,
     /// The streams' thread's end of the lanes, where there is to be one.
     pub streams: Option<Handovers>,
+    /// Ports that workers have given back, to be closed.
+    pub removed_nics: Receiver<NewNic>,
 }
 
 impl Crew {
     /// Opens memory and ports: one worker for each of `tunnels`, its sockets. The first gets the host port.
     pub fn enlist(plan: &Plan, tunnels: Vec<Vec<UdpSocket>>) -> Result<Self, Error> {
         let mut recruits = Vec::new();
+        // As many as ports are taken out, which the control thread does and counts.
+        let (removed, removed_nics) = unbounded();
         for (index, tunnel) in tunnels.into_iter().enumerate() {
-            recruits.push(Recruit::enlist(plan, index, tunnel)?);
+            recruits.push(Recruit::enlist(plan, index, tunnel, &removed)?);
         }
         let capacity = recruits.first().map_or(0, |recruit| recruit.frames.capacity());
-        Ok(Self { recruits, capacity })
+        Ok(Self { recruits, capacity, removed_nics })
     }
 
-    /// Name of the host port's interface.
-    pub fn host_port(&self) -> &str {
-        self.recruits.iter().find_map(|recruit| recruit.ports.host.as_ref()).map_or("", HostPort::name)
+    /// Name of the host port's interface; `None` without workers.
+    pub fn host_port(&self) -> Option<&str> {
+        self.recruits.iter().find_map(|recruit| recruit.ports.host.as_ref()).map(HostPort::name)
     }
 
     /// What AF_XDP the NIC gave.
     pub fn xsk(&self) -> Option<XskMode> {
         self.recruits.iter().find_map(|recruit| match &recruit.ports.nic {
             NicPort::Xsk(port) => Some(port.mode()),
-            NicPort::Socket(_) | NicPort::None => None,
+            NicPort::Several(_) | NicPort::Socket(_) | NicPort::None => None,
         })
     }
 
@@ -103,7 +116,7 @@ impl Crew {
     pub fn register(&self, sockets: &mut Sockets) -> Result<(), Error> {
         for (queue, recruit) in (0..).zip(&self.recruits) {
             if let NicPort::Xsk(port) = &recruit.ports.nic {
-                sockets.insert(queue, port.fd())?;
+                sockets.insert(WireId::UPLINK, queue, port.fd())?;
             }
         }
         Ok(())
@@ -128,7 +141,9 @@ impl Crew {
             Some((lanes, streams)) => (lanes, Some(streams)),
             None => (Handovers::between(&bells), None),
         };
-        let mut working = Working { posts: Vec::new(), threads: Vec::new(), counters: Vec::new(), streams };
+        let (posts, threads, counters) = (Vec::new(), Vec::new(), Vec::new());
+        let removed_nics = self.removed_nics;
+        let mut working = Working { posts, threads, counters, streams, removed_nics };
         let crew = self.recruits.into_iter().zip(mailboxes).zip(lanes).enumerate();
         for (index, ((recruit, (post, mailbox)), handovers)) in crew {
             let settings = settings(plan, index, ageing);
@@ -143,7 +158,12 @@ impl Crew {
 }
 
 impl Recruit {
-    fn enlist(plan: &Plan, index: usize, sockets: Vec<UdpSocket>) -> Result<Self, Error> {
+    fn enlist(
+        plan: &Plan,
+        index: usize,
+        sockets: Vec<UdpSocket>,
+        removed: &Sender<NewNic>,
+    ) -> Result<Self, Error> {
         let counters = Arc::new(WorkerCounters::default());
         let drops = || Arc::clone(&counters.drops);
         let (nic, frames) = match (&plan.nic, plan.xdp) {
@@ -156,6 +176,7 @@ impl Recruit {
             (Some(link), None) if plan.bridge => {
                 (NicPort::Socket(WirePort::open(&link.name, drops())?), plain_memory(plan))
             }
+            (None, Some(_)) if plan.joins.is_some() => (several(removed, drops())?, plain_memory(plan)),
             _ => (NicPort::None, plain_memory(plan)),
         };
         let ports: io::Result<_> =
@@ -202,6 +223,12 @@ fn shared_memory(plan: &Plan) -> Result<Frames, FramesError> {
     Frames::for_nic(FRAMES, chunk_bytes, false)
 }
 
+/// No port of the bridge yet: each brings memory of its own.
+fn several(removed: &Sender<NewNic>, drops: Arc<DropCounters>) -> Result<NicPort, Error> {
+    let nics = Nics::new(removed.clone(), drops).map_err(|error| Error::os("wait for its ports", error))?;
+    Ok(NicPort::Several(Box::new(nics)))
+}
+
 fn plain_memory(plan: &Plan) -> Frames {
     Frames::in_memory(FRAMES as usize, plan.longest_packet().max(PLAIN_CAPACITY))
 }
@@ -210,7 +237,7 @@ fn settings(plan: &Plan, index: usize, ageing: Duration) -> Settings {
     Settings {
         index,
         segment: plan.segment,
-        nic_mac: plan.nic.as_ref().and_then(|nic| nic.mac).unwrap_or_default(),
+        nic_mac: plan.outer().and_then(|nic| nic.mac).unwrap_or_default(),
         max_frame: plan.max_frame,
         // Without ageing nobody waits for reports but the operator who reads ages.
         report_interval: if ageing.is_zero() { Duration::from_secs(60) } else { ageing / REPORTS },

@@ -9,17 +9,21 @@ use std::{
 };
 
 use common::{FdbKey, Mac, Settings};
+use crossbeam::channel::Receiver;
 
 use super::{
     Error,
     crew::{Crew, Working},
+    peer_entries::PeerEntries,
     plan::Plan,
     stations::Copies,
+    wires::Wires,
 };
 use crate::{
     drops::{Drop, DropCounters},
     host::nic::Preparation,
-    ports::wire::Promiscuous,
+    ports::{nics::NewNic, wire::Promiscuous},
+    switch::{Port, WireId},
     worker::{Command, Post, WorkerCounters},
     xdp::{
         attach::{Attachment, Uplink, XdpGot},
@@ -40,11 +44,17 @@ pub(super) struct Datapath {
     /// What the control thread counts itself.
     own_drops: Arc<DropCounters>,
     /// `None` when nothing has to be steered: underlay by the kernel's sockets.
-    kernel: Option<Kernel>,
+    pub(super) kernel: Option<Kernel>,
     /// `None` with `--datapath socket`.
     xsk: Option<XskMode>,
     /// What the NIC must not do meanwhile; put back at the end.
     preparation: Option<Preparation>,
+    /// Ports of a bridge that workers have given back.
+    removed_nics: Receiver<NewNic>,
+    /// Those they serve.
+    pub(super) wires: Wires,
+    /// Where a kernel bridge is joined.
+    peer_entries: Option<PeerEntries>,
 }
 
 /// What is in the kernel.
@@ -53,7 +63,7 @@ pub(super) struct Kernel {
     attachment: Option<Attachment>,
     /// Held so that the NIC hands over frames for others.
     promiscuous: Option<Promiscuous>,
-    programs: Programs,
+    pub(super) programs: Programs,
     settings: Settings,
     listeners: BTreeSet<SocketAddr>,
 }
@@ -64,15 +74,28 @@ impl Datapath {
         kernel: Option<Kernel>,
         xsk: Option<XskMode>,
         preparation: Option<Preparation>,
+        wires: Wires,
+        peer_entries: Option<PeerEntries>,
     ) -> Self {
-        let Working { posts, threads, counters, streams: _ } = working;
-        Self { posts, threads, counters, own_drops: Arc::default(), kernel, xsk, preparation }
+        let Working { posts, threads, counters, streams: _, removed_nics } = working;
+        Self {
+            posts,
+            threads,
+            counters,
+            own_drops: Arc::default(),
+            kernel,
+            xsk,
+            preparation,
+            removed_nics,
+            wires,
+            peer_entries,
+        }
     }
 
     /// Attaches the programs: frames begin to flow.
-    pub fn attach(&mut self, plan: &Plan, host_port: &str) -> Result<(), Error> {
+    pub fn attach(&mut self, plan: &Plan, host_port: Option<&str>) -> Result<(), Error> {
         let (Some(kernel), Some(nic)) = (&mut self.kernel, &plan.nic) else { return Ok(()) };
-        let uplink = Uplink { nic: &nic.name, xdp: plan.xdp, host_port: plan.bridge.then_some(host_port) };
+        let uplink = Uplink { nic: &nic.name, xdp: plan.xdp, host_port: host_port.filter(|_| plan.bridge) };
         let attachment = kernel.programs.attach(&uplink)?;
         if attachment.needs_heartbeat() {
             kernel.programs.heartbeat.beat()?;
@@ -110,15 +133,34 @@ impl Datapath {
         &self.counters
     }
 
+    /// Closes the ports of a bridge that workers have given back, which waits for the kernel a little.
+    pub fn close_removed(&self) {
+        self.removed_nics.try_iter().for_each(drop);
+    }
+
+    /// The eBPF programs and their maps, if there are any.
+    pub fn programs(&mut self) -> Option<&mut Programs> {
+        self.kernel.as_mut().map(|kernel| &mut kernel.programs)
+    }
+
     /// The copies of the MAC table.
     pub fn copies(&mut self) -> Copies<'_> {
         let map = self.kernel.as_mut().map(|kernel| &mut kernel.programs.fdb);
-        Copies { posts: &self.posts, map }
+        Copies { posts: &self.posts, map, bridge: self.peer_entries.as_mut() }
     }
 
     /// True when workers have a NIC queue to send tunnel packets by.
     pub fn sends_by_nic(&self) -> bool {
-        self.xsk.is_some()
+        self.xsk.is_some() || self.wires.are_some_open()
+    }
+
+    /// The wire that packets to a next hop leave by: the uplink's, or that of the port of a bridge where the hop `stands`.
+    pub fn wire_towards(&self, stands: Option<Port>) -> Option<WireId> {
+        match stands {
+            _ if self.xsk.is_some() => Some(WireId::UPLINK),
+            Some(Port::Wire(wire)) => Some(wire).filter(|wire| self.wires.is_open(*wire)),
+            _ => None,
+        }
     }
 
     /// A worker has ended although nobody told it to.
@@ -132,7 +174,7 @@ impl Datapath {
     }
 
     pub fn xsk(&self) -> Option<XskMode> {
-        self.xsk
+        self.xsk.or(self.wires.mode())
     }
 
     pub fn xdp(&self) -> Option<XdpGot> {
@@ -202,15 +244,16 @@ impl Kernel {
     /// Loads the programs and tells them what they are for; nothing is attached yet.
     pub fn load(plan: &Plan, crew: &Crew, host_port: u32) -> Result<Self, Error> {
         let mut programs = Programs::load()?;
-        let nic = plan.nic.as_ref();
+        let nic = plan.outer();
         let settings = Settings {
             nic: nic.map_or(0, |nic| nic.index),
             host_port,
             bridge: u32::from(plan.bridge),
             max_frame: u32::try_from(crew.capacity).unwrap_or(u32::MAX),
             mac: nic.and_then(|nic| nic.mac).unwrap_or_default(),
-            fragments: u16::from(plan.serves_every_queue()),
+            fragments: u16::from(plan.serves_every_queue() || plan.joins.is_some()),
             heartbeat_timeout_ns: 0,
+            ..Settings::default()
         };
         programs.settings.set(settings)?;
         crew.register(&mut programs.sockets)?;

@@ -60,6 +60,12 @@ pub enum Error {
     /// The client of a server has given up.
     #[error("{0}")]
     Client(String),
+    /// `--confirm`.
+    #[error(
+        "nobody confirmed within {0} s, so everything was taken back: start it again and say `trestle confirm` in time, \
+         or leave --confirm away"
+    )]
+    NotConfirmed(u64),
     /// A defect of ours.
     #[error("a worker ended by itself: please report the lines above, and start the gateway anew")]
     WorkerDied,

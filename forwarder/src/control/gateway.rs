@@ -14,7 +14,10 @@ use openvpn::{
 
 use super::{
     Error,
+    capture::Captures,
+    confirm::Confirmation,
     datapath::Datapath,
+    joined::Joined,
     listeners::ControlSockets,
     plan::Plan,
     report::{About, StatusSchedule},
@@ -27,8 +30,11 @@ use super::{
 };
 use crate::{
     drops::Drop,
-    management::socket::ControlSocket as ManagementSocket,
-    switch::Port,
+    management::{
+        socket::{Asked, ControlSocket as ManagementSocket},
+        status::{Request, Snapshot},
+    },
+    switch::{Port, WireId, Wires},
     worker::Notice,
     xdp::{attach::XdpGot, xsk::XskMode},
 };
@@ -41,6 +47,7 @@ pub(super) mod token {
     pub const SOURCES: Token = Token(2);
     pub const SIGNALS: Token = Token(3);
     pub const NOTICES: Token = Token(4);
+    pub const BRIDGE: Token = Token(5);
     /// The UDP listeners have this one and those above, up to the next.
     pub const TUNNEL: Token = Token(16);
     /// The control socket and its clients have this one and all above.
@@ -69,8 +76,12 @@ pub(super) struct Gateway {
     pub management: ManagementSocket,
     pub about: About,
     pub status_file: Option<StatusSchedule>,
+    /// `None` where no kernel bridge is joined, or no XDP.
+    pub joined: Option<Joined>,
     pub datapath: Datapath,
+    pub captures: Captures,
     pub next_chores: Instant,
+    pub confirmation: Confirmation,
     pub stopping: bool,
 }
 
@@ -89,11 +100,13 @@ impl Gateway {
             self.handle_notices(now);
             self.handle_connections(now);
             self.handle_jobs(now);
+            self.handle_captures(now);
             self.handle_time(now)?;
             self.drain_role(now);
         }
         self.role.close_files();
         tracing::info!("stopped");
+        self.confirmation.outcome()?;
         self.role.take_failure().map_or(Ok(()), Err)
     }
 
@@ -104,6 +117,7 @@ impl Gateway {
             (Some(self.surroundings.readable()), token::NETLINK),
             (self.datapath.sources(), token::SOURCES),
             (Some(self.signals.as_fd()), token::SIGNALS),
+            (self.joined.as_ref().map(Joined::readable), token::BRIDGE),
         ];
         for (fd, token) in fds {
             let Some(fd) = fd else { continue };
@@ -116,8 +130,8 @@ impl Gateway {
     pub fn announce(&self, plan: &Plan) {
         let xdp = self.datapath.xdp().map_or("none", XdpGot::name);
         let xsk = self.datapath.xsk().map_or("none", XskMode::name);
-        let nic = plan.nic.as_ref().map_or("none", |nic| &nic.name);
-        let mode = if plan.bridge { "bridge" } else { "underlay" };
+        let nic = plan.outer().map_or("none", |nic| &nic.name);
+        let mode = mode(plan);
         tracing::info!(nic, mode, xdp, xsk, workers = plan.workers, host_port = %plan.host_port, "gateway started");
     }
 
@@ -130,8 +144,15 @@ impl Gateway {
         }
     }
 
+    /// The admin's time to confirm begins.
+    #[expect(clippy::disallowed_methods, reason = "a start may take seconds, where the NIC is set up anew")]
+    pub fn begin_confirmation(&mut self) {
+        self.confirmation.begin(Instant::now());
+    }
+
     fn next_deadline(&self) -> Instant {
-        self.role.poll_timeout().map_or(self.next_chores, |at| at.min(self.next_chores))
+        let others = [self.role.poll_timeout(), self.confirmation.due()];
+        others.into_iter().flatten().fold(self.next_chores, Instant::min)
     }
 
     fn handle_ready(&mut self, token: Token, now: Instant) {
@@ -140,6 +161,7 @@ impl Gateway {
             token::SOURCES => self.handle_sources(now),
             token::SIGNALS => self.handle_signals(now),
             token::NOTICES => {}
+            token::BRIDGE => self.handle_bridge(now),
             tunnel if tunnel.0 < token::MANAGEMENT => self.handle_datagrams(tunnel, now),
             other => self.handle_management(other, now),
         }
@@ -211,7 +233,7 @@ impl Gateway {
     fn handle_sources(&mut self, now: Instant) {
         for _ in 0..BATCH * 16 {
             let Some(key) = self.datapath.next_source() else { return };
-            self.hear(key, Port::Wire, now);
+            self.hear(key, Port::Wire(WireId::UPLINK), now);
         }
     }
 
@@ -224,6 +246,16 @@ impl Gateway {
         let drops = self.datapath.drops();
         let mut copies = self.datapath.copies();
         self.stations.hear(&mut copies, &drops, key, port, now);
+    }
+
+    /// What the kernel's bridge tells of its ports and stations.
+    fn handle_bridge(&mut self, now: Instant) {
+        let Some(joined) = &mut self.joined else { return };
+        let news = joined.follow(&mut self.datapath, &mut self.stations, now);
+        // At most times stations that are nobody's next hop.
+        if news.ports || self.surroundings.has_next_hop_among(&news.macs) {
+            self.find_paths(now);
+        }
     }
 
     fn handle_surroundings(&mut self, now: Instant) {
@@ -240,6 +272,11 @@ impl Gateway {
         if let Some(mac) = self.surroundings.nic_mac() {
             self.datapath.set_nic_mac(mac);
         }
+        self.find_paths(now);
+    }
+
+    /// How each peer is reached may have changed.
+    fn find_paths(&mut self, now: Instant) {
         let peers: Vec<PeerId> = self.sessions.peers.keys().copied().collect();
         for peer_id in peers {
             self.find_path(peer_id);
@@ -251,7 +288,8 @@ impl Gateway {
         let Some(peer) = self.sessions.peers.get(&peer_id) else { return };
         let path = peer.path;
         // Asked for over TCP, too: the next hop is one of the protected.
-        let packets = self.surroundings.outer(path, self.datapath.sends_by_nic());
+        let (datapath, stations) = (&self.datapath, &self.stations);
+        let packets = self.surroundings.outer(path, |hop| datapath.wire_towards(stations.stands(hop)));
         let outer = match &self.connections {
             Some(connections) if !path.is_udp() => connections.claim(path, peer_id),
             _ => packets,
@@ -262,7 +300,7 @@ impl Gateway {
     /// To be called after paths were looked up: one that was asked for the first time has a next hop that nobody may
     /// imitate from now on.
     fn fix_stations(&mut self, now: Instant) {
-        let fixed = self.surroundings.fixed_stations(|mac| self.stations.stands_behind_peer(mac));
+        let fixed = self.surroundings.fixed_stations(|mac| self.stations.stands(mac));
         self.stations.fix(&mut self.datapath.copies(), &fixed, now);
     }
 
@@ -303,14 +341,25 @@ impl Gateway {
     }
 
     fn handle_management(&mut self, token: Token, now: Instant) {
-        for (client, request) in self.management.handle_ready(token) {
-            let snapshot = self.snapshot(now);
+        for (client, asked) in self.management.handle_ready(token) {
+            let request = match asked {
+                Asked::Question(request) => request,
+                Asked::Capture(ask) => {
+                    self.begin_capture(client, &ask);
+                    continue;
+                }
+            };
+            let confirmed = (request == Request::Confirm).then(|| self.confirmation.confirm());
+            let snapshot = Snapshot { confirmed, ..self.snapshot(now) };
             self.management.reply(client, &snapshot.answer(request));
         }
     }
 
     fn handle_time(&mut self, now: Instant) -> Result<(), Error> {
         self.role.handle_time(now, &self.sessions);
+        if self.confirmation.is_over(now) {
+            self.begin_stop(now);
+        }
         if now >= self.next_chores {
             self.next_chores = now + CHORES;
             self.check_alive()?;
@@ -321,7 +370,7 @@ impl Gateway {
 
     /// A gateway that cannot carry frames any more ends, so that whoever watches it can start it anew.
     fn check_alive(&self) -> Result<(), Error> {
-        if let Some(name) = [self.about.nic(), Some(self.about.host_port())]
+        if let Some(name) = [self.about.nic(), self.about.host_port()]
             .into_iter()
             .flatten()
             .find(|name| !self.surroundings.has_interface(name))
@@ -336,6 +385,7 @@ impl Gateway {
 
     fn chores(&mut self, now: Instant) {
         self.datapath.beat();
+        self.datapath.close_removed();
         // Sources that TC reported without waking us, as a ring buffer may.
         self.handle_sources(now);
         self.stations.age(&mut self.datapath.copies(), now);
@@ -394,6 +444,14 @@ impl Gateway {
             tracing::debug!(%error, to = %path.remote, "a control packet was not sent");
             self.datapath.drops().count(Drop::SocketSendFailed);
         }
+    }
+}
+
+fn mode(plan: &Plan) -> &'static str {
+    match plan.segment.wires {
+        Wires::Joined(_) => "joined",
+        Wires::Uplink => "bridge",
+        Wires::None => "underlay",
     }
 }
 

@@ -12,7 +12,10 @@
 //!  control socket, signals, time ┘                            └─ control socket
 //! ```
 
+mod bridge;
+mod capture;
 mod client_files;
+mod confirm;
 mod crew;
 mod datapath;
 mod dialler;
@@ -20,7 +23,9 @@ mod error;
 mod fitness;
 mod gateway;
 mod host_port;
+mod joined;
 mod listeners;
+mod peer_entries;
 mod plan;
 mod pool;
 mod pool_schedule;
@@ -32,17 +37,21 @@ mod start;
 mod stations;
 mod streams;
 mod surroundings;
+mod wires;
 
 pub use error::Error;
 
-use crate::config::Config;
+use crate::{config::Config, host::nic::journal};
 
 /// Runs a gateway until it is told to stop.
 ///
 /// # Errors
 /// It could not start, and everything is as it was; or the loop cannot go on. Cause and cure, as a sentence.
 pub fn run(config: Config) -> Result<(), Error> {
-    let gateway = start::start(&config)?;
+    journal::begin();
     // The log may be a file, where nobody sees what is printed at the end.
-    gateway.run().inspect_err(|error| tracing::error!("{error}"))
+    let outcome = start::start(&config)
+        .and_then(|gateway| gateway.run().inspect_err(|error| tracing::error!("{error}")));
+    journal::end();
+    outcome
 }

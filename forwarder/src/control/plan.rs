@@ -7,13 +7,13 @@ use openvpn::data::MAX_OVERHEAD;
 
 use super::surroundings::Place;
 use crate::{
-    config::{Config, Datapath, HostAddress, UplinkMode, XdpMode},
+    config::{Config, Datapath, HostAddress, Role, UplinkMode, XdpMode},
     host::{
         self,
         links::{self, Link},
         netlink::Requests,
     },
-    switch::Segment,
+    switch::{Joined, Segment, Wires},
     worker::outer::LONGEST_OUTER_HEADER,
     xdp::{attach::XdpChoice, frames::chunk_bytes_for, sys},
 };
@@ -30,7 +30,11 @@ pub(super) struct Plan {
     pub bridge: bool,
     /// XDP and AF_XDP on the NIC; `None`: the kernel's sockets.
     pub xdp: Option<XdpChoice>,
-    /// Number of workers.
+    /// The ports of a kernel bridge are accelerated.
+    pub accelerates: bool,
+    /// The kernel bridge that the host port is a port of; `None` without peers, or without a bridge.
+    pub joins: Option<Link>,
+    /// Number of workers; none where there are no tunnels.
     pub workers: usize,
     /// Where worker `n` is pinned: `cpus[n % len]`.
     pub cpus: Vec<usize>,
@@ -52,42 +56,58 @@ impl Plan {
         let name = config.uplink.as_ref().map(|uplink| uplink.nic.as_str());
         let nic = name.map(|name| links::by_name(requests, name)).transpose()?;
         let bridge = config.uplink.as_ref().is_some_and(|uplink| uplink.mode == UplinkMode::Bridge);
-        let xdp = wanted_xdp(config, nic.as_ref());
+        let joins = joined_bridge(config, requests)?;
+        let xdp = wanted_xdp(config, nic.as_ref().or(joins.as_ref()));
         let host_port = config.server.device.clone().unwrap_or_else(|| "tap".into());
         let all = links::all(requests)?;
         Ok(Self {
             bridge,
             workers: workers(config, nic.as_ref(), xdp.is_some()),
+            accelerates: config.bridge.is_some() && config.datapath != Datapath::Socket,
             cpus: cpus(config),
             host_port_exists: all.values().any(|link| link.name == host_port),
             host_port,
             host_address: config.server.host_address,
             max_frame: usize::from(config.server.tun_mtu) + LINK_HEADER_BYTES,
-            segment: Segment { wire: bridge, peer_to_peer: config.server.client_to_client },
+            segment: Segment {
+                wires: match &joins {
+                    Some(_) => Wires::Joined(Joined::default()),
+                    None if bridge => Wires::Uplink,
+                    None => Wires::None,
+                },
+                peer_to_peer: config.server.client_to_client,
+            },
             nic,
+            joins,
             xdp,
         })
     }
 
     /// Without XDP and without a wire nothing has to be steered.
     pub fn needs_programs(&self) -> bool {
-        self.xdp.is_some() || self.bridge
+        self.xdp.is_some() || self.bridge || self.accelerates
     }
 
     /// Where the gateway stands, for what follows its surroundings.
-    pub fn place(&self, config: &Config, host_port: Mac) -> Place {
+    pub fn place(&self, config: &Config, host_port: Option<Mac>) -> Place {
         Place {
-            nic: self.nic.as_ref().map(|nic| nic.index),
+            nic: self.outer().map(|nic| nic.index),
             bridge: self.bridge,
-            host_port: (!self.bridge).then_some(host_port),
+            joined: self.joins.is_some(),
+            host_port: host_port.filter(|_| !self.bridge),
             listeners: config.server.listeners.clone(),
         }
+    }
+
+    /// The interface whose address tunnel packets come to: the NIC, or the bridge.
+    pub fn outer(&self) -> Option<&Link> {
+        self.nic.as_ref().or(self.joins.as_ref())
     }
 
     /// The host port's MTU: on a wire what the NIC carries, so that nothing it receives is too long to be cloned; else
     /// the segment's, so that the host sends nothing the peers cannot take.
     pub fn host_port_mtu(&self) -> u32 {
-        let wire = self.nic.as_ref().filter(|_| self.bridge);
+        let wire = self.nic.as_ref().filter(|_| self.bridge).or(self.joins.as_ref());
         wire.map_or(self.tun_mtu(), |nic| nic.mtu)
     }
 
@@ -108,8 +128,21 @@ impl Plan {
     /// Size of the chunks of memory shared with the NIC.
     pub fn chunk_bytes(&self) -> u32 {
         let packet = u32::try_from(self.longest_packet()).unwrap_or(u32::MAX);
-        chunk_bytes_for(self.nic.as_ref().map_or(0, |nic| nic.mtu).max(packet))
+        chunk_bytes_for(self.outer().map_or(0, |nic| nic.mtu).max(packet))
     }
+}
+
+/// The bridge of `--bridge`, where there is somebody to join it.
+fn joined_bridge(config: &Config, requests: &mut Requests) -> host::Result<Option<Link>> {
+    let joined = config.bridge.as_deref().filter(|_| !matches!(config.role, Role::Accelerator));
+    let Some(name) = joined else { return Ok(None) };
+    let link = links::by_name(requests, name)?;
+    if link.is_bridge() {
+        return Ok(Some(link));
+    }
+    Err(host::Error::Unfit(format!(
+        "{name} is no bridge: name one for --bridge (`ip link show type bridge`), or a NIC for --uplink"
+    )))
 }
 
 fn wanted_xdp(config: &Config, nic: Option<&Link>) -> Option<XdpChoice> {
@@ -129,6 +162,9 @@ fn wanted_xdp(config: &Config, nic: Option<&Link>) -> Option<XdpChoice> {
 
 /// One a receive queue in use, or as many as were asked for; more than queues have nothing to do.
 fn workers(config: &Config, nic: Option<&Link>, af_xdp: bool) -> usize {
+    if matches!(config.role, Role::Accelerator) {
+        return 0;
+    }
     let asked = config.workers.map(usize::from);
     match nic.filter(|_| af_xdp) {
         Some(nic) => asked.unwrap_or(usize::MAX).min(receive_queues(nic)),
@@ -137,7 +173,7 @@ fn workers(config: &Config, nic: Option<&Link>, af_xdp: bool) -> usize {
 }
 
 /// Receive queues in use. The kernel shows exactly those in sysfs; where sysfs is another namespace's, those reserved.
-fn receive_queues(nic: &Link) -> usize {
+pub(super) fn receive_queues(nic: &Link) -> usize {
     let queues = fs::read_dir(format!("/sys/class/net/{}/queues", nic.name));
     let in_use = queues.map_or(0, |queues| {
         let names = queues.flatten().map(|queue| queue.file_name());

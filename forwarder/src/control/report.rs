@@ -26,22 +26,33 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct About {
     started: Instant,
+    /// There are no workers.
+    accelerator: bool,
     nic: Option<String>,
-    host_port: String,
+    host_port: Option<String>,
     mode: UplinkMode,
     mtu: u32,
     max_peers: usize,
 }
 
 impl About {
-    pub fn new(config: &Config, plan: &Plan, host_port: &str, started: Instant) -> Self {
+    pub fn new(config: &Config, plan: &Plan, host_port: Option<&str>, started: Instant) -> Self {
         Self {
             started,
+            accelerator: plan.workers == 0,
             nic: plan.nic.as_ref().map(|nic| nic.name.clone()),
-            host_port: host_port.to_owned(),
+            host_port: host_port.map(ToOwned::to_owned),
             mode: if plan.bridge { UplinkMode::Bridge } else { UplinkMode::Underlay },
             mtu: plan.host_port_mtu(),
-            max_peers: config.server.max_clients,
+            max_peers: if plan.workers == 0 { 0 } else { config.server.max_clients },
+        }
+    }
+
+    fn datapath(&self, af_xdp: bool) -> Datapath {
+        match (self.accelerator, af_xdp) {
+            (true, _) => Datapath::Xdp,
+            (false, true) => Datapath::AfXdp,
+            (false, false) => Datapath::Socket,
         }
     }
 
@@ -50,9 +61,14 @@ impl About {
         self.nic.as_deref()
     }
 
-    /// The host port's name.
-    pub fn host_port(&self) -> &str {
-        &self.host_port
+    /// The wire is a port of the segment.
+    pub fn has_wire(&self) -> bool {
+        self.mode == UplinkMode::Bridge
+    }
+
+    /// The host port's name; `None` without workers.
+    pub fn host_port(&self) -> Option<&str> {
+        self.host_port.as_deref()
     }
 }
 
@@ -91,7 +107,7 @@ impl Gateway {
             status: Status {
                 version: env!("CARGO_PKG_VERSION").into(),
                 uptime_s: seconds(self.about.started, now),
-                datapath: if self.datapath.xsk().is_some() { Datapath::AfXdp } else { Datapath::Socket },
+                datapath: self.about.datapath(self.datapath.xsk().is_some()),
                 ports: self.ports(),
                 peers: peers.collect(),
                 drops: status::drops(|reason| self.lost(reason)),
@@ -99,8 +115,10 @@ impl Gateway {
                 listen: self.surroundings.listen_texts(),
                 max_peers: self.about.max_peers,
                 health: self.health(),
+                confirm_s: self.confirmation.due().map(|due| seconds(now, due)),
             },
             fdb: self.fdb(now),
+            confirmed: None,
         }
     }
 
@@ -108,7 +126,7 @@ impl Gateway {
     fn lost(&self, reason: Drop) -> u64 {
         let elsewhere = match reason {
             Drop::ControlQueueFull => self.sockets.missed(),
-            Drop::HostPortOverrun => transmit_drops(&self.about.host_port),
+            Drop::HostPortOverrun => self.about.host_port().map_or(0, transmit_drops),
             _ => 0,
         };
         let streams = self.connections.as_ref().map_or(0, |connections| connections.lost(reason));
@@ -153,9 +171,10 @@ impl Gateway {
             tx_frames: sum(PortCounters::tx_frames, true),
             queues: if self.datapath.xsk().is_some() { queues } else { 0 },
             mtu: self.about.mtu,
+            bridge: None,
         });
-        let host = status::Port {
-            name: self.about.host_port.clone(),
+        let host = self.about.host_port.as_ref().map(|name| status::Port {
+            name: name.clone(),
             role: Role::Host,
             mode: self.about.mode,
             xdp: Xdp::None,
@@ -164,8 +183,9 @@ impl Gateway {
             tx_frames: sum(PortCounters::tx_frames, false),
             queues: 0,
             mtu: self.about.mtu,
-        };
-        uplink.into_iter().chain([host]).collect()
+            bridge: None,
+        });
+        uplink.into_iter().chain(host).collect()
     }
 
     /// One walk through the table for all peers: it may have 65,536 stations, and the control thread does this.
@@ -220,7 +240,7 @@ impl Gateway {
         let nic = self.about.nic.as_deref();
         let (place, port, peer_id) = match station.port {
             Port::Host => (status::Place::Host, nic.filter(|_| self.about.mode == UplinkMode::Bridge), None),
-            Port::Wire => (status::Place::Wire, nic, None),
+            Port::Wire(_) => (status::Place::Wire, nic, None),
             Port::Peer(id) => {
                 (status::Place::Peer, self.sessions.peers.get(&id).map(|peer| &*peer.name), Some(id))
             }
@@ -229,7 +249,7 @@ impl Gateway {
             mac: mac_text(key.mac),
             vlan: key.vlan,
             place,
-            port: port.unwrap_or(&self.about.host_port).to_owned(),
+            port: port.or(self.about.host_port()).unwrap_or_default().to_owned(),
             peer_id: peer_id.map(PeerId::value),
             fixed: station.fixed,
             age_s: if station.fixed { 0 } else { seconds(heard, now) },

@@ -19,6 +19,11 @@ pub(super) enum Role {
     Server(Box<Listening>),
     /// The client that calls one server.
     Client(Box<Dialler>),
+    /// Nobody: the gateway has no tunnels.
+    Accelerator {
+        /// It was told to.
+        stopped: bool,
+    },
 }
 
 /// The server, and the threads that do its handshakes.
@@ -40,6 +45,7 @@ impl Role {
         match self {
             Self::Server(listening) => listening.server.is_stopped(),
             Self::Client(dialler) => dialler.is_stopped(),
+            Self::Accelerator { stopped } => *stopped,
         }
     }
 
@@ -47,7 +53,7 @@ impl Role {
     pub fn has_lost_a_thread(&self) -> bool {
         match self {
             Self::Server(listening) => listening.pool.has_lost_a_thread(),
-            Self::Client(_) => false,
+            Self::Client(_) | Self::Accelerator { .. } => false,
         }
     }
 
@@ -56,6 +62,7 @@ impl Role {
         match self {
             Self::Server(_) => None,
             Self::Client(dialler) => dialler.take_failure(),
+            Self::Accelerator { .. } => None,
         }
     }
 
@@ -64,6 +71,7 @@ impl Role {
         match self {
             Self::Server(_) => None,
             Self::Client(dialler) => dialler.trouble(),
+            Self::Accelerator { .. } => None,
         }
     }
 
@@ -72,6 +80,7 @@ impl Role {
         match self {
             Self::Server(_) => None,
             Self::Client(dialler) => dialler.exits_by_data(),
+            Self::Accelerator { .. } => None,
         }
     }
 }
@@ -94,6 +103,7 @@ impl Role {
                 server.handle_datagram(now, path, datagram)
             }
             Self::Client(dialler) => dialler.handle_datagram(now, path, datagram),
+            Self::Accelerator { .. } => Err(ControlError::UnknownPeer),
         }
     }
 
@@ -102,7 +112,7 @@ impl Role {
         match self {
             Self::Server(listening) => listening.server.handle_closed(now, path),
             // It calls by UDP only.
-            Self::Client(_) => {}
+            Self::Client(_) | Self::Accelerator { .. } => {}
         }
     }
 
@@ -110,6 +120,7 @@ impl Role {
         match self {
             Self::Server(listening) => listening.server.handle_float(now, peer_id, path),
             Self::Client(dialler) => dialler.handle_float(peer_id, path),
+            Self::Accelerator { .. } => {}
         }
     }
 
@@ -117,6 +128,7 @@ impl Role {
         match self {
             Self::Server(listening) => listening.server.handle_exit(now, peer_id),
             Self::Client(dialler) => dialler.handle_exit(now, peer_id),
+            Self::Accelerator { .. } => {}
         }
     }
 
@@ -124,6 +136,7 @@ impl Role {
         match self {
             Self::Server(listening) => listening.server.handle_rekey_request(now, peer_id),
             Self::Client(dialler) => dialler.handle_rekey_request(now),
+            Self::Accelerator { .. } => {}
         }
     }
 
@@ -135,6 +148,7 @@ impl Role {
                 dialler.handle_answers(now);
                 true
             }
+            Self::Accelerator { .. } => true,
         }
     }
 
@@ -148,6 +162,7 @@ impl Role {
                 listening.server.handle_timeout(now);
             }
             Self::Client(dialler) => dialler.handle_time(now, sessions),
+            Self::Accelerator { .. } => {}
         }
     }
 
@@ -157,6 +172,7 @@ impl Role {
             // Clients say by where they send to which of our addresses they want.
             Self::Server(_) => {}
             Self::Client(dialler) => dialler.handle_surroundings(),
+            Self::Accelerator { .. } => {}
         }
     }
 
@@ -167,7 +183,7 @@ impl Role {
                 let Listening { server, pool_file, .. } = &mut **listening;
                 pool_file.iter_mut().for_each(|file| file.keep(server, now));
             }
-            Self::Client(_) => {}
+            Self::Client(_) | Self::Accelerator { .. } => {}
         }
     }
 
@@ -178,7 +194,7 @@ impl Role {
                 let Listening { server, pool_file, .. } = &mut **listening;
                 pool_file.iter_mut().for_each(|file| file.write(server));
             }
-            Self::Client(_) => {}
+            Self::Client(_) | Self::Accelerator { .. } => {}
         }
     }
 
@@ -186,6 +202,7 @@ impl Role {
         match self {
             Self::Server(listening) => listening.server.stop(now),
             Self::Client(dialler) => dialler.stop(now),
+            Self::Accelerator { stopped } => *stopped = true,
         }
     }
 }
@@ -201,7 +218,7 @@ impl Role {
                 }
             }
             // One handshake in an hour keeps nobody waiting.
-            Self::Client(_) => {}
+            Self::Client(_) | Self::Accelerator { .. } => {}
         }
     }
 
@@ -210,6 +227,7 @@ impl Role {
         match self {
             Self::Server(listening) => listening.server.poll_event(),
             Self::Client(dialler) => dialler.poll_event(),
+            Self::Accelerator { .. } => None,
         }
     }
 
@@ -218,6 +236,7 @@ impl Role {
         match self {
             Self::Server(listening) => listening.server.poll_transmit(),
             Self::Client(dialler) => dialler.poll_transmit(),
+            Self::Accelerator { .. } => None,
         }
     }
 
@@ -226,6 +245,7 @@ impl Role {
         match self {
             Self::Server(listening) => listening.server.poll_timeout().map(|(at, _)| at),
             Self::Client(dialler) => dialler.poll_timeout(),
+            Self::Accelerator { .. } => None,
         }
     }
 }

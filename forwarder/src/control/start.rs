@@ -12,20 +12,25 @@ use std::{
     time::Instant,
 };
 
+use caps::Capability;
 use crossbeam::channel::bounded;
 use mio::{Poll, Waker};
 use openvpn::server::{Former, Job, Server};
 
 use super::{
     Error,
+    capture::Captures,
     client_files::ClientFiles,
+    confirm::Confirmation,
     crew::Crew,
     datapath::{Datapath, Kernel},
     dialler::{Dialler, Wake},
     fitness,
     gateway::{Gateway, token},
     host_port,
+    joined::Joined,
     listeners::{self, ControlSockets},
+    peer_entries::PeerEntries,
     plan::{self, Plan},
     pool::Pool,
     pool_schedule::{self, PoolSchedule},
@@ -36,6 +41,7 @@ use super::{
     stations::Stations,
     streams::{self, Connections, Prepared},
     surroundings::Surroundings,
+    wires::Wires,
 };
 use crate::{
     config::{self, Config, Listener},
@@ -61,6 +67,7 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
     let mut requests = Requests::routing().map_err(|error| Error::os("talk to netlink", error))?;
     let plan = Plan::of(config, &mut requests)?;
     fitness::check(&plan, &mut requests)?;
+    let confirmation = Confirmation::ask(config.confirm);
     let identity = Identity::resolve(config.server.user.as_deref(), config.server.group.as_deref())?;
     let poll = Poll::new().map_err(|error| Error::os("wait for events", error))?;
     let mut management = ManagementSocket::bind(&config.control)?;
@@ -76,11 +83,14 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
     sockets.register(poll.registry()).map_err(|error| Error::os("wait for events", error))?;
     let preparation = fitness::prepare(&plan)?;
     let crew = Crew::enlist(&plan, listening.tunnels)?;
-    let host_port = host_port::prepare(&plan, crew.host_port(), &mut requests)?;
-    let kernel = plan.needs_programs().then(|| Kernel::load(&plan, &crew, host_port.index)).transpose()?;
+    let host_port =
+        crew.host_port().map(|name| host_port::prepare(&plan, name, &mut requests)).transpose()?;
+    let port_index = host_port.as_ref().map_or(0, |port| port.index);
+    let kernel = plan.needs_programs().then(|| Kernel::load(&plan, &crew, port_index)).transpose()?;
     // Threads inherit what is left, so this comes before the first.
-    privileges::drop_privileges(identity)?;
-    let surroundings = Surroundings::open(plan.place(config, host_port.mac), now)?;
+    privileges::drop_privileges(identity, kept_besides(config, &plan))?;
+    let peer_entries = plan.joins.as_ref().map(|_| PeerEntries::open(port_index)).transpose()?;
+    let surroundings = Surroundings::open(plan.place(config, host_port.as_ref().map(|port| port.mac)), now)?;
 
     let waker =
         Waker::new(poll.registry(), token::NOTICES).map_err(|error| Error::os("wake itself", error))?;
@@ -95,11 +105,14 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
     let connections = connections
         .map(|(prepared, lanes)| Connections::start(prepared, lanes, &plan, &config.server, now))
         .transpose()?;
+    let host_port = host_port.map(|port| port.name);
+    let mac_limit = config.guards.mac_limit(config.server.max_macs_per_peer);
     let mut gateway = Gateway {
         role: role(config, former, pool_file, waker, now)?,
-        sessions: Sessions::new(clock, plan.max_frame, config.server.max_macs_per_peer),
-        stations: Stations::new(config.ageing, config.server.max_macs_per_peer, now),
-        datapath: Datapath::new(working, kernel, xsk, preparation),
+        sessions: Sessions::new(clock, plan.max_frame, mac_limit),
+        stations: Stations::new(config.ageing, mac_limit, now),
+        datapath: Datapath::new(working, kernel, xsk, preparation, Wires::new(&plan), peer_entries),
+        joined: None,
         poll,
         signals,
         sockets,
@@ -107,16 +120,34 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
         surroundings,
         notices,
         management,
-        about: About::new(config, &plan, &host_port.name, now),
+        about: About::new(config, &plan, host_port.as_deref(), now),
         status_file,
+        captures: Captures::new(now),
         next_chores: now,
+        confirmation,
         stopping: false,
     };
+    if let (Some(bridge), Some(xdp)) = (&plan.joins, plan.xdp) {
+        let mut joined = Joined::open(&bridge.name, port_index, xdp)?;
+        joined.begin(&mut gateway.datapath, &mut gateway.stations, now);
+        gateway.joined = Some(joined);
+    }
     gateway.watch()?;
     gateway.apply_surroundings(now);
-    gateway.datapath.attach(&plan, &host_port.name)?;
+    gateway.datapath.attach(&plan, host_port.as_deref())?;
     gateway.announce(&plan);
+    gateway.begin_confirmation();
     Ok(gateway)
+}
+
+/// What is kept besides: by an accelerator what it takes to look at far ends, by who joins a bridge what it takes to open
+/// sockets on ports that come later.
+fn kept_besides(config: &Config, plan: &Plan) -> &'static [Capability] {
+    match (&config.role, &plan.joins) {
+        (config::Role::Accelerator, _) => &privileges::LOOKING,
+        (_, Some(_)) if plan.xdp.is_some() => &privileges::LOCKING,
+        _ => &[],
+    }
 }
 
 /// What the gateway is to the other end of its tunnels.
@@ -142,6 +173,7 @@ fn role(
             let dialler = Dialler::new(file, protocol, local, seed, wake, now)?;
             Ok(Role::Client(Box::new(dialler)))
         }
+        config::Role::Accelerator => Ok(Role::Accelerator { stopped: false }),
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use common::{FDB_ENTRIES, FdbKey, FdbValue, Mac, Place};
 use openvpn::ids::PeerId;
 
+use super::peer_entries::PeerEntries;
 use crate::{
     drops::{Drop, DropCounters},
     switch::{Change, Heard, Port, Table},
@@ -28,6 +29,8 @@ pub(super) struct Copies<'a> {
     pub posts: &'a [Post],
     /// The eBPF programs'; `None` when there are none.
     pub map: Option<&'a mut Fdb>,
+    /// A kernel bridge's; `None` where none is joined.
+    pub bridge: Option<&'a mut PeerEntries>,
 }
 
 impl Stations {
@@ -75,10 +78,9 @@ impl Stations {
         copies.tell(Change { key, station: self.table.get(key) });
     }
 
-    /// True for a station that is known to stand behind a peer.
-    pub fn stands_behind_peer(&self, mac: Mac) -> bool {
-        let station = self.table.get(FdbKey::new(0, mac));
-        station.is_some_and(|station| matches!(station.port, Port::Peer(_)))
+    /// Where a station stands, if it is known.
+    pub fn stands(&self, mac: Mac) -> Option<Port> {
+        self.table.get(FdbKey::new(0, mac)).map(|station| station.port)
     }
 
     /// Makes `fixed` the stations that no peer may claim.
@@ -92,6 +94,21 @@ impl Stations {
             tracing::debug!(?change, "a protected station changed");
             copies.publish(change);
         }
+    }
+
+    /// A kernel bridge has `key` at `port`.
+    pub fn mirror(&mut self, copies: &mut Copies<'_>, key: FdbKey, port: Port, now: Instant) {
+        self.table.mirror(key, port, now).into_iter().for_each(|change| copies.publish(change));
+    }
+
+    /// It has forgotten `key`.
+    pub fn unmirror(&mut self, copies: &mut Copies<'_>, key: FdbKey) {
+        self.table.unmirror(key).into_iter().for_each(|change| copies.publish(change));
+    }
+
+    /// It has lost `port`, or we have.
+    pub fn unmirror_port(&mut self, copies: &mut Copies<'_>, port: Port) {
+        self.table.unmirror_port(port).into_iter().for_each(|change| copies.publish(change));
     }
 
     /// The peer is gone, with all stations behind it.
@@ -127,6 +144,9 @@ impl Copies<'_> {
         {
             tracing::warn!(%error, ?change, "the forwarding map was not updated");
         }
+        if let Some(bridge) = &mut self.bridge {
+            bridge.follow(change);
+        }
         self.tell(change);
     }
 
@@ -142,6 +162,8 @@ fn write(map: &mut Fdb, change: Change) -> Result<(), MapError> {
     let value = FdbValue {
         place: place(station.port) as u32,
         fixed: u32::from(station.fixed),
+        port: slot(station.port),
+        reserved: 0,
         last_seen_ns: monotonic_ns(),
     };
     map.insert(change.key, value)
@@ -150,8 +172,15 @@ fn write(map: &mut Fdb, change: Change) -> Result<(), MapError> {
 const fn place(port: Port) -> Place {
     match port {
         Port::Host => Place::Host,
-        Port::Wire => Place::Wire,
+        Port::Wire(_) => Place::Wire,
         Port::Peer(_) => Place::Peer,
+    }
+}
+
+const fn slot(port: Port) -> u32 {
+    match port {
+        Port::Wire(wire) => wire.number() as u32,
+        Port::Host | Port::Peer(_) => 0,
     }
 }
 
@@ -173,7 +202,10 @@ mod tests {
     use mio::{Poll, Token, Waker};
 
     use super::*;
-    use crate::{switch::Station, worker::Mailbox};
+    use crate::{
+        switch::{Station, WireId},
+        worker::Mailbox,
+    };
 
     /// A mailbox as workers have it, for what they are told.
     fn mailbox() -> (Poll, Post, Mailbox) {
@@ -200,13 +232,13 @@ mod tests {
         let now = Instant::now();
         let mut stations = Stations::new(Duration::from_secs(300), 8, now);
         let posts = [post];
-        let mut copies = Copies { posts: &posts, map: None };
+        let mut copies = Copies { posts: &posts, map: None, bridge: None };
         let (unknown, moved) = (FdbKey::new(0, [2, 0, 0, 0, 0, 1]), FdbKey::new(0, [2, 0, 0, 0, 0, 2]));
-        stations.hear(&mut copies, &DropCounters::default(), moved, Port::Wire, now);
+        stations.hear(&mut copies, &DropCounters::default(), moved, Port::Wire(WireId::UPLINK), now);
         told(&mailbox);
         stations.disown(&copies, unknown);
         stations.disown(&copies, moved);
-        let on_wire = Station { port: Port::Wire, fixed: false };
+        let on_wire = Station { port: Port::Wire(WireId::UPLINK), fixed: false };
         assert_eq!(
             told(&mailbox),
             [Change { key: unknown, station: None }, Change { key: moved, station: Some(on_wire) }]
@@ -219,8 +251,8 @@ mod tests {
         let now = Instant::now();
         let mut stations = Stations::new(Duration::from_secs(300), 8, now);
         let posts = [post];
-        let mut copies = Copies { posts: &posts, map: None };
-        let (one, two) = ([(MAC, Port::Host)], [(MAC, Port::Wire)]);
+        let mut copies = Copies { posts: &posts, map: None, bridge: None };
+        let (one, two) = ([(MAC, Port::Host)], [(MAC, Port::Wire(WireId::UPLINK))]);
         for (fixed, changes) in [(&one[..], 1), (&one, 0), (&two, 2), (&[], 1), (&[], 0), (&one, 1)] {
             stations.fix(&mut copies, fixed, now);
             assert_eq!(told(&mailbox).len(), changes, "{fixed:?}");

@@ -2,7 +2,7 @@
 //! addressed to, and how packets to a peer leave.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
     os::fd::{AsFd, BorrowedFd},
     time::{Duration, Instant},
@@ -17,7 +17,7 @@ use crate::{
         self,
         routes::{OuterPath, Outside},
     },
-    switch::Port,
+    switch::{Port, WireId},
     worker::Outer,
 };
 
@@ -32,6 +32,8 @@ pub(super) struct Surroundings {
     nic: Option<u32>,
     /// The wire is a port of the segment.
     bridge: bool,
+    /// The NIC is a kernel bridge, whose ports' stations are the segment's.
+    joined: bool,
     /// The host port's own address, where it is an interface of its own (underlay).
     host_port: Option<Mac>,
     listeners: Vec<Listener>,
@@ -43,6 +45,7 @@ pub(super) struct Surroundings {
 pub(super) struct Place {
     pub nic: Option<u32>,
     pub bridge: bool,
+    pub joined: bool,
     pub host_port: Option<Mac>,
     /// Of the server's file.
     pub listeners: Vec<Listener>,
@@ -51,9 +54,9 @@ pub(super) struct Place {
 impl Surroundings {
     pub fn open(place: Place, now: Instant) -> host::Result<Self> {
         let uplinks: Vec<u32> = place.nic.into_iter().collect();
-        let Place { nic, bridge, host_port, listeners } = place;
+        let Place { nic, bridge, joined, host_port, listeners } = place;
         let outside = Outside::open(&uplinks)?;
-        Ok(Self { outside, nic, bridge, host_port, listeners, next_refresh: now })
+        Ok(Self { outside, nic, bridge, joined, host_port, listeners, next_refresh: now })
     }
 
     pub fn readable(&self) -> BorrowedFd<'_> {
@@ -93,17 +96,33 @@ impl Surroundings {
     ///
     /// A next hop that `is_behind_peer` and is no router is none: a peer can move its path to an address that it makes
     /// the host resolve to another peer's station, which would then be cut off.
-    pub fn fixed_stations(&self, is_behind_peer: impl Fn(Mac) -> bool) -> Vec<(Mac, Port)> {
+    pub fn fixed_stations(&self, stands: impl Fn(Mac) -> Option<Port>) -> Vec<(Mac, Port)> {
         let known = self.outside.known();
         let own = self.host_port.map(|mac| (mac, Port::Host));
-        let Some(nic) = self.nic.filter(|_| self.bridge) else { return own.into_iter().collect() };
+        let Some(nic) = self.nic.filter(|_| self.bridge || self.joined) else {
+            return own.into_iter().collect();
+        };
+        let is_behind_peer = |mac| matches!(stands(mac), Some(Port::Peer(_)));
         let host = known.host_macs(nic);
         // A router's address that is the host's own (a VRRP address that came over) is the host's.
         let mut routers: Vec<Mac> = known.router_macs(nic).difference(&host).copied().collect();
         let remotes = known.neighbouring_remotes(nic);
         routers.retain(|mac| !remotes.contains(mac) || !is_behind_peer(*mac));
-        let host = host.into_iter().map(|mac| (mac, Port::Host));
-        host.chain(routers.into_iter().map(|mac| (mac, Port::Wire))).chain(own).collect()
+        let ports = known.links().values().filter(|link| self.joined && link.master == Some(nic));
+        let host = host.into_iter().chain(ports.filter_map(|port| port.mac));
+        let at = |mac| match stands(mac) {
+            _ if self.bridge => Some((mac, Port::Wire(WireId::UPLINK))),
+            // Where the bridge has it; one that it does not know is found by it, and is nobody's to claim as soon as it is.
+            Some(port @ Port::Wire(_)) => Some((mac, port)),
+            _ => None,
+        };
+        let fixed = host.map(|mac| (mac, Port::Host)).chain(own).chain(routers.into_iter().filter_map(at));
+        fixed.collect::<BTreeMap<_, _>>().into_iter().collect()
+    }
+
+    /// Whether one of the routers and next hops has one of these addresses.
+    pub fn has_next_hop_among(&self, macs: &BTreeSet<Mac>) -> bool {
+        self.nic.is_some_and(|nic| !self.outside.known().router_macs(nic).is_disjoint(macs))
     }
 
     /// Where tunnel packets are addressed to that XDP takes.
@@ -148,8 +167,9 @@ impl Surroundings {
         self.outside.known().links().get(&self.nic?)?.mac
     }
 
-    /// How packets leave for a peer at `path`; `None` where they cannot.
-    pub fn outer(&mut self, path: Path, by_nic: bool) -> Option<Outer> {
+    /// How packets leave for a peer at `path`; `None` where they cannot. `towards` says which wire leads to the next hop with
+    /// that hardware address.
+    pub fn outer(&mut self, path: Path, towards: impl Fn(Mac) -> Option<WireId>) -> Option<Outer> {
         let Path { remote, local, .. } = path;
         if !is_routed(remote.ip()) {
             return Some(Outer::by_socket(local, remote));
@@ -157,9 +177,11 @@ impl Surroundings {
         // Asked for even where packets go by the socket: it makes the next hop one of the protected.
         let resolved = self.outside.resolve(remote.ip(), local.ip());
         match resolved {
-            Ok(OuterPath::Direct(hop)) if by_nic && Some(hop.nic) == self.nic => {
-                let mtu = u16::try_from(hop.mtu).unwrap_or(u16::MAX);
-                return Some(Outer::by_nic(local, remote, hop.source, hop.destination, mtu));
+            Ok(OuterPath::Direct(hop)) if Some(hop.nic) == self.nic => {
+                if let Some(wire) = towards(hop.destination) {
+                    let mtu = u16::try_from(hop.mtu).unwrap_or(u16::MAX);
+                    return Some(Outer::by_nic(wire, local, remote, hop.source, hop.destination, mtu));
+                }
             }
             Ok(OuterPath::BySocket(detour)) => {
                 tracing::debug!(%remote, %detour, "packets to the peer go by the socket")

@@ -6,11 +6,13 @@
 //! ```text
 //!   preflight ──► nic ──► (XDP attached, sockets bound) ──► privileges ──► threads
 //!                  │                                                         │
-//!                netlink ◄──────────── links, routes ◄───────── control loop: Outside::handle_netlink
+//!                netlink ◄──── links, routes, bridge ◄────────── control loop: Outside::handle_netlink
 //! ```
 
 use std::io;
 
+/// A kernel bridge: its ports, its stations, and what XDP would bypass there.
+pub mod bridge;
 /// Huge pages: whether there are any to be had.
 pub mod huge_pages;
 /// Interfaces: what they are, and changing them.

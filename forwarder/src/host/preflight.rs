@@ -91,6 +91,13 @@ pub fn check_locked_memory(bytes: u64) -> Result<()> {
     locked_memory(bytes, limit, privileges::may_lock_memory()?)
 }
 
+/// Bytes of memory this process may lock; `None`: as much as there is.
+pub fn lockable_memory() -> Result<Option<u64>> {
+    let (limit, _) =
+        getrlimit(Resource::RLIMIT_MEMLOCK).map_err(Error::os("read the limit of locked memory"))?;
+    Ok((!privileges::may_lock_memory()? && limit != nix::libc::RLIM_INFINITY).then_some(limit))
+}
+
 fn locked_memory(bytes: u64, limit: u64, unlimited: bool) -> Result<()> {
     if unlimited || bytes <= limit {
         return Ok(());

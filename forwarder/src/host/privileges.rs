@@ -1,7 +1,7 @@
 //! Privileges: what is needed is there at the start, and all else is given up before the first packet.
 //!
 //! Kept are CAP_NET_ADMIN (interfaces, NIC features, attaching programs), CAP_NET_RAW (AF_XDP and packet sockets) and
-//! CAP_BPF (maps, programs). Order matters to the caller:
+//! CAP_BPF (maps, programs); by an accelerator also what [`LOOKING`] takes. Order matters to the caller:
 //!
 //! 1. Files opened, ports bound, XDP attached, UMEM registered: locked memory is counted when it is registered, and
 //!    CAP_IPC_LOCK, which lifts its limit, is given up here.
@@ -20,6 +20,28 @@ use super::{Error, Result};
 
 /// What is kept.
 pub const KEPT: [Capability; 3] = [Capability::CAP_NET_ADMIN, Capability::CAP_NET_RAW, Capability::CAP_BPF];
+
+/// Those of the capabilities a start uses that are missing, with what each is for.
+pub fn missing() -> Result<Vec<(String, &'static str)>> {
+    const USED: [(Capability, &str); 5] = [
+        (Capability::CAP_NET_ADMIN, "to attach programs and to change interfaces"),
+        (Capability::CAP_NET_RAW, "for AF_XDP and packet sockets"),
+        (Capability::CAP_BPF, "to load programs"),
+        (Capability::CAP_IPC_LOCK, "to lock memory beyond the limit"),
+        (Capability::CAP_SYS_ADMIN, "to look at the far end of a veth in another network namespace"),
+    ];
+    let effective = read(CapSet::Effective)?;
+    let missing = USED.iter().filter(|(capability, _)| !effective.contains(capability));
+    Ok(missing.map(|(capability, what)| (capability.to_string(), *what)).collect())
+}
+
+/// What is kept besides by an accelerator of a bridge, where it has it: to look at the far ends of veths, which come and go
+/// with containers, in their network namespaces. Nobody remote talks to an accelerator.
+pub const LOOKING: [Capability; 2] = [Capability::CAP_SYS_ADMIN, Capability::CAP_SYS_PTRACE];
+
+/// What is kept besides by who joins a kernel bridge with peers: memory that is shared with a port is locked when the port
+/// comes. It lifts a limit, and opens nothing.
+pub const LOCKING: [Capability; 1] = [Capability::CAP_IPC_LOCK];
 
 /// Whether what is needed is there; to be asked before anything is opened.
 pub fn check() -> Result<()> {
@@ -76,21 +98,24 @@ fn group_named(name: &str) -> Result<Group> {
     })
 }
 
-/// Becomes `identity` (or stays who it is), keeping exactly [`KEPT`], for good: nothing it executes gains privileges.
-/// Reads back what came of it; an error means that the process must not go on.
-pub fn drop_privileges(identity: Option<Identity>) -> Result<()> {
+/// Becomes `identity` (or stays who it is), keeping exactly [`KEPT`], and of `also` what it has, for good: nothing it
+/// executes gains privileges. Reads back what came of it; an error means that the process must not go on.
+pub fn drop_privileges(identity: Option<Identity>, also: &[Capability]) -> Result<()> {
     refuse_other_threads()?;
-    give_up(identity)
+    give_up(identity, also)
 }
 
-fn give_up(identity: Option<Identity>) -> Result<()> {
-    drop_bounding_set()?;
+fn give_up(identity: Option<Identity>, also: &[Capability]) -> Result<()> {
+    let permitted = read(CapSet::Permitted)?;
+    let also = also.iter().copied().filter(|capability| permitted.contains(capability));
+    let kept: CapsHashSet = KEPT.into_iter().chain(also).collect();
+    drop_bounding_set(&kept)?;
     if let Some(identity) = identity {
         become_identity(identity)?;
     }
-    reduce_capabilities()?;
+    reduce_capabilities(&kept)?;
     prctl::set_no_new_privs().map_err(Error::os("forbid new privileges"))?;
-    verify(identity)
+    verify(identity, &kept)
 }
 
 fn refuse_other_threads() -> Result<()> {
@@ -106,11 +131,11 @@ fn refuse_other_threads() -> Result<()> {
 
 /// What a program executed later could have at most. Needs CAP_SETPCAP; who starts without it (a systemd unit with
 /// just the capabilities above) is held by `no_new_privs` alone.
-fn drop_bounding_set() -> Result<()> {
+fn drop_bounding_set(kept: &CapsHashSet) -> Result<()> {
     if !read(CapSet::Effective)?.contains(&Capability::CAP_SETPCAP) {
         return Ok(());
     }
-    for capability in read(CapSet::Bounding)?.into_iter().filter(|capability| !KEPT.contains(capability)) {
+    for capability in read(CapSet::Bounding)?.into_iter().filter(|capability| !kept.contains(capability)) {
         caps::drop(None, CapSet::Bounding, capability).map_err(failed("reduce the bounding set"))?;
     }
     Ok(())
@@ -131,18 +156,16 @@ fn become_identity(Identity { uid, gid }: Identity) -> Result<()> {
 }
 
 /// Effective first: it may never hold what the permitted set lacks.
-fn reduce_capabilities() -> Result<()> {
-    let kept = CapsHashSet::from(KEPT);
+fn reduce_capabilities(kept: &CapsHashSet) -> Result<()> {
     caps::clear(None, CapSet::Ambient).map_err(failed("clear the ambient capabilities"))?;
-    caps::set(None, CapSet::Effective, &kept).map_err(failed("reduce the effective capabilities"))?;
-    caps::set(None, CapSet::Permitted, &kept).map_err(failed("reduce the permitted capabilities"))?;
+    caps::set(None, CapSet::Effective, kept).map_err(failed("reduce the effective capabilities"))?;
+    caps::set(None, CapSet::Permitted, kept).map_err(failed("reduce the permitted capabilities"))?;
     caps::clear(None, CapSet::Inheritable).map_err(failed("clear the inheritable capabilities"))
 }
 
-fn verify(identity: Option<Identity>) -> Result<()> {
-    let kept = CapsHashSet::from(KEPT);
-    expect(read(CapSet::Effective)? == kept, "the effective capabilities")?;
-    expect(read(CapSet::Permitted)? == kept, "the permitted capabilities")?;
+fn verify(identity: Option<Identity>, kept: &CapsHashSet) -> Result<()> {
+    expect(read(CapSet::Effective)? == *kept, "the effective capabilities")?;
+    expect(read(CapSet::Permitted)? == *kept, "the permitted capabilities")?;
     expect(read(CapSet::Inheritable)?.is_empty(), "the inheritable capabilities")?;
     expect(read(CapSet::Ambient)?.is_empty(), "the ambient capabilities")?;
     expect(prctl::get_no_new_privs().map_err(Error::os("read no_new_privs"))?, "no_new_privs")?;
@@ -186,6 +209,9 @@ mod tests {
     /// Set in the child that gives up its privileges.
     const CHILD: &str = "TRESTLE_TEST_PRIVILEGES";
 
+    /// In place of a user: an accelerator.
+    const LOOKER: &str = "(looker)";
+
     /// Runs [`child_gives_up_privileges`] in a process of its own.
     fn in_child(user: &str) {
         if !geteuid().is_root() {
@@ -206,21 +232,26 @@ mod tests {
     #[ignore = "run in a child process by privileges_are_given_up"]
     fn child_gives_up_privileges() {
         let Ok(user) = std::env::var(CHILD) else { return };
-        let user = Some(user.as_str()).filter(|user| !user.is_empty());
+        let (user, also) = match user.as_str() {
+            LOOKER => ("", LOOKING.to_vec()),
+            user => (user, Vec::new()),
+        };
+        let user = Some(user).filter(|user| !user.is_empty());
         check().unwrap();
         let identity = Identity::resolve(user, None).unwrap();
         let mut before = Outside::open(&[]).unwrap();
         // The test harness has a thread of its own; so it is this thread's privileges that are looked at.
-        let refused = drop_privileges(identity).unwrap_err().to_string();
+        let refused = drop_privileges(identity, &[]).unwrap_err().to_string();
         assert!(refused.starts_with("2 threads run already"), "{refused}");
-        give_up(identity).unwrap();
+        give_up(identity, &also).unwrap();
 
         let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
         let line =
             |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
-        // Bits 12, 13 and 39.
+        // Bits 12, 13 and 39; of a looker 19 and 21, too.
+        let expected = if also.is_empty() { "0000008000003000" } else { "0000008000283000" };
         for set in ["CapEff:", "CapPrm:", "CapBnd:"] {
-            assert_eq!(line(set), "0000008000003000", "{set}");
+            assert_eq!(line(set), expected, "{set}");
         }
         assert_eq!((line("CapInh:"), line("CapAmb:")), ("0".repeat(16), "0".repeat(16)));
         assert_eq!(line("NoNewPrivs:"), "1");
@@ -247,6 +278,11 @@ mod tests {
     #[test]
     fn without_a_user_capabilities_are_reduced_all_the_same() {
         in_child("");
+    }
+
+    #[test]
+    fn who_looks_at_far_ends_keeps_what_that_takes() {
+        in_child(LOOKER);
     }
 
     #[test]

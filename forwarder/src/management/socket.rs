@@ -19,16 +19,40 @@ use mio::{
 };
 use serde::Serialize;
 
-use super::status::Request;
+use super::{capture::Ask, status::Request};
 
 /// Most clients at once; further ones are turned away with a sentence.
 pub const CLIENTS: usize = 16;
 /// Tokens the socket uses, from the first one given to [`ControlSocket::register`].
 pub const TOKENS: usize = CLIENTS + 1;
-/// Longest request, in bytes. Requests are one word.
-const REQUEST_BYTES: usize = 64;
+/// Longest request, in bytes: a word, or the name of a peer to capture, which is a common name of at most 64 characters.
+const REQUEST_BYTES: usize = 320;
 /// Most answers waiting for one client, in bytes: a full MAC table is about 9 MB.
 const ANSWER_BYTES: usize = 32 << 20;
+
+/// Most bytes of a stream waiting for one client, some tens of thousands of small frames: a reader who is slower for
+/// longer misses some.
+const STREAM_BYTES: usize = 8 << 20;
+
+/// What a client asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// A question that has one answer.
+    Question(Request),
+    /// Copies of frames, until the client goes.
+    Capture(Ask),
+}
+
+/// What became of a piece of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Streamed {
+    /// It is on its way.
+    Taken,
+    /// The client does not read as fast: it was left out.
+    Full,
+    /// The client has gone.
+    Gone,
+}
 
 /// Why the socket cannot be made: a sentence with its cure.
 #[derive(Debug, thiserror::Error)]
@@ -114,7 +138,7 @@ impl ControlSocket {
     }
 
     /// Something is ready under one of the socket's tokens: takes new clients, reads requests, sends what waits.
-    pub fn handle_ready(&mut self, token: Token) -> Vec<(ClientId, Request)> {
+    pub fn handle_ready(&mut self, token: Token) -> Vec<(ClientId, Asked)> {
         let mut requests = Vec::new();
         match token.0.checked_sub(self.first) {
             Some(0) => self.accept(),
@@ -133,6 +157,21 @@ impl ControlSocket {
         if !kept {
             self.forget(id.slot);
         }
+    }
+
+    /// Sends `bytes` to a client that asked for a stream, unless too much is waiting for it already.
+    pub fn stream(&mut self, id: ClientId, bytes: &[u8]) -> Streamed {
+        let Some(client) = self.client(id) else { return Streamed::Gone };
+        if client.output.len() - client.sent > STREAM_BYTES {
+            return Streamed::Full;
+        }
+        client.output.drain(..std::mem::take(&mut client.sent));
+        client.output.extend_from_slice(bytes);
+        if client.flush().is_ok() {
+            return Streamed::Taken;
+        }
+        self.forget(id.slot);
+        Streamed::Gone
     }
 
     fn client(&mut self, id: ClientId) -> Option<&mut Client> {
@@ -165,7 +204,7 @@ impl ControlSocket {
         }
     }
 
-    fn serve(&mut self, slot: usize, requests: &mut Vec<(ClientId, Request)>) {
+    fn serve(&mut self, slot: usize, requests: &mut Vec<(ClientId, Asked)>) {
         let Some(client) = self.clients.get_mut(slot).and_then(Option::as_mut) else { return };
         let id = ClientId { slot, generation: client.generation };
         let mut found = Vec::new();
@@ -183,6 +222,12 @@ impl ControlSocket {
             // Closing the stream deregisters it in any case.
             let _ = registry.deregister(&mut client.stream);
         }
+    }
+}
+
+impl Asked {
+    fn from_line(line: &str) -> Option<Self> {
+        Request::from_word(line).map(Self::Question).or_else(|| Ask::from_line(line).map(Self::Capture))
     }
 }
 
@@ -212,7 +257,7 @@ impl Client {
     }
 
     /// Reads requests until there is nothing more to read, or answers wait.
-    fn receive(&mut self, requests: &mut Vec<Request>) -> io::Result<()> {
+    fn receive(&mut self, requests: &mut Vec<Asked>) -> io::Result<()> {
         let mut bytes = [0; REQUEST_BYTES];
         while self.output.is_empty() {
             match self.stream.read(&mut bytes) {
@@ -229,7 +274,7 @@ impl Client {
         Ok(())
     }
 
-    fn take(&mut self, bytes: &[u8], requests: &mut Vec<Request>) -> io::Result<()> {
+    fn take(&mut self, bytes: &[u8], requests: &mut Vec<Asked>) -> io::Result<()> {
         for &byte in bytes {
             if byte != b'\n' {
                 self.input.push(byte);
@@ -239,7 +284,7 @@ impl Client {
                 continue;
             }
             let line = std::mem::take(&mut self.input);
-            match std::str::from_utf8(&line).ok().and_then(|line| Request::from_word(line.trim())) {
+            match std::str::from_utf8(&line).ok().and_then(|line| Asked::from_line(line.trim())) {
                 Some(request) => requests.push(request),
                 None => self.refuse()?,
             }

@@ -21,11 +21,14 @@ pub enum Request {
     Ports,
     /// Lost frames by reason.
     Drops,
+    /// No question: whoever started the gateway with `--confirm` is still there.
+    Confirm,
 }
 
 impl Request {
     /// All requests.
-    pub const ALL: [Self; 5] = [Self::Status, Self::Peers, Self::Fdb, Self::Ports, Self::Drops];
+    pub const ALL: [Self; 6] =
+        [Self::Status, Self::Peers, Self::Fdb, Self::Ports, Self::Drops, Self::Confirm];
 
     /// The word on the socket.
     pub const fn word(self) -> &'static str {
@@ -35,6 +38,7 @@ impl Request {
             Self::Fdb => "fdb",
             Self::Ports => "ports",
             Self::Drops => "drops",
+            Self::Confirm => "confirm",
         }
     }
 
@@ -51,6 +55,8 @@ pub struct Snapshot {
     pub status: Status,
     /// The MAC table.
     pub fdb: Fdb,
+    /// What came of [`Request::Confirm`], if that was asked.
+    pub confirmed: Option<Confirmed>,
 }
 
 impl Snapshot {
@@ -62,6 +68,9 @@ impl Snapshot {
             Request::Fdb => Answer::Fdb(&self.fdb),
             Request::Ports => Answer::Ports { ports: &self.status.ports },
             Request::Drops => Answer::Drops { drops: &self.status.drops },
+            Request::Confirm => Answer::Confirm(Confirmation {
+                confirm: self.confirmed.unwrap_or(Confirmed::NothingToConfirm),
+            }),
         }
     }
 }
@@ -89,6 +98,8 @@ pub enum Answer<'a> {
         /// Lost frames by reason.
         drops: &'a Drops,
     },
+    /// To `confirm`.
+    Confirm(Confirmation),
 }
 
 /// Lost frames by reason; reasons that never happened stand there with 0.
@@ -126,6 +137,9 @@ pub struct Status {
     /// What is wrong or slower than it could be: a sentence each, with cause and cure. Empty: all is well.
     #[serde(default)]
     pub health: Vec<String>,
+    /// Seconds until everything is taken back unless `trestle confirm` comes; `null`: nothing is to be confirmed.
+    #[serde(default)]
+    pub confirm_s: Option<u64>,
 }
 
 /// How frames come to the workers.
@@ -134,6 +148,8 @@ pub struct Status {
 pub enum Datapath {
     /// XDP and AF_XDP sockets.
     AfXdp,
+    /// XDP alone, from port to port of a bridge: there are no workers.
+    Xdp,
     /// The kernel's own sockets.
     Socket,
 }
@@ -161,6 +177,47 @@ pub struct Port {
     /// The longest frame without its Ethernet header, in bytes.
     #[serde(default)]
     pub mtu: u32,
+    /// For ports of a kernel bridge: what is accelerated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bridge: Option<BridgePort>,
+}
+
+/// A port of a kernel bridge.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BridgePort {
+    /// The bridge.
+    pub name: String,
+    /// Its state there, in the words of `bridge link`: `forwarding`, `blocking`, ...
+    pub state: String,
+    /// What does not go through the kernel bridge once it is learnt; empty: everything does.
+    pub accelerated: Vec<Way>,
+    /// Why not all of it: a sentence each, with cause and cure.
+    pub reasons: Vec<String>,
+    /// Frames that came by the port, by what carried them on.
+    pub frames: FramesByWay,
+}
+
+/// A way past the kernel bridge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Way {
+    /// From this port to others.
+    From,
+    /// From other ports to this one.
+    To,
+    /// From this port to peers.
+    Peers,
+}
+
+/// Frames that came by a port, by what carried them on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FramesByWay {
+    /// XDP, to another port.
+    pub xdp: u64,
+    /// XDP and a worker, to a peer.
+    pub peers: u64,
+    /// The kernel: into the bridge, or to the host.
+    pub kernel: u64,
 }
 
 /// What stands behind a port.
@@ -307,6 +364,25 @@ pub struct DropCounts {
     pub drops: Drops,
 }
 
+/// The answer to `confirm`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Confirmation {
+    /// What came of it.
+    pub confirm: Confirmed,
+}
+
+/// What came of a confirmation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Confirmed {
+    /// The gateway stays.
+    Confirmed,
+    /// It was started without `--confirm`, or confirmed before.
+    NothingToConfirm,
+    /// The time was over: it ends.
+    TooLate,
+}
+
 /// A snapshot with something of everything, for tests here and in `cli`.
 #[cfg(test)]
 pub(crate) fn example() -> Snapshot {
@@ -320,6 +396,7 @@ pub(crate) fn example() -> Snapshot {
         tx_frames: 89,
         queues: u32::from(role == Role::Uplink) * 2,
         mtu: 1500,
+        bridge: None,
     };
     let peer = |name: &str, peer_id, macs: &[&str]| Peer {
         name: name.into(),
@@ -365,6 +442,7 @@ pub(crate) fn example() -> Snapshot {
             listen: vec!["10.10.21.5:443".into()],
             max_peers: 1024,
             health: Vec::new(),
+            confirm_s: None,
         },
         fdb: Fdb {
             entries: vec![
@@ -378,6 +456,7 @@ pub(crate) fn example() -> Snapshot {
             moved: 1,
             expired: 9,
         },
+        confirmed: None,
     }
 }
 
@@ -407,6 +486,19 @@ mod tests {
         for key in peer.split(' ') {
             assert!(keys(&status["peers"][0]).contains(&key), "{key}");
         }
+    }
+
+    #[test]
+    fn a_port_of_a_bridge_has_keys_of_its_own() {
+        let mut port = example().status.ports.remove(0);
+        assert!(!keys(&serde_json::to_value(&port).unwrap()).contains(&"bridge"));
+        let accelerated = vec![Way::From, Way::To, Way::Peers];
+        port.bridge = Some(BridgePort { name: "br0".into(), accelerated, ..BridgePort::default() });
+        let value = serde_json::to_value(&port).unwrap();
+        assert_eq!(keys(&value["bridge"]), ["accelerated", "frames", "name", "reasons", "state"]);
+        assert_eq!(value["bridge"]["accelerated"], serde_json::json!(["from", "to", "peers"]));
+        assert_eq!(keys(&value["bridge"]["frames"]), ["kernel", "peers", "xdp"]);
+        assert_eq!(serde_json::from_value::<Port>(value).unwrap(), port);
     }
 
     #[test]

@@ -21,6 +21,10 @@ pub mod layers;
 pub mod memory;
 /// The NIC as a worker has it, whichever way.
 pub mod nic;
+/// Several NICs' queues as one port: they come and go.
+pub mod nics;
+/// A port over memory of its own.
+pub mod own_memory;
 /// Cutting large TCP segments into frames.
 pub mod segment;
 #[cfg(test)]
@@ -66,6 +70,11 @@ pub trait Port {
     fn missed(&self) -> u64 {
         0
     }
+
+    /// The port as several NICs, if it is that.
+    fn nics(&mut self) -> Option<&mut nics::Nics> {
+        None
+    }
 }
 
 // A worker's ports are opened by another thread, which may hold what the worker may not.
@@ -73,6 +82,7 @@ const _: () = {
     const fn goes_to_another_thread<T: Send>() {}
     goes_to_another_thread::<Frames>();
     goes_to_another_thread::<host::HostPort>();
+    goes_to_another_thread::<nics::Nics>();
     goes_to_another_thread::<memory::MemoryPort>();
     goes_to_another_thread::<tunnels::Tunnels>();
     goes_to_another_thread::<wire::WirePort>();

@@ -100,15 +100,16 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::switch::WireId;
 
     const KEY: FdbKey = FdbKey::new(0, [2, 0, 0, 0, 0, 1]);
 
     #[test]
     fn a_new_source_differs_until_it_is_entered() {
         let (mut fdb, now) = (Fdb::default(), Instant::now());
-        assert_eq!(fdb.hear(KEY, Port::Wire, None), Lookup::Differs);
-        fdb.anticipate(KEY, Port::Wire, now);
-        assert_eq!(fdb.hear(KEY, Port::Wire, None), Lookup::Agrees);
+        assert_eq!(fdb.hear(KEY, Port::Wire(WireId::UPLINK), None), Lookup::Differs);
+        fdb.anticipate(KEY, Port::Wire(WireId::UPLINK), now);
+        assert_eq!(fdb.hear(KEY, Port::Wire(WireId::UPLINK), None), Lookup::Agrees);
         assert_eq!(fdb.hear(KEY, Port::Host, None), Lookup::Differs);
     }
 
@@ -116,7 +117,7 @@ mod tests {
     fn a_fixed_station_is_protected_at_every_other_port() {
         let (mut fdb, now) = (Fdb::default(), Instant::now());
         fdb.set(KEY, Some(Station { port: Port::Host, fixed: true }), now);
-        assert_eq!(fdb.hear(KEY, Port::Wire, None), Lookup::Protected);
+        assert_eq!(fdb.hear(KEY, Port::Wire(WireId::UPLINK), None), Lookup::Protected);
         assert_eq!(fdb.hear(KEY, Port::Host, Some(now + Duration::from_secs(1))), Lookup::Agrees);
     }
 
@@ -124,19 +125,19 @@ mod tests {
     fn a_fixed_station_stands_in_every_vlan() {
         let (mut fdb, now) = (Fdb::default(), Instant::now());
         let tagged = FdbKey { vlan: 7, ..KEY };
-        fdb.set(KEY, Some(Station { port: Port::Wire, fixed: false }), now);
+        fdb.set(KEY, Some(Station { port: Port::Wire(WireId::UPLINK), fixed: false }), now);
         assert_eq!(fdb.get(tagged), None);
-        fdb.set(KEY, Some(Station { port: Port::Wire, fixed: true }), now);
+        fdb.set(KEY, Some(Station { port: Port::Wire(WireId::UPLINK), fixed: true }), now);
         assert_eq!(fdb.hear(tagged, Port::Host, None), Lookup::Protected);
     }
 
     #[test]
     fn a_station_is_reported_again_when_its_report_is_old() {
         let (mut fdb, now) = (Fdb::default(), Instant::now());
-        fdb.anticipate(KEY, Port::Wire, now);
+        fdb.anticipate(KEY, Port::Wire(WireId::UPLINK), now);
         let later = now + Duration::from_secs(1);
-        assert_eq!(fdb.hear(KEY, Port::Wire, Some(later)), Lookup::AgreesUnreported);
+        assert_eq!(fdb.hear(KEY, Port::Wire(WireId::UPLINK), Some(later)), Lookup::AgreesUnreported);
         fdb.reported(KEY, later);
-        assert_eq!(fdb.hear(KEY, Port::Wire, Some(later)), Lookup::Agrees);
+        assert_eq!(fdb.hear(KEY, Port::Wire(WireId::UPLINK), Some(later)), Lookup::Agrees);
     }
 }

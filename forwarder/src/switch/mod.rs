@@ -1,6 +1,6 @@
 //! Which port a frame goes to. Pure: no IO, no clock, no threads.
 //!
-//! A segment has three kinds of ports ([`Port`]): the NIC's wire, the gateway host and the peers. What a frame's
+//! A segment has three kinds of ports ([`Port`]): NICs' wires, the gateway host and the peers. What a frame's
 //! header says is read by [`Header`], where it goes is decided by [`Segment::decide`] against a [`Fdb`] (what a worker
 //! knows), and who stands where is kept by [`Table`] (what the control thread knows, the one writer).
 
@@ -8,11 +8,13 @@ mod decide;
 mod fdb;
 mod header;
 mod table;
+mod wires;
 
 pub use decide::{Decision, Flood, Ingress, Segment};
 pub use fdb::{Fdb, Lookup};
 pub use header::{ETHERNET_HEADER, Header};
 pub use table::{Change, Heard, Table, Tally};
+pub use wires::{Joined, WireId, WireSet, Wires};
 
 use openvpn::ids::PeerId;
 
@@ -21,8 +23,8 @@ use openvpn::ids::PeerId;
 pub enum Port {
     /// The gateway host.
     Host,
-    /// The NIC's wire, with all stations on it.
-    Wire,
+    /// The wire behind one NIC, with all stations on it.
+    Wire(WireId),
     /// One peer, with all stations behind it.
     Peer(PeerId),
 }

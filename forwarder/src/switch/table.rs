@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    ops::Bound,
     time::{Duration, Instant},
 };
 
@@ -41,6 +42,8 @@ pub struct Tally {
 struct Entry {
     station: Station,
     last_heard: Instant,
+    /// A kernel bridge says that it stands there: the bridge ages it, not we.
+    mirrored: bool,
 }
 
 /// A station entered, moved (`Some`) or removed (`None`).
@@ -61,6 +64,13 @@ pub enum Heard {
     Changed(Change),
     /// It may not stand there.
     Refused(Drop),
+}
+
+impl Entry {
+    /// It leaves the table by somebody's word alone.
+    const fn keeps(&self) -> bool {
+        self.station.fixed || self.mirrored
+    }
 }
 
 const fn order(key: FdbKey) -> (u16, u16, Mac) {
@@ -133,7 +143,12 @@ impl Table {
     }
 
     fn enter(&mut self, key: FdbKey, station: Station, now: Instant) -> Change {
-        let former = self.stations.insert(order(key), Entry { station, last_heard: now });
+        self.insert(key, Entry { station, last_heard: now, mirrored: false })
+    }
+
+    fn insert(&mut self, key: FdbKey, entry: Entry) -> Change {
+        let station = entry.station;
+        let former = self.stations.insert(order(key), entry);
         if let Some(former) = former {
             self.count(former.station.port, false);
         }
@@ -169,8 +184,10 @@ impl Table {
         let mut changes: Vec<Change> = former.into_iter().filter_map(|key| self.remove(key)).collect();
         for &(mac, port) in fixed {
             let (key, station) = (FdbKey::new(0, mac), Station { port, fixed: true });
-            if self.stations.get(&order(key)).is_none_or(|entry| entry.station != station) {
-                changes.push(self.enter(key, station, now));
+            let former = self.stations.get(&order(key));
+            if former.is_none_or(|entry| entry.station != station) {
+                let mirrored = former.is_some_and(|entry| entry.mirrored && entry.station.port == port);
+                changes.push(self.insert(key, Entry { station, last_heard: now, mirrored }));
             }
         }
         changes
@@ -194,8 +211,7 @@ impl Table {
             return Vec::new();
         }
         let is_old = |heard: Instant, ageing| now.saturating_duration_since(heard) >= ageing;
-        let silent =
-            self.keys_where(|_, entry| !entry.station.fixed && is_old(entry.last_heard, self.ageing));
+        let silent = self.keys_where(|_, entry| !entry.keeps() && is_old(entry.last_heard, self.ageing));
         let mut changes = Vec::new();
         for key in silent {
             match heard_elsewhere(key).filter(|heard| !is_old(*heard, self.ageing)) {
@@ -209,6 +225,57 @@ impl Table {
             }
         }
         changes
+    }
+
+    /// A kernel bridge says that `key` stands at `port` now. Fixed stations are not its to move, but for those that were fixed
+    /// where it had them (a router on one of its wires), and a full table takes
+    /// moves only: such a station stays unknown to XDP, and its frames with the kernel.
+    pub fn mirror(&mut self, key: FdbKey, port: Port, now: Instant) -> Option<Change> {
+        let former = self.stations.get(&order(key)).copied();
+        let is_kept = |entry: Entry| entry.station.fixed && !entry.mirrored;
+        if former.is_some_and(is_kept) || former.is_none() && self.stations.len() >= self.capacity {
+            return None;
+        }
+        let fixed = former.is_some_and(|entry| entry.station.fixed);
+        let entry = Entry { station: Station { port, fixed }, last_heard: now, mirrored: true };
+        match former {
+            Some(former) if former.station == entry.station => {
+                self.stations.insert(order(key), entry);
+                return None;
+            }
+            Some(_) => self.tally.moved += 1,
+            None => self.tally.learned += 1,
+        }
+        Some(self.insert(key, entry))
+    }
+
+    /// The bridge has forgotten `key`. Who has moved to a peer meanwhile stays there.
+    pub fn unmirror(&mut self, key: FdbKey) -> Option<Change> {
+        self.stations.get(&order(key)).filter(|entry| entry.mirrored)?;
+        self.tally.expired += 1;
+        self.remove(key)
+    }
+
+    /// A port of the bridge is gone, with all that the bridge had there.
+    pub fn unmirror_port(&mut self, port: Port) -> Vec<Change> {
+        let there = self.keys_where(|_, entry| entry.mirrored && entry.station.port == port);
+        there.into_iter().filter_map(|key| self.remove(key)).collect()
+    }
+
+    /// Up to `most` mirrored stations behind `after` in the table's order, each with when it was last heard: to go
+    /// through all of them bit by bit.
+    pub fn mirrored(&self, after: Option<FdbKey>, most: usize) -> Vec<(FdbKey, Instant)> {
+        let from = after.map_or(Bound::Unbounded, |key| Bound::Excluded(order(key)));
+        let behind = self.stations.range((from, Bound::Unbounded));
+        let mirrored = behind.filter(|(_, entry)| entry.mirrored);
+        mirrored.take(most).map(|(order, entry)| (key_of(*order), entry.last_heard)).collect()
+    }
+
+    /// XDP has heard a mirrored station.
+    pub fn heard_by_xdp(&mut self, key: FdbKey, at: Instant) {
+        if let Some(entry) = self.stations.get_mut(&order(key)) {
+            entry.last_heard = entry.last_heard.max(at);
+        }
     }
 
     fn keys_where(&self, mut wanted: impl FnMut(FdbKey, &Entry) -> bool) -> Vec<FdbKey> {
@@ -255,11 +322,14 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::switch::WireId;
 
     const AGEING: Duration = Duration::from_secs(300);
     const A: FdbKey = FdbKey::new(0, [2, 0, 0, 0, 0, 1]);
     const B: FdbKey = FdbKey::new(0, [2, 0, 0, 0, 0, 2]);
     const C: FdbKey = FdbKey::new(0, [2, 0, 0, 0, 0, 3]);
+
+    const WIRE: Port = Port::Wire(WireId::UPLINK);
 
     fn peer(id: u32) -> Port {
         Port::Peer(PeerId::new(id).unwrap())
@@ -275,8 +345,8 @@ mod tests {
         assert_eq!(table.hear(A, peer(1), now), Heard::Changed(Change { key: A, station: learnt(peer(1)) }));
         assert_eq!(table.hear(A, peer(1), now), Heard::Refreshed);
         assert_eq!(
-            table.hear(A, Port::Wire, now),
-            Heard::Changed(Change { key: A, station: learnt(Port::Wire) })
+            table.hear(A, Port::Wire(WireId::UPLINK), now),
+            Heard::Changed(Change { key: A, station: learnt(Port::Wire(WireId::UPLINK)) })
         );
         assert_eq!(table.len(), 1);
     }
@@ -284,10 +354,10 @@ mod tests {
     #[test]
     fn a_fixed_station_is_never_claimed_in_any_vlan() {
         let (mut table, now) = (Table::new(AGEING, 8, 8), Instant::now());
-        table.fix(&[(A.mac, Port::Wire)], now);
+        table.fix(&[(A.mac, Port::Wire(WireId::UPLINK))], now);
         assert_eq!(table.hear(A, peer(1), now), Heard::Refused(Drop::SourceIsGateway));
         assert_eq!(table.hear(FdbKey { vlan: 5, ..A }, peer(1), now), Heard::Refused(Drop::SourceIsGateway));
-        assert_eq!(table.hear(A, Port::Wire, now), Heard::Refreshed);
+        assert_eq!(table.hear(A, Port::Wire(WireId::UPLINK), now), Heard::Refreshed);
     }
 
     #[test]
@@ -295,7 +365,7 @@ mod tests {
         let (mut table, now) = (Table::new(AGEING, 8, 8), Instant::now());
         table.hear(A, peer(1), now);
         table.hear(FdbKey { vlan: 5, ..A }, peer(1), now);
-        table.fix(&[(A.mac, Port::Wire)], now);
+        table.fix(&[(A.mac, Port::Wire(WireId::UPLINK))], now);
         assert_eq!(table.len(), 1);
         let changes = table.fix(&[(B.mac, Port::Host)], now);
         assert!(changes.contains(&Change { key: A, station: None }));
@@ -330,15 +400,15 @@ mod tests {
     fn a_full_table_takes_moves_but_nothing_new() {
         let (mut table, now) = (Table::new(AGEING, 8, 1), Instant::now());
         table.hear(A, peer(1), now);
-        assert_eq!(table.hear(B, Port::Wire, now), Heard::Refused(Drop::MacTableFull));
-        assert!(matches!(table.hear(A, Port::Wire, now), Heard::Changed(_)));
+        assert_eq!(table.hear(B, Port::Wire(WireId::UPLINK), now), Heard::Refused(Drop::MacTableFull));
+        assert!(matches!(table.hear(A, Port::Wire(WireId::UPLINK), now), Heard::Changed(_)));
     }
 
     #[test]
     fn silent_stations_age_unless_heard_elsewhere_or_fixed() {
         let (mut table, now) = (Table::new(AGEING, 8, 8), Instant::now());
         table.hear(A, peer(1), now);
-        table.hear(B, Port::Wire, now);
+        table.hear(B, Port::Wire(WireId::UPLINK), now);
         table.fix(&[(C.mac, Port::Host)], now);
         let later = now + AGEING;
         assert_eq!(table.age(later - Duration::from_secs(1), |_| None), []);
@@ -354,5 +424,67 @@ mod tests {
         table.hear(B, peer(2), now);
         assert_eq!(table.forget_peer(PeerId::new(1).unwrap()), [Change { key: A, station: None }]);
         assert!(matches!(table.hear(C, peer(1), now), Heard::Changed(_)));
+    }
+
+    #[test]
+    fn what_a_bridge_says_is_not_aged_and_goes_by_its_word() {
+        let (mut table, now) = (Table::new(AGEING, 8, 8), Instant::now());
+        assert_eq!(table.mirror(A, WIRE, now), Some(Change { key: A, station: learnt(WIRE) }));
+        assert_eq!(table.mirror(A, WIRE, now), None);
+        assert_eq!(table.mirror(A, Port::Host, now), Some(Change { key: A, station: learnt(Port::Host) }));
+        assert_eq!(table.age(now + 2 * AGEING, |_| None), []);
+        assert_eq!(table.unmirror(A), Some(Change { key: A, station: None }));
+        assert_eq!((table.unmirror(A), table.len()), (None, 0));
+        assert_eq!(table.tally(), Tally { learned: 1, moved: 1, expired: 1 });
+    }
+
+    #[test]
+    fn a_router_is_fixed_where_the_bridge_has_it_and_moves_by_its_word() {
+        let (mut table, now) = (Table::new(AGEING, 8, 8), Instant::now());
+        let other = Port::Wire(WireId::new(2).unwrap());
+        table.mirror(A, WIRE, now);
+        table.fix(&[(A.mac, WIRE)], now);
+        assert_eq!(table.hear(A, peer(1), now), Heard::Refused(Drop::SourceIsGateway));
+        let moved = Some(Station { port: other, fixed: true });
+        assert_eq!(table.mirror(A, other, now), Some(Change { key: A, station: moved }));
+        assert_eq!(table.mirrored(None, 8), [(A, now)]);
+        table.fix(&[(A.mac, Port::Host)], now);
+        assert_eq!(table.mirror(A, WIRE, now), None, "the host's own are not the bridge's to move");
+    }
+
+    #[test]
+    fn who_moved_from_the_bridge_to_a_peer_is_the_peer_s() {
+        let (mut table, now) = (Table::new(AGEING, 8, 8), Instant::now());
+        table.mirror(A, WIRE, now);
+        table.hear(A, peer(1), now);
+        assert_eq!(table.unmirror(A), None);
+        assert_eq!(table.age(now + AGEING, |_| None), [Change { key: A, station: None }]);
+    }
+
+    #[test]
+    fn a_bridge_moves_no_fixed_station_and_fills_no_full_table() {
+        let (mut table, now) = (Table::new(AGEING, 8, 2), Instant::now());
+        table.fix(&[(A.mac, Port::Host)], now);
+        assert_eq!(table.mirror(A, WIRE, now), None);
+        table.mirror(B, WIRE, now);
+        assert_eq!(table.mirror(C, WIRE, now), None);
+        assert_eq!((table.len(), table.get(C)), (2, None));
+    }
+
+    #[test]
+    fn mirrored_stations_are_gone_through_bit_by_bit_and_leave_with_their_port() {
+        let (mut table, now) = (Table::new(AGEING, 8, 8), Instant::now());
+        table.mirror(A, WIRE, now);
+        table.hear(B, peer(1), now);
+        table.mirror(C, WIRE, now);
+        assert_eq!(table.mirrored(None, 1), [(A, now)]);
+        assert_eq!(table.mirrored(Some(A), 8), [(C, now)]);
+        assert_eq!(table.mirrored(Some(C), 8), []);
+        let later = now + AGEING;
+        table.heard_by_xdp(C, later);
+        table.heard_by_xdp(C, now);
+        assert_eq!(table.mirrored(Some(A), 8), [(C, later)]);
+        assert_eq!(table.unmirror_port(WIRE).len(), 2);
+        assert_eq!(table.len(), 1);
     }
 }

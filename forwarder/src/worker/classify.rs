@@ -47,6 +47,7 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
         // cannot see the difference. For a finished frame this is a look at one field.
         let len = frame.len();
         checksum::finish(&mut self.frames.room(&mut frame)[..len]);
-        self.batch.inner.push((Ingress::Wire, frame));
+        let ingress = Ingress::Wire(frame.wire());
+        self.batch.inner.push((ingress, frame));
     }
 }

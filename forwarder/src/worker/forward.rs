@@ -8,7 +8,7 @@ use super::{Errand, Notice, Worker};
 use crate::{
     drops::Drop,
     ports::{BATCH, Frame, Port},
-    switch::{Decision, Flood, Header, Ingress, Lookup, Port as Place},
+    switch::{Decision, Flood, Header, Ingress, Lookup, Port as Place, WireId},
 };
 
 impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
@@ -28,9 +28,13 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
             }
             self.settings.segment.decide(&self.fdb, ingress, &header)
         });
-        match decision.unwrap_or_else(Decision::Drop) {
+        let decision = decision.unwrap_or_else(Decision::Drop);
+        if !self.captures.is_empty() {
+            self.capture(ingress, decision, &frame, now);
+        }
+        match decision {
             Decision::To(Place::Peer(peer_id)) => self.queue_for_peer(peer_id, frame),
-            Decision::To(Place::Wire) => self.batch.to_nic.push(frame),
+            Decision::To(Place::Wire(wire)) => self.queue_for_wire(wire, frame),
             Decision::To(Place::Host) => self.queue_for_host(frame),
             Decision::Flood(flood) => {
                 self.share_flood(ingress, flood, &frame);
@@ -49,14 +53,17 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
         if !header.has_valid_source() {
             return Err(Drop::SourceInvalid);
         }
+        let segment = &self.settings.segment;
+        let header = segment.known_by(header);
         match ingress {
             Ingress::Peer(peer_id) => self.learn(Place::Peer(peer_id), &header, now)?,
             // A wire frame with the host's or a next hop's source is a loop or a twin on the LAN, not ours to judge.
-            Ingress::Wire => _ = self.learn(Place::Wire, &header, now),
-            // On a wire the host's sources are fixed, and those on the wire reported by TC.
-            Ingress::Host if self.settings.segment.wire => {}
+            Ingress::Wire(wire) if segment.learns_from_wires() => {
+                _ = self.learn(Place::Wire(wire), &header, now);
+            }
             // Whoever stands behind the host's own interface: a bridge, containers.
-            Ingress::Host => _ = self.learn(Place::Host, &header, now),
+            Ingress::Host if segment.learns_from_host() => _ = self.learn(Place::Host, &header, now),
+            Ingress::Wire(_) | Ingress::Host => {}
         }
         Ok(header)
     }
@@ -103,7 +110,12 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
         self.frames.put(frame);
     }
 
-    fn queue_for_host(&mut self, frame: Frame) {
+    fn queue_for_wire(&mut self, wire: WireId, mut frame: Frame) {
+        frame.set_wire(wire);
+        self.batch.to_nic.push(frame);
+    }
+
+    pub(super) fn queue_for_host(&mut self, frame: Frame) {
         if self.ports.host.is_some() {
             self.batch.to_host.push(frame);
             return;
@@ -112,7 +124,7 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
         self.frames.put(frame);
     }
 
-    fn hand_over(&mut self, worker: usize, errand: Errand, frame: &Frame) {
+    pub(super) fn hand_over(&mut self, worker: usize, errand: Errand, frame: &Frame) {
         if !self.handovers.push(worker, errand, self.frames.bytes(frame)) {
             self.counters.drops.count(Drop::HandoverFull);
         }
@@ -148,6 +160,7 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
             Errand::ToPeer(peer_id) => self.batch.to_peer.push((peer_id, frame)),
             Errand::Flooded(ingress, flood) => self.batch.flooded.push((ingress, flood, frame)),
             Errand::ToHost => self.queue_for_host(frame),
+            Errand::ToWire(wire) => self.accept_for_wire(wire, frame),
             Errand::FromStream(peer_id) => self.batch.streamed.push((peer_id, frame)),
             // Nobody hands a worker what another thread is to send.
             Errand::ToStream(_) => self.drop_frame(frame, Drop::PeerNoPath),

@@ -18,7 +18,7 @@ use openvpn::ids::PeerId;
 use super::mailbox::ring;
 use crate::{
     streams::StreamId,
-    switch::{Flood, Ingress},
+    switch::{Flood, Ingress, WireId},
 };
 
 /// Frames one worker may have waiting at another. More would only add delay.
@@ -46,6 +46,8 @@ pub enum Errand {
     Flooded(Ingress, Flood),
     /// A frame for the host port.
     ToHost,
+    /// A frame for a wire of which the other worker has a queue.
+    ToWire(WireId),
     /// An OpenVPN packet of a peer that came over its TCP connection, to open. To workers only.
     FromStream(PeerId),
     /// A sealed OpenVPN packet, to send over this connection. To the streams' thread only.

@@ -16,8 +16,11 @@ use openvpn::{
     server::Path,
 };
 
-use super::{Outer, PeerCounters};
-use crate::switch::{Change, Port};
+use super::{Capture, Outer, PeerCounters};
+use crate::{
+    ports::nics::NewNic,
+    switch::{Change, Port, WireId},
+};
 
 /// What the control thread wants of a worker.
 #[derive(Debug)]
@@ -42,6 +45,20 @@ pub enum Command {
     Exit(PeerId),
     /// The MAC table changed.
     Station(Change),
+    /// A queue of a NIC to serve, from now on.
+    AddNic(NewNic),
+    /// The NIC is given back with all its queues ([`Nics::remove`](crate::ports::nics::Nics::remove)).
+    RemoveNic(WireId),
+    /// Frames of peers leave by this wire: by a queue of the worker itself, or of that other one. For every worker.
+    OpenWire(WireId, usize),
+    /// They do not any more, but go by the kernel's bridge.
+    ShutWire(WireId),
+    /// Whether the kernel's bridge filters VLANs.
+    VlanAware(bool),
+    /// Copies of frames are wanted, from now on.
+    BeginCapture(Box<Capture>),
+    /// They are not any more.
+    EndCapture(u64),
     /// The NIC has another hardware address.
     NicMac(Mac),
     /// End the thread.
@@ -130,6 +147,11 @@ impl Mailbox {
             }
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => false,
         }
+    }
+
+    /// There is something for the control thread elsewhere.
+    pub(super) fn announce(&mut self) {
+        self.unannounced = true;
     }
 
     /// Once a turn: wakes the control thread if it was told something.

@@ -13,6 +13,8 @@
 //! and the counts that `cargo xtask micro` keeps, name steps by their functions.)
 //! A frame is a token: it is taken from [`Frames`], moved from list to list, and given back exactly once.
 
+/// Copies of frames, for whoever looks.
+pub mod capture;
 mod classify;
 mod counters;
 mod forward;
@@ -30,9 +32,11 @@ mod seal;
 mod tests;
 mod unnamed;
 mod waking;
+mod wires;
 
 use std::{sync::Arc, time::Instant};
 
+pub use capture::{Capture, Captured, Direction};
 pub use counters::{Clock, PeerCounters, PortCounters, WorkerCounters};
 use fragments::{Identifications, Reassembly};
 pub use handover::{Errand, Handovers};
@@ -42,6 +46,7 @@ use openvpn::ids::PeerId;
 pub use outer::{Outer, Way};
 pub use peers::Peers;
 use unnamed::Unnamed;
+use wires::Elsewhere;
 
 use crate::{
     ports::{BATCH, Frame, Frames, Port},
@@ -89,6 +94,9 @@ pub struct Worker<N, T, H> {
     clock: Clock,
     batch: Batch,
     expected: Expected,
+    /// Who wants copies of frames; empty but for moments.
+    captures: Vec<Capture>,
+    elsewhere: Elsewhere,
     reassembly: Reassembly,
     /// With DF 0 fragments must be told apart, also those made on the way.
     identifications: Identifications,
@@ -170,6 +178,8 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
             clock,
             batch: Batch::default(),
             expected: Expected::default(),
+            captures: Vec::new(),
+            elsewhere: Elsewhere::default(),
             stopped: false,
         }
     }
@@ -223,6 +233,9 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
 
     /// Sends what is ready; a flood to many peers does so several times a turn, to need no more memory than a batch.
     fn flush(&mut self) {
+        if !self.elsewhere.is_empty() {
+            self.hand_over_for_wires();
+        }
         let Self { ports, frames, batch, counters, .. } = self;
         counters.nic.tx(batch.to_nic.len());
         ports.nic.transmit(frames, &mut batch.to_nic);

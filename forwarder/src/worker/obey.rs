@@ -47,6 +47,13 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
             Command::Ping(peer_id) => self.seal_message(peer_id, DataChannel::seal_ping, now),
             Command::Exit(peer_id) => self.seal_message(peer_id, DataChannel::seal_exit, now),
             Command::Station(change) => self.enter(change, now),
+            Command::AddNic(_)
+            | Command::RemoveNic(_)
+            | Command::OpenWire(..)
+            | Command::ShutWire(_)
+            | Command::VlanAware(_) => self.obey_bridge(command),
+            Command::BeginCapture(capture) => self.captures.push(*capture),
+            Command::EndCapture(id) => self.captures.retain(|capture| capture.id != id),
             Command::NicMac(mac) => self.settings.nic_mac = mac,
             Command::Stop => self.stopped = true,
         }

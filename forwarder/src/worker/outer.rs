@@ -17,7 +17,7 @@ use std::{
 use common::Mac;
 use openvpn::server::Path;
 
-use crate::streams::StreamId;
+use crate::{streams::StreamId, switch::WireId};
 
 /// Bytes ahead of the OpenVPN packet to a peer that is reached by IPv4.
 pub const OUTER_HEADER: usize = ipv4::LEN;
@@ -34,8 +34,10 @@ const TTL: u8 = 64;
 /// How packets to a peer leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
-    /// By the NIC's queue; a packet of more than `mtu` bytes in fragments.
+    /// By a NIC's queue; a packet of more than `mtu` bytes in fragments.
     Nic {
+        /// Which NIC.
+        wire: WireId,
         /// MTU of the route.
         mtu: u16,
     },
@@ -66,15 +68,16 @@ impl Outer {
         Self::new(local.into(), remote.into(), [0; 6], [0; 6], Way::Socket)
     }
 
-    /// For packets from `local` to `remote` that leave by the NIC, to the next hop's `destination`.
+    /// For packets from `local` to `remote` that leave by the NIC `wire`, to the next hop's `destination`.
     pub fn by_nic(
+        wire: WireId,
         local: impl Into<SocketAddr>,
         remote: impl Into<SocketAddr>,
         source: Mac,
         destination: Mac,
         mtu: u16,
     ) -> Self {
-        Self::new(local.into(), remote.into(), source, destination, Way::Nic { mtu })
+        Self::new(local.into(), remote.into(), source, destination, Way::Nic { wire, mtu })
     }
 
     /// For packets that leave by a TCP connection.

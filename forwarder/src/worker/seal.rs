@@ -12,7 +12,7 @@ use crate::{
     drops::Drop,
     ports::{BATCH, Frame, Port},
     streams::StreamId,
-    switch::{Flood, Ingress},
+    switch::{Flood, Ingress, Port as Place, WireId},
 };
 
 /// What seals a message that is no frame.
@@ -54,6 +54,7 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
             }
         }
         if flood.wire {
+            frame.set_wire(WireId::UPLINK);
             self.batch.to_nic.push(frame);
         } else {
             self.frames.put(frame);
@@ -92,11 +93,16 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
         };
         let ids = &mut self.identifications;
         let len = frame.len();
-        let frame = self.frames.room(frame).get_mut(..len).unwrap_or_default();
+        let bytes = self.frames.room(frame).get_mut(..len).unwrap_or_default();
         let sealed = match self.peers.get_mut(peer_id) {
-            Some(peer) => peer.seal(frame, self.frames.room(&mut packet), ids),
+            Some(peer) => peer.seal(bytes, self.frames.room(&mut packet), ids),
             None => Err(Drop::PeerUnknown),
         };
+        if let Err(reason) = sealed
+            && !self.captures.is_empty()
+        {
+            self.capture_unsent(Place::Peer(peer_id), reason, frame, now);
+        }
         let has_rest = sealed.as_ref().is_ok_and(|sealed| sealed.has_rest);
         self.send_sealed(peer_id, packet, sealed, 1, now);
         if has_rest {
@@ -155,12 +161,15 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
         }
     }
 
-    fn queue_packet(&mut self, packet: Frame, way: Way) -> Result<(), Drop> {
+    fn queue_packet(&mut self, mut packet: Frame, way: Way) -> Result<(), Drop> {
         match way {
-            Way::Nic { mtu } if outer::is_too_long(packet.len(), mtu) => {
-                return self.queue_fragments(packet, mtu);
+            Way::Nic { wire, mtu } => {
+                packet.set_wire(wire);
+                if outer::is_too_long(packet.len(), mtu) {
+                    return self.queue_fragments(packet, mtu);
+                }
+                self.batch.to_nic.push(packet);
             }
-            Way::Nic { .. } => self.batch.to_nic.push(packet),
             Way::Socket => self.batch.to_tunnel.push(packet),
             Way::Stream(stream) => return self.send_by_stream(stream, packet),
         }

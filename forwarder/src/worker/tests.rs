@@ -20,11 +20,12 @@ use super::*;
 use crate::{
     drops::Drop,
     ports::memory::{MemoryPort, wire},
-    switch::{Change, Port as Place, Station},
+    switch::{Change, Port as Place, Station, WireId, Wires},
 };
 
 mod by_ipv6;
 mod fragmented;
+mod joined;
 mod sized;
 mod streamed;
 mod unnamed;
@@ -76,7 +77,7 @@ fn frame(destination: Mac, source: Mac, payload: &[u8]) -> Vec<u8> {
 
 impl Gateway {
     fn new(workers: usize) -> Self {
-        let segment = Segment { wire: true, peer_to_peer: true };
+        let segment = Segment { wires: Wires::Uplink, peer_to_peer: true };
         let poll = Poll::new().unwrap();
         let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
         let (sender, notices) = crossbeam::channel::bounded(64);
@@ -116,7 +117,7 @@ impl Gateway {
             counters: Arc::clone(&counters),
             mac_limit: 4,
         };
-        let outer = Outer::by_nic(path.local, path.remote, NIC, ROUTER, 1500);
+        let outer = Outer::by_nic(WireId::UPLINK, path.local, path.remote, NIC, ROUTER, 1500);
         let owner = peer_id.index() % self.rigs.len();
         for command in [
             Command::AddPeer(Box::new(new)),
@@ -195,7 +196,7 @@ impl Rig {
 impl Client {
     /// The tunnel packet with `frame` in it, as the NIC receives it.
     fn seal(&mut self, frame: &[u8]) -> Vec<u8> {
-        let outer = Outer::by_nic(self.path.remote, self.path.local, ROUTER, NIC, 9000);
+        let outer = Outer::by_nic(WireId::UPLINK, self.path.remote, self.path.local, ROUTER, NIC, 9000);
         let header = outer.header_len();
         let mut packet = vec![0; header + frame.len() + MAX_OVERHEAD];
         let sealed = self.channel.seal(frame, &mut packet[header..]).unwrap();
@@ -207,7 +208,7 @@ impl Client {
     /// The same, in as many packets as it takes.
     fn seal_all(&mut self, frame: &[u8]) -> Vec<Vec<u8>> {
         let mut packets = vec![self.seal(frame)];
-        let outer = Outer::by_nic(self.path.remote, self.path.local, ROUTER, NIC, 9000);
+        let outer = Outer::by_nic(WireId::UPLINK, self.path.remote, self.path.local, ROUTER, NIC, 9000);
         let mut rest = vec![0; CAPACITY];
         while let Some(sealed) = self.channel.seal_rest(&mut rest) {
             let mut packet = [&vec![0; outer.header_len()], &rest[..sealed.unwrap()]].concat();
@@ -238,7 +239,7 @@ fn path(peer_id: PeerId) -> Path {
 fn a_frame_for_a_station_on_the_wire_leaves_by_the_nic_alone() {
     let mut gateway = Gateway::new(1);
     let (mut a, mut b) = (gateway.connect(0), gateway.connect(1));
-    gateway.station(ON_WIRE, Place::Wire, false);
+    gateway.station(ON_WIRE, Place::Wire(WireId::UPLINK), false);
     let sent = frame(ON_WIRE, a.mac, b"hello");
     gateway.rigs[0].nic.send(&a.seal(&sent));
     gateway.turn();
@@ -259,7 +260,7 @@ fn a_wire_frame_for_a_peer_is_sealed_for_it() {
     assert_eq!(gateway.received_by(&mut a), [sent]);
     assert_eq!(
         gateway.notices.try_iter().collect::<Vec<_>>(),
-        [Notice::Heard(FdbKey::new(0, ON_WIRE), Place::Wire)]
+        [Notice::Heard(FdbKey::new(0, ON_WIRE), Place::Wire(WireId::UPLINK))]
     );
 }
 
@@ -304,7 +305,7 @@ fn a_full_size_frame_leaves_in_fragments_and_comes_by_the_socket() {
 fn a_peer_with_the_routers_address_disturbs_nobody() {
     let mut gateway = Gateway::new(1);
     let mut a = gateway.connect(0);
-    gateway.station(ROUTER, Place::Wire, true);
+    gateway.station(ROUTER, Place::Wire(WireId::UPLINK), true);
     for tag in [&[][..], &[0x81, 0x00, 0x00, 0x07]] {
         let sent = [&BROADCAST[..], &ROUTER, tag, &[0x08, 0x06], &[0; 46]].concat();
         gateway.rigs[0].nic.send(&a.seal(&sent));
@@ -523,7 +524,7 @@ fn late_worker(
     let [(nic, far), (tunnel, _)] = std::array::from_fn(|_| wire(256, &counters.drops));
     let settings = Settings {
         index: 0,
-        segment: Segment { wire: true, peer_to_peer: true },
+        segment: Segment { wires: Wires::Uplink, peer_to_peer: true },
         nic_mac: NIC,
         max_frame: 1518,
         report_interval: Duration::from_secs(30),

@@ -118,6 +118,23 @@ impl Attachment {
     }
 }
 
+/// The program on a port of a kernel bridge, held by a link; dropping it detaches it.
+#[derive(Debug)]
+#[must_use = "dropping it detaches the program"]
+pub struct PortAttachment(XdpHeld);
+
+impl PortAttachment {
+    /// Which XDP was got.
+    pub fn xdp(&self) -> XdpGot {
+        self.0.got
+    }
+
+    /// Why [`XdpChoice::Auto`] did not get native XDP.
+    pub fn native_refused(&self) -> Option<&AttachError> {
+        self.0.native_refused.as_ref()
+    }
+}
+
 impl Programs {
     /// Attaches what `uplink` asks for, or nothing: on an error all is detached again.
     ///
@@ -135,7 +152,7 @@ impl Programs {
     fn attach_by(&mut self, uplink: &Uplink<'_>, hold: HoldTc) -> Result<Attachment, AttachError> {
         let mut attachment = Attachment { xdp: None, tc: Vec::new() };
         if let Some(choice) = uplink.xdp {
-            attachment.xdp = Some(self.attach_xdp(uplink.nic, choice)?);
+            attachment.xdp = Some(self.attach_xdp(names::XDP_NIC, uplink.nic, choice)?);
         }
         let Some(host_port) = uplink.host_port else { return Ok(attachment) };
         for (name, interface, direction) in [
@@ -159,8 +176,28 @@ impl Programs {
         hold_xdp(program, interface, XdpGot::Native)
     }
 
-    fn attach_xdp(&mut self, nic: &str, choice: XdpChoice) -> Result<XdpHeld, AttachError> {
-        let program = self.xdp(names::XDP_NIC)?;
+    /// Finds out whether `interface` takes an XDP program in this place, by one that passes everything, and takes it away
+    /// again. Natively that may set the NIC up anew, twice.
+    pub fn try_pass(&mut self, interface: &str, place: XdpGot) -> Result<(), AttachError> {
+        hold_xdp(self.xdp(names::XDP_PASS)?, interface, place).map(drop)
+    }
+
+    /// Puts the program for a port of a kernel bridge on `interface`; dropping what comes of it takes it away. It
+    /// passes everything until [`Programs::ports`] says otherwise.
+    ///
+    /// # Errors
+    /// See [`AttachError`].
+    pub fn attach_port(&mut self, interface: &str, choice: XdpChoice) -> Result<PortAttachment, AttachError> {
+        self.attach_xdp(names::XDP_PORT, interface, choice).map(PortAttachment)
+    }
+
+    fn attach_xdp(
+        &mut self,
+        program: &'static str,
+        nic: &str,
+        choice: XdpChoice,
+    ) -> Result<XdpHeld, AttachError> {
+        let program = self.xdp(program)?;
         let mut native_refused = None;
         if choice != XdpChoice::Generic {
             match hold_xdp(program, nic, XdpGot::Native) {
@@ -172,6 +209,18 @@ impl Programs {
         let link = hold_xdp(program, nic, XdpGot::Generic)?;
         Ok(XdpHeld { got: XdpGot::Generic, native_refused, _link: link })
     }
+}
+
+/// Names of TC programs of others that TCX links hold on `interface`; none where the kernel has no TCX links, or does not
+/// tell this process.
+pub fn foreign_tc_programs(interface: &str) -> Vec<String> {
+    const OURS: [&str; 3] = [names::TC_HOST_IN, names::TC_NIC_IN, names::TC_NIC_OUT];
+    let ways = [TcAttachType::Ingress, TcAttachType::Egress];
+    let there = ways.into_iter().filter_map(|way| SchedClassifier::query_tcx(interface, way).ok());
+    let names = there
+        .flat_map(|(_, programs)| programs)
+        .map(|program| program.name_as_str().unwrap_or("?").to_owned());
+    names.filter(|name| !OURS.contains(&name.as_str())).collect()
 }
 
 /// Whether what stands against native XDP does not stand against generic.

@@ -27,6 +27,7 @@ use xsk_rs::{
 };
 
 use super::xsk::RING;
+use crate::switch::WireId;
 
 /// Smallest chunk the kernel takes (`XDP_UMEM_MIN_CHUNK_SIZE`): holds frames up to 1792 bytes, enough for an MTU of
 /// 1500 and a VLAN tag or two.
@@ -59,6 +60,8 @@ pub struct Frame {
     len: u32,
     /// Which [`Frames`] it belongs to.
     home: u32,
+    /// The NIC it came by, or is to leave by. The uplink unless somebody says otherwise.
+    wire: WireId,
 }
 
 impl Frame {
@@ -66,6 +69,16 @@ impl Frame {
     #[expect(clippy::len_without_is_empty, reason = "a frame is never empty")]
     pub fn len(&self) -> usize {
         self.len as usize
+    }
+
+    /// The NIC it came by, or is to leave by.
+    pub fn wire(&self) -> WireId {
+        self.wire
+    }
+
+    /// Says by which NIC it came, or is to leave.
+    pub fn set_wire(&mut self, wire: WireId) {
+        self.wire = wire;
     }
 
     /// Which chunk it is.
@@ -158,7 +171,10 @@ impl Frames {
         static HOMES: AtomicU32 = AtomicU32::new(0);
         let home = HOMES.fetch_add(1, Ordering::Relaxed);
         // The first chunks are taken first, and again and again: they stay in the cache.
-        let free = (0..chunks.len() as u32).rev().map(|index| Frame { index, len: 0, home }).collect();
+        let free = (0..chunks.len() as u32)
+            .rev()
+            .map(|index| Frame { index, len: 0, home, wire: WireId::UPLINK })
+            .collect();
         Self { free, chunks, capacity, home, memory }
     }
 
@@ -183,6 +199,7 @@ impl Frames {
         debug_assert_eq!(frame.home, self.home, "a frame is given back where it was taken");
         if frame.home == self.home {
             frame.len = 0;
+            frame.wire = WireId::UPLINK;
             self.free.push(frame);
         }
     }
@@ -300,7 +317,7 @@ impl Frames {
                 source.as_ptr().copy_to(start.as_ptr(), len);
             }
         }
-        Some(Frame { index: index as u32, len: len as u32, home: self.home })
+        Some(Frame { index: index as u32, len: len as u32, home: self.home, wire: WireId::UPLINK })
     }
 }
 

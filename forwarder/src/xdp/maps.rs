@@ -13,6 +13,11 @@ use aya::maps::{Array, HashMap, MapData, MapError as AyaError, PerCpuArray, Ring
 use common::{FdbKey, FdbValue, ListenerKey, ListenerKeyV6, QUEUES, Settings, SourceEvent, Verdict};
 use nix::time::{ClockId, clock_gettime};
 
+use crate::switch::WireId;
+
+/// What XDP is told of the ports of a kernel bridge, and what it tells of them.
+pub mod ports;
+
 /// What the kernel said to an operation on a map.
 #[derive(Debug, thiserror::Error)]
 pub enum MapError {
@@ -123,26 +128,32 @@ impl SettingsMap {
     }
 }
 
-/// The AF_XDP sockets, by receive queue. A closed socket leaves by itself.
+/// The AF_XDP sockets, by NIC and receive queue. A closed socket leaves by itself.
 pub struct Sockets(pub(super) XskMap<MapData>);
 
 impl Sockets {
     const NAME: &str = "map of AF_XDP sockets";
 
-    /// Steers frames of receive queue `queue` to `socket`, which must be bound to that queue: the kernel drops frames
-    /// for a socket of another.
-    pub fn insert(&mut self, queue: u32, socket: BorrowedFd<'_>) -> Result<(), MapError> {
-        match self.0.set(queue, socket.as_raw_fd(), 0) {
-            Err(AyaError::OutOfBounds { .. }) => Err(MapError::Queue { queue }),
-            result => result.map_err(|error| failed("write", Self::NAME, error)),
-        }
+    /// Steers frames of receive queue `queue` of the NIC `wire` to `socket`, which must be bound to that queue of that
+    /// NIC: the kernel drops frames for a socket of another.
+    pub fn insert(&mut self, wire: WireId, queue: u32, socket: BorrowedFd<'_>) -> Result<(), MapError> {
+        let index = socket_index(wire, queue)?;
+        self.0.set(index, socket.as_raw_fd(), 0).map_err(|error| failed("write", Self::NAME, error))
     }
 
-    /// Leaves frames of receive queue `queue` to the kernel, if they were not.
-    pub fn remove(&mut self, queue: u32) -> Result<(), MapError> {
-        found(self.0.unset(queue)).map_err(|error| failed("write", Self::NAME, error))?;
+    /// Leaves frames of receive queue `queue` of the NIC `wire` to the kernel, if they were not.
+    pub fn remove(&mut self, wire: WireId, queue: u32) -> Result<(), MapError> {
+        let removed = self.0.unset(socket_index(wire, queue)?);
+        found(removed).map_err(|error| failed("write", Self::NAME, error))?;
         Ok(())
     }
+}
+
+fn socket_index(wire: WireId, queue: u32) -> Result<u32, MapError> {
+    if queue >= QUEUES {
+        return Err(MapError::Queue { queue });
+    }
+    Ok(u32::from(wire.number()) * QUEUES + queue)
 }
 
 /// New and moved sources that TC saw on the wire.

@@ -27,7 +27,10 @@ use aya::{
 use common::names;
 
 use super::{
-    maps::{Fdb, Heartbeat, Listeners, SettingsMap, Sockets, Sources, Verdicts},
+    maps::{
+        Fdb, Heartbeat, Listeners, SettingsMap, Sockets, Sources, Verdicts,
+        ports::{Captures, Devmap, PortCounts, Ports, Slots, Vlans},
+    },
     refusal::{AttachError, LoadError},
 };
 
@@ -50,6 +53,18 @@ pub struct Programs {
     pub verdicts: Verdicts,
     /// That the gateway lives.
     pub heartbeat: Heartbeat,
+    /// What XDP may do at the ports of a bridge.
+    pub ports: Ports,
+    /// Which NIC is which port.
+    pub slots: Slots,
+    /// Which VLANs they carry.
+    pub vlans: Vlans,
+    /// Where redirected frames leave.
+    pub devmap: Devmap,
+    /// What XDP has done at the ports.
+    pub port_counts: PortCounts,
+    /// What XDP has copied for a capture.
+    pub captures: Captures,
     ebpf: Ebpf,
 }
 
@@ -80,6 +95,12 @@ impl Programs {
             sources: Sources(take(&mut ebpf, names::EVENTS)?),
             verdicts: Verdicts(take(&mut ebpf, names::VERDICTS)?),
             heartbeat: Heartbeat(take(&mut ebpf, names::HEARTBEAT)?),
+            ports: Ports(take(&mut ebpf, names::PORTS)?),
+            slots: Slots(take(&mut ebpf, names::SLOTS)?),
+            vlans: Vlans(take(&mut ebpf, names::VLANS)?),
+            devmap: Devmap(take(&mut ebpf, names::DEVMAP)?),
+            port_counts: PortCounts(take(&mut ebpf, names::PORT_COUNTERS)?),
+            captures: Captures(take(&mut ebpf, names::CAPTURES)?),
             ebpf,
         })
     }
@@ -95,6 +116,13 @@ impl Programs {
     fn program(&mut self, name: &'static str) -> Result<&mut Program, AttachError> {
         self.ebpf.program_mut(name).ok_or(AttachError::ObjectWithout { name })
     }
+}
+
+/// Whether the XDP program with this id is one of ours, by its name; `None` where that cannot be read.
+pub fn is_gateways(id: u32) -> Option<bool> {
+    const OURS: [&str; 2] = [names::XDP_NIC, names::XDP_PORT];
+    let mut programs = aya::programs::loaded_programs().flatten();
+    programs.find(|program| program.id() == id)?.name_as_str().map(|name| OURS.contains(&name))
 }
 
 /// Takes a map out of the object. The programs keep theirs in the kernel.

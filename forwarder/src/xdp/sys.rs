@@ -82,6 +82,21 @@ pub fn socket_drops(socket: BorrowedFd<'_>) -> io::Result<u64> {
     Ok(memory[SK_MEMINFO_DROPS].into())
 }
 
+/// The number of the network namespace a socket belongs to: unique since the machine started. (Linux 5.14)
+///
+/// # Errors
+/// What `getsockopt` says.
+pub fn network_cookie(socket: BorrowedFd<'_>) -> io::Result<u64> {
+    /// Of `include/uapi/asm-generic/socket.h`; the libraries have it not yet.
+    const SO_NETNS_COOKIE: i32 = 71;
+    let mut cookie = 0u64;
+    let mut size = size_of_val(&cookie) as libc::socklen_t;
+    let (fd, value) = (socket.as_raw_fd(), (&raw mut cookie).cast());
+    // SAFETY: `value` is valid for `size` bytes, and the kernel writes no more than that.
+    checked(unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, SO_NETNS_COOKIE, value, &raw mut size) })?;
+    Ok(cookie)
+}
+
 /// One instruction of a classic BPF program. Source: `include/uapi/linux/filter.h`.
 #[derive(Clone, Copy, Debug)]
 #[repr(transparent)]

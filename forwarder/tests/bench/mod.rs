@@ -9,6 +9,7 @@ use std::{
 };
 
 use caps::{CapSet, Capability};
+use common::bridge::{CaptureHeader, PortCounters, PortValue};
 use common::{FdbKey, FdbValue, ListenerKey, Mac, Place, Settings, Verdict, names};
 use libbpf_rs::{MapCore, MapFlags, MapMut, Object, ObjectBuilder, ProgramInput};
 use nix::{
@@ -121,8 +122,28 @@ impl Bench {
     }
 
     pub fn station(&mut self, vlan: u16, mac: Mac, place: Place, fixed: bool) {
-        let value = FdbValue { place: place as u32, fixed: fixed.into(), last_seen_ns: 0 };
+        let value =
+            FdbValue { place: place as u32, fixed: fixed.into(), last_seen_ns: 0, ..Default::default() };
         self.put(names::FDB, &FdbKey::new(vlan, mac).to_bytes(), &value.to_bytes());
+    }
+
+    /// A station on the wire of the port in `slot` of a bridge.
+    pub fn station_on(&mut self, slot: u32, vlan: u16, mac: Mac) {
+        let value = FdbValue { place: Place::Wire as u32, port: slot, ..Default::default() };
+        self.put(names::FDB, &FdbKey::new(vlan, mac).to_bytes(), &value.to_bytes());
+    }
+
+    /// A port of a bridge.
+    pub fn port(&mut self, slot: u32, value: PortValue) {
+        self.put(names::PORTS, &slot.to_ne_bytes(), &value.to_bytes());
+    }
+
+    /// What XDP counted at the port, on all CPUs.
+    pub fn port_counters(&mut self, slot: u32) -> PortCounters {
+        let cpus = self.map(names::PORT_COUNTERS).lookup_percpu(&slot.to_ne_bytes(), MapFlags::ANY);
+        let cpus = cpus.expect("it answers").expect("an array has all its entries").into_iter();
+        let counters = cpus.map(|bytes| PortCounters::from_bytes(bytes.try_into().expect("its size")));
+        counters.fold(PortCounters::default(), PortCounters::plus)
     }
 
     pub fn put(&mut self, map: &str, key: &[u8], value: &[u8]) {
@@ -145,18 +166,32 @@ impl Bench {
 
     /// What waits in the ring of new sources.
     pub fn reported(&mut self) -> Vec<FdbKey> {
-        let mut keys = Vec::new();
-        let map = self.map(names::EVENTS);
+        let events = self.ring(names::EVENTS).into_iter();
+        events.map(|event| FdbKey::from_bytes(event.try_into().expect("an event is a key"))).collect()
+    }
+
+    /// What waits in the ring of captured frames.
+    pub fn captured(&mut self) -> Vec<(CaptureHeader, Vec<u8>)> {
+        let split = |record: Vec<u8>| {
+            let (header, bytes) = record.split_first_chunk().expect("a header");
+            (CaptureHeader::from_bytes(*header), bytes.to_vec())
+        };
+        self.ring(names::CAPTURES).into_iter().map(split).collect()
+    }
+
+    fn ring(&mut self, name: &str) -> Vec<Vec<u8>> {
+        let mut records = Vec::new();
+        let map = self.map(name);
         let mut rings = libbpf_rs::RingBufferBuilder::new();
-        let note = |event: &[u8]| {
-            keys.push(FdbKey::from_bytes(event.try_into().expect("an event is a key")));
+        let note = |record: &[u8]| {
+            records.push(record.to_vec());
             0
         };
         rings.add(&map, note).expect("a ring");
         let reader = rings.build().expect("a reader");
         reader.consume().expect("it reads");
         drop(reader);
-        keys
+        records
     }
 
     /// Runs an XDP program on a frame: its return value, or what the kernel has against the frame.

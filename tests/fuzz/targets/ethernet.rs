@@ -24,7 +24,7 @@ use trestle::{
         segment::Cut,
         tunnel::headers,
     },
-    switch::Segment,
+    switch::{Segment, WireId, Wires},
     worker::{
         Clock, Command, Handovers, Mailbox, NewPeer, Outer, PeerCounters, Ports, Post, Settings, Worker,
         WorkerCounters,
@@ -99,7 +99,7 @@ impl Gateway {
         let handovers = Handovers::between(&[Arc::clone(mailbox.bell())]).remove(0);
         let settings = Settings {
             index: 0,
-            segment: Segment { wire: true, peer_to_peer: true },
+            segment: Segment { wires: Wires::Uplink, peer_to_peer: true },
             nic_mac: NIC,
             max_frame: MAX_FRAME,
             report_interval: Duration::from_secs(30),
@@ -136,7 +136,7 @@ impl Gateway {
         let mut packet = vec![0; OUTER_HEADER + frame.len() + MAX_OVERHEAD];
         let len = self.client.seal(frame, &mut packet[OUTER_HEADER..]).expect("the key is fresh");
         packet.truncate(OUTER_HEADER + len);
-        Outer::by_nic(CLIENT, GATEWAY, ROUTER, NIC, 9000).write(&mut packet, 0);
+        Outer::by_nic(WireId::UPLINK, CLIENT, GATEWAY, ROUTER, NIC, 9000).write(&mut packet, 0);
         packet
     }
 }
@@ -157,7 +157,7 @@ fn connect(post: &Post) -> DataChannel {
     let path = Path::udp(CLIENT.into(), GATEWAY.into());
     let counters = Arc::new(PeerCounters::default());
     let peer = NewPeer { peer_id, channel: channel(), path, counters, mac_limit: 4 };
-    let outer = Outer::by_nic(GATEWAY, CLIENT, NIC, ROUTER, 1500);
+    let outer = Outer::by_nic(WireId::UPLINK, GATEWAY, CLIENT, NIC, ROUTER, 1500);
     for command in [
         Command::AddPeer(Box::new(peer)),
         Command::InstallKey(peer_id, KeyId::FIRST, Box::new(keys(Role::Server))),

@@ -7,10 +7,13 @@ use std::process::ExitCode;
 mod ageing;
 mod bad_packets;
 mod bad_start;
+mod capture;
 mod checksums;
 mod ciphers;
 mod client_config;
 mod compression;
+mod confirm;
+mod doctor;
 mod endurance;
 mod fragmenting;
 mod fragments;
@@ -19,6 +22,7 @@ mod host_safety;
 mod hostility;
 mod ipv6;
 mod join;
+mod joined;
 mod load;
 mod negotiation;
 mod observation;
@@ -42,6 +46,7 @@ fn main() -> ExitCode {
         checksums::UNFINISHED,
         bad_packets::SUITE,
         observation::SUITE,
+        capture::SUITE,
         ageing::SUITE,
         sessions::SUITE,
         sessions::LIFE,
@@ -69,11 +74,16 @@ fn main() -> ExitCode {
         endurance::CROWD,
         join::TRESTLE,
         join::STOCK,
+        joined::SUITE,
+        joined::ACCELERATED,
+        joined::LIFE,
         join::LIFE,
         join::LIFE_OF_TRESTLES,
         hostility::SUITE,
         hostility::RUINS,
         host_safety::SUITE,
+        confirm::SUITE,
+        doctor::SUITE,
         load::SUITE,
         load::ONE_CERTIFICATE,
         bad_start::SUITE,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use trestle_tests::Result;
 use trestle_tests::frame::{self, BROADCAST, ETHERTYPE_EXPERIMENT, Mac};
 use trestle_tests::gateway::{Mode, SERVER_CONF, Start};
-use trestle_tests::network::{Layout, NIC};
+use trestle_tests::network::{BRIDGE, Layout, NIC};
 use trestle_tests::raw::RawPort;
 use trestle_tests::site::Site;
 
@@ -36,7 +36,8 @@ impl Station {
 
     /// The gateway host itself.
     pub fn host(site: &mut Site) -> Result<Self> {
-        let device = if site.gateway()?.mode() == Mode::Stock { "br0" } else { NIC };
+        let bridged = site.gateway()?.mode() == Mode::Stock || site.start().bridge.is_some();
+        let device = if bridged { BRIDGE } else { NIC };
         let host = &site.network.gateway;
         Ok(Self { name: "host", port: RawPort::open(host, device)?, mac: host.mac(device)? })
     }

@@ -20,6 +20,7 @@ pub struct LinkChange {
     mac: Option<Mac>,
     mtu: Option<u32>,
     transmit_queue: Option<u32>,
+    master: Option<u32>,
     without_ipv6_addresses: bool,
 }
 
@@ -33,6 +34,7 @@ impl LinkChange {
             mac: None,
             mtu: None,
             transmit_queue: None,
+            master: None,
             without_ipv6_addresses: false,
         }
     }
@@ -68,6 +70,12 @@ impl LinkChange {
     /// host; too many: the host's frames wait long (the kernel's own choice for a TAP is 1000).
     pub fn transmit_queue(mut self, frames: u32) -> Self {
         self.transmit_queue = Some(frames);
+        self
+    }
+
+    /// Make it a port of the bridge with this number.
+    pub fn master(mut self, bridge: u32) -> Self {
+        self.master = Some(bridge);
         self
     }
 
@@ -111,6 +119,9 @@ impl LinkChange {
         }
         if let Some(frames) = self.transmit_queue {
             attributes.push(put(Ifla::Txqlen, frames)?);
+        }
+        if let Some(bridge) = self.master {
+            attributes.push(put(Ifla::Master, bridge)?);
         }
         if self.without_ipv6_addresses {
             attributes.push(address_generation_off()?);

@@ -30,7 +30,8 @@ pub fn unicast_filter(requests: &mut Requests, nic: u32) -> Result<BTreeSet<Mac>
         .map_err(Error::os("read the NIC's receive filter"))
 }
 
-const BRIDGE: u8 = {
+/// Family of a bridge's own messages.
+pub(super) const BRIDGE: u8 = {
     assert!(libc::AF_BRIDGE == 7);
     7
 };

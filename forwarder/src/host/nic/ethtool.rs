@@ -9,18 +9,15 @@ use nix::libc;
 
 use super::super::links::invalid;
 use super::super::netlink::Requests;
+use super::super::netlink::generic::Family;
 use super::super::netlink::wire::body;
 use super::super::{Error, Result};
 
 type Message = Genlmsghdr<u8, u16>;
 type Attribute = Nlattr<u16, Buffer>;
 
-/// Numbers from include/uapi/linux/ethtool_netlink.h and genetlink.h.
+/// Numbers from include/uapi/linux/ethtool_netlink.h.
 mod number {
-    pub(super) const CTRL_GETFAMILY: u8 = 3;
-    pub(super) const CTRL_FAMILY_ID: u16 = 1;
-    pub(super) const CTRL_FAMILY_NAME: u16 = 2;
-
     pub(super) const FEATURES_GET: u8 = 11;
     pub(super) const FEATURES_SET: u8 = 12;
     pub(super) const CHANNELS_GET: u8 = 17;
@@ -30,6 +27,7 @@ mod number {
 
     pub(super) const FEATURES_WANTED: u16 = 3;
     pub(super) const FEATURES_ACTIVE: u16 = 4;
+    pub(super) const FEATURES_NOCHANGE: u16 = 5;
     pub(super) const CHANNELS_RX_COUNT: u16 = 6;
     pub(super) const CHANNELS_COMBINED_COUNT: u16 = 9;
 
@@ -51,22 +49,26 @@ impl Ethtool {
     /// Finds the family; kernels have it since 5.6.
     pub fn open() -> Result<Self> {
         let mut requests = Requests::generic().map_err(Error::os("open a generic netlink socket"))?;
-        let question = message(number::CTRL_GETFAMILY, [leaf(number::CTRL_FAMILY_NAME, "ethtool")?])?;
-        let family = requests
-            .request(GENL_ID_CTRL, 0, &question, |found: &mut Option<u16>, _, rest| {
-                *found = found.or_else(|| family_id(rest));
-            })
-            .map_err(Error::os("find ethtool's netlink family"))?;
-        let family = family.ok_or_else(|| invalid("the kernel did not name ethtool's netlink family"))?;
+        let family =
+            Family::find(&mut requests, "ethtool").map_err(Error::os("find ethtool's netlink family"))?.id;
         Ok(Self { requests, family })
     }
 
     /// Features of an interface that are on, by the kernel's names (`ethtool -k` has others for some).
     pub fn active_features(&mut self, index: u32) -> Result<BTreeSet<String>> {
+        self.features(index, number::FEATURES_ACTIVE)
+    }
+
+    /// Features of an interface that cannot be changed, on or off.
+    pub fn fixed_features(&mut self, index: u32) -> Result<BTreeSet<String>> {
+        self.features(index, number::FEATURES_NOCHANGE)
+    }
+
+    fn features(&mut self, index: u32, which: u16) -> Result<BTreeSet<String>> {
         let question = message(number::FEATURES_GET, [device(index)?])?;
         self.requests
             .request(self.family, 0, &question, |found: &mut BTreeSet<_>, _, rest| {
-                found.extend(set_bits(rest, number::FEATURES_ACTIVE).unwrap_or_default());
+                found.extend(set_bits(rest, which).unwrap_or_default());
             })
             .map_err(Error::os(format!("read the features of interface {index}")))
     }
@@ -98,15 +100,6 @@ impl Ethtool {
             Err(error) => Err(Error::os(format!("read the queues of interface {index}"))(error)),
         }
     }
-}
-
-/// `GENL_ID_CTRL`: the one family with a fixed number.
-const GENL_ID_CTRL: u16 = 0x10;
-
-fn family_id(rest: &[u8]) -> Option<u16> {
-    let answer: Message = body(rest)?;
-    let id = find(answer.attrs().as_ref(), number::CTRL_FAMILY_ID)?;
-    Some(u16::from_ne_bytes(id.try_into().ok()?))
 }
 
 fn queues(rest: &[u8]) -> u32 {

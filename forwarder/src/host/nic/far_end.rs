@@ -1,5 +1,6 @@
 //! The far end of a veth: whatever it sends is what the near end receives, so it is there that frames must be finished.
 
+use common::Mac;
 use neli::consts::rtnl::{Ifla, RtAddrFamily};
 use neli::rtnl::{Ifinfomsg, IfinfomsgBuilder};
 use nix::libc;
@@ -9,6 +10,7 @@ use super::super::netlink::Requests;
 use super::super::netlink::wire::{Attributes, body};
 use super::super::{Error, Result};
 use super::ethtool::Ethtool;
+use super::journal::Namespace;
 use super::namespaces;
 
 /// The far end of a veth.
@@ -18,6 +20,8 @@ pub(super) struct FarEnd {
     pub index: u32,
     /// Its name there.
     pub name: String,
+    /// Its hardware address.
+    pub mac: Option<Mac>,
     /// The number its namespace has in ours; `None`: it is in ours.
     namespace: Option<i32>,
 }
@@ -37,8 +41,8 @@ impl FarEnd {
         let found = ends.map_err(Error::os(format!("read the far end of {}", nic.name)))?;
         let (index, namespace) =
             found.ok_or_else(|| Error::Unfit("the kernel does not say which it is".into()))?;
-        let name = name(requests, index, namespace)?.unwrap_or_else(|| format!("interface {index}"));
-        Ok(Self { index, name, namespace })
+        let (name, mac) = name(requests, index, namespace)?;
+        Ok(Self { index, name: name.unwrap_or_else(|| format!("interface {index}")), mac, namespace })
     }
 
     /// A way to its settings. It lasts when privileges are reduced to CAP_NET_ADMIN, for a netlink socket stays in the
@@ -46,10 +50,11 @@ impl FarEnd {
     ///
     /// # Errors
     /// As of [`namespaces::inside`].
-    pub fn ethtool(&self, requests: &mut Requests) -> Result<Result<Ethtool>> {
-        let Some(id) = self.namespace else { return Ok(Ethtool::open()) };
+    pub fn ethtool(&self, requests: &mut Requests) -> Result<Result<(Ethtool, Namespace)>> {
+        let open = || Ok((Ethtool::open()?, namespaces::here()?));
+        let Some(id) = self.namespace else { return Ok(open()) };
         match namespaces::by_id(requests, id) {
-            Ok(Some(namespace)) => namespaces::inside(&namespace, Ethtool::open),
+            Ok(Some(namespace)) => namespaces::inside(&namespace, open),
             Ok(None) => Ok(Err(unseen())),
             Err(error) => Ok(Err(error)),
         }
@@ -62,8 +67,13 @@ fn unseen() -> Error {
     )
 }
 
-/// Names can be asked for across namespaces without entering them; `None` where even that is not to be had.
-fn name(requests: &mut Requests, index: u32, namespace: Option<i32>) -> Result<Option<String>> {
+/// Names and addresses can be asked for across namespaces without entering them; `None` where even that is not to be
+/// had.
+fn name(
+    requests: &mut Requests,
+    index: u32,
+    namespace: Option<i32>,
+) -> Result<(Option<String>, Option<Mac>)> {
     let across = namespace.map(|id| put(Ifla::IfNetnsid, id)).transpose()?;
     let asked = IfinfomsgBuilder::default()
         .ifi_family(RtAddrFamily::Unspecified)
@@ -71,7 +81,10 @@ fn name(requests: &mut Requests, index: u32, namespace: Option<i32>) -> Result<O
         .rtattrs(across.into_iter().collect())
         .build()
         .map_err(invalid)?;
-    Ok(read(requests, &asked, |attributes| attributes.text(Ifla::Ifname)).ok().flatten())
+    let read = read(requests, &asked, |attributes| {
+        Some((attributes.text(Ifla::Ifname), attributes.array(Ifla::Address)))
+    });
+    Ok(read.ok().flatten().unwrap_or_default())
 }
 
 fn read<T>(

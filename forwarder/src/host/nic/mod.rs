@@ -5,14 +5,22 @@ pub mod cloud;
 /// NIC features over ethtool's netlink family.
 pub mod ethtool;
 mod far_end;
+/// What was changed on NICs, written down before it is changed.
+pub mod journal;
+mod look;
 /// How large an MTU XDP takes.
 pub mod mtu;
 mod namespaces;
 mod prepare;
+mod unfinished;
+/// What drivers can do with XDP, followed.
+pub mod xdp_features;
 
 use std::path::Path;
 
+pub use look::{FarSide, InTheWay, Look};
 pub use prepare::Preparation;
+pub use unfinished::{Unfinished, unfinished};
 
 use super::links::Link;
 

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::os::fd::AsRawFd;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -14,6 +15,8 @@ use super::super::links::{invalid, put};
 use super::super::netlink::wire::{Attributes, body};
 use super::super::netlink::{Requests, bytes_of};
 use super::super::{Error, Result};
+use super::journal::Namespace;
+use crate::xdp::sys;
 
 /// Where namespaces have names: those of `ip netns` (and of Kubernetes' network plugins), and Docker's.
 const NAMED: [&str; 2] = ["/run/netns", "/run/docker/netns"];
@@ -65,6 +68,61 @@ pub(super) fn inside<T>(namespace: &File, job: impl FnOnce() -> Result<T>) -> Re
 
 fn enter(namespace: &File) -> nix::Result<()> {
     setns(namespace, CloneFlags::CLONE_NEWNET)
+}
+
+/// What came of looking for a network namespace.
+pub(super) enum Sought<T> {
+    /// The job was done there, with its outcome; or it could not be entered.
+    Visited(Result<T>),
+    /// There is none any more, as far as a process can tell that sees all others.
+    Gone,
+    /// It may be there, but not for this process's eyes.
+    Unseen,
+}
+
+/// Does `job` in the namespace that is `wanted`, this one or another; see [`inside`].
+pub(super) fn visit<T>(wanted: Namespace, job: impl FnOnce() -> Result<T>) -> Result<Sought<T>> {
+    let is_wanted = || Ok(here()? == wanted);
+    if is_wanted()? {
+        return Ok(Sought::Visited(job()));
+    }
+    let mut sees_all = sees_all_processes();
+    for path in candidates().take(LOOKED_AT) {
+        let found = fs::metadata(&path);
+        // What is denied might be the one; what vanishes meanwhile is not. The first process, which may have more
+        // privileges than root, is in the namespace that most others are in.
+        let denied = found.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied);
+        sees_all &= !denied || path.starts_with("/proc/1");
+        if !found.is_ok_and(|found| found.is_file() && found.ino() == wanted.inode) {
+            continue;
+        }
+        let Ok(namespace) = File::open(&path) else { continue };
+        // The same number, but perhaps of another that came after it.
+        match inside(&namespace, is_wanted)? {
+            Ok(true) => return inside(&namespace, job).map(Sought::Visited),
+            Ok(false) => return Ok(Sought::Gone),
+            Err(error) => return Ok(Sought::Visited(Err(error))),
+        }
+    }
+    Ok(if sees_all { Sought::Gone } else { Sought::Unseen })
+}
+
+/// Whether /proc shows every process of the machine: the first pid namespace always has this number.
+/// Kernel: `PROC_PID_INIT_INO`, include/linux/proc_ns.h.
+fn sees_all_processes() -> bool {
+    const FIRST: u64 = 0xEFFF_FFFC;
+    fs::metadata("/proc/self/ns/pid").is_ok_and(|found| found.ino() == FIRST)
+}
+
+/// The calling thread's namespace.
+///
+/// # Errors
+/// No socket, or a kernel before 5.14.
+pub(super) fn here() -> Result<Namespace> {
+    let failed = |error: io::Error| Error::os("tell its network namespace from others")(error);
+    let found = fs::metadata("/proc/thread-self/ns/net").map_err(failed)?;
+    let socket = Requests::routing().map_err(failed)?;
+    Ok(Namespace { inode: found.ino(), cookie: sys::network_cookie(socket.as_fd()).map_err(failed)? })
 }
 
 /// Names first: they are few.

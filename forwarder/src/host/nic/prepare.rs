@@ -1,5 +1,6 @@
 //! What a NIC must not do while frames are taken from it by XDP, and putting it back afterwards.
 
+use common::Mac;
 use nix::libc;
 use tracing::warn;
 
@@ -8,9 +9,11 @@ use super::super::netlink::Requests;
 use super::super::{Error, Result};
 use super::ethtool::Ethtool;
 use super::far_end::FarEnd;
+use super::journal::{self, Change, Entry, Namespace};
+use super::namespaces;
 
 /// Features that change frames before XDP sees them, with what goes wrong.
-const HARMFUL: &[(&str, &str)] = &[
+pub(super) const HARMFUL: &[(&str, &str)] = &[
     ("rx-vlan-hw-parse", "it takes VLAN tags out of frames, and VLANs would merge"),
     ("rx-vlan-stag-hw-parse", "it takes service VLAN tags out of frames, and VLANs would merge"),
     ("rx-gro-hw", "it joins TCP segments into frames longer than XDP takes"),
@@ -18,7 +21,7 @@ const HARMFUL: &[(&str, &str)] = &[
 ];
 
 /// Features by which the far end of a veth leaves work to "hardware" that nobody is: frames arrive without it done.
-const UNFINISHED: &[(&str, &str)] = &[
+pub(super) const UNFINISHED: &[(&str, &str)] = &[
     ("tx-vlan-hw-insert", "frames it sends lose their VLAN tags, and VLANs would merge"),
     ("tx-vlan-stag-hw-insert", "frames it sends lose their service VLAN tags, and VLANs would merge"),
     ("tx-checksum-sctp", "SCTP it sends arrives with wrong checksums"),
@@ -29,8 +32,8 @@ const UNFINISHED: &[(&str, &str)] = &[
 ];
 
 /// A NIC prepared for XDP, with the far end if it is a veth; put back when dropped, also after privileges were reduced
-/// to CAP_NET_ADMIN. After a `kill -9` the features stay off: that costs some speed until they are turned on again or
-/// the machine is started anew, and breaks nothing.
+/// to CAP_NET_ADMIN. After a `kill -9` the features stay off until the next start finds them in the [`journal`]: that
+/// costs some speed, and breaks nothing.
 #[derive(Debug)]
 #[must_use = "dropping it puts the NIC back"]
 pub struct Preparation {
@@ -43,7 +46,7 @@ impl Preparation {
     /// Turns off what is harmful and on. A far end in another network namespace needs CAP_SYS_ADMIN, and is entered for
     /// a moment: the process must have one thread.
     pub fn of(nic: &Link) -> Result<Self> {
-        let mut near = End::new(Ethtool::open()?, nic.index, &nic.name);
+        let mut near = End::of(Ethtool::open()?, namespaces::here()?, nic.index, &nic.name, nic.mac);
         let refused = near.turn_off(HARMFUL)?;
         let mut this = Self { near, far: None, refused };
         if nic.kind.as_deref() == Some("veth") {
@@ -55,7 +58,7 @@ impl Preparation {
     /// Features that were on and are now off, each with its interface.
     pub fn changed(&self) -> impl Iterator<Item = (&str, &'static str)> {
         let ends = [Some(&self.near), self.far.as_ref()].into_iter().flatten();
-        ends.flat_map(|end| end.changed.iter().map(|feature| (end.name.as_str(), *feature)))
+        ends.flat_map(|end| end.changed.iter().map(|(feature, _)| (end.name.as_str(), *feature)))
     }
 
     /// What could not be changed: a sentence each, with what it means.
@@ -73,7 +76,8 @@ impl Preparation {
             }
         };
         let reached = far.ethtool(&mut requests)?;
-        let end = reached.map(|ethtool| End::new(ethtool, far.index, &far.name));
+        let end =
+            reached.map(|(ethtool, namespace)| End::of(ethtool, namespace, far.index, &far.name, far.mac));
         let prepared = end.and_then(|end| self.far.insert(end).turn_off(UNFINISHED));
         self.refused.extend(prepared.unwrap_or_else(|why| vec![unreachable(nic, Some(&far.name), &why)]));
         Ok(())
@@ -95,14 +99,17 @@ fn unreachable(nic: &Link, far: Option<&str>, why: &Error) -> String {
 #[derive(Debug)]
 struct End {
     ethtool: Ethtool,
+    namespace: Namespace,
     index: u32,
     name: String,
-    changed: Vec<&'static str>,
+    mac: Option<Mac>,
+    /// Each with what the journal has of it.
+    changed: Vec<(&'static str, Entry)>,
 }
 
 impl End {
-    fn new(ethtool: Ethtool, index: u32, name: &str) -> Self {
-        Self { ethtool, index, name: name.to_owned(), changed: Vec::new() }
+    fn of(ethtool: Ethtool, namespace: Namespace, index: u32, name: &str, mac: Option<Mac>) -> Self {
+        Self { ethtool, namespace, index, name: name.to_owned(), mac, changed: Vec::new() }
     }
 
     /// Turns off those that are on; a sentence for each that stays on.
@@ -115,14 +122,29 @@ impl End {
         if !self.is_on(feature)? {
             return Ok(None);
         }
+        // Written down first: between the two somebody may kill us.
+        let entry = journal::enter(self.change(feature));
         let outcome = self.ethtool.set_feature(self.index, feature, false);
         if self.is_on(feature)? {
+            entry.strike();
             let why = outcome.err().map(|error| format!(" ({error})")).unwrap_or_default();
             let name = &self.name;
             return Ok(Some(format!("{feature} of {name} cannot be turned off{why}: {harm}")));
         }
-        self.changed.push(feature);
+        self.changed.push((feature, entry));
         Ok(None)
+    }
+
+    fn change(&self, feature: &str) -> Change {
+        Change {
+            namespace: self.namespace,
+            index: self.index,
+            name: self.name.clone(),
+            mac: self.mac,
+            feature: feature.to_owned(),
+            was: true,
+            set: false,
+        }
     }
 
     fn is_on(&mut self, feature: &str) -> Result<bool> {
@@ -132,13 +154,13 @@ impl End {
 
 impl Drop for End {
     fn drop(&mut self) {
-        for feature in self.changed.drain(..).rev() {
+        for (feature, entry) in self.changed.drain(..).rev() {
             match self.ethtool.set_feature(self.index, feature, true) {
                 // An interface that is gone has nothing to put back.
                 Err(error) if error.errno() != Some(libc::ENODEV) => {
                     warn!("{}: {error}; `ethtool -K` can", self.name);
                 }
-                _ => {}
+                _ => entry.strike(),
             }
         }
     }

@@ -42,11 +42,24 @@ impl Loop {
             }
             for event in &events {
                 assert!(self.socket.owns(event.token()));
-                for (client, request) in self.socket.handle_ready(event.token()) {
-                    self.socket.reply(client, &snapshot.answer(request));
+                for (client, asked) in self.socket.handle_ready(event.token()) {
+                    match asked {
+                        Asked::Question(request) => self.socket.reply(client, &snapshot.answer(request)),
+                        Asked::Capture(ask) => self.stream(client, &ask),
+                    }
                 }
             }
         }
+    }
+
+    /// More than may wait, to somebody who does not read: what is too much is left out.
+    fn stream(&mut self, client: ClientId, ask: &Ask) {
+        let piece = vec![b'x'; 1 << 20];
+        let became: Vec<Streamed> = (0..16).map(|_| self.socket.stream(client, &piece)).collect();
+        let taken = became.iter().take_while(|became| **became == Streamed::Taken).count();
+        assert!((8..=12).contains(&taken), "{became:?}");
+        assert!(became.iter().skip(taken).all(|became| *became == Streamed::Full), "{became:?}");
+        assert_eq!(ask.name, "tap 0");
     }
 
     fn connect(&self) -> StdStream {
@@ -186,4 +199,16 @@ fn a_dead_gateways_socket_is_replaced_and_a_live_ones_is_not() {
     let error = ControlSocket::bind(&path).unwrap_err();
     assert!(error.to_string().contains("is not a socket"), "{error}");
     fs::remove_file(&path).unwrap();
+}
+
+#[test]
+fn a_stream_leaves_out_what_its_reader_is_too_slow_for_and_ends_with_it() {
+    let mut server = Loop::new("stream");
+    let mut client = server.connect();
+    client.write_all(b"capture 96 tap 0\n").unwrap();
+    server.turn();
+    assert_eq!(server.connected(), 1);
+    drop(client);
+    server.turn();
+    assert_eq!(server.connected(), 0);
 }

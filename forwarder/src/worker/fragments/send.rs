@@ -74,6 +74,7 @@ impl Cut {
     /// A fresh frame with at most `part` bytes of the datagram from `offset` on.
     fn copy_part(self, frames: &mut Frames, packet: &Frame, offset: usize, part: usize) -> Option<Frame> {
         let mut later = frames.take()?;
+        later.set_wire(packet.wire());
         let bytes = frames.bytes(packet);
         let (headers, datagram) = bytes.split_at(self.whole_header());
         let rest = &datagram[offset..];

@@ -81,7 +81,7 @@ pub(super) fn write(header: &[u8; LEN], way: Way, packet: &mut [u8], identificat
     packet[field::TOTAL_LENGTH].copy_from_slice(&total.to_be_bytes());
     packet[field::UDP_LENGTH].copy_from_slice(&udp.to_be_bytes());
     match way {
-        Way::Nic { mtu } if total <= mtu || mtu >= LEAST_MTU => finish(packet, udp, identification),
+        Way::Nic { mtu, .. } if total <= mtu || mtu >= LEAST_MTU => finish(packet, udp, identification),
         // The kernel writes its own headers, checksums and fragments.
         Way::Nic { .. } | Way::Socket | Way::Stream(_) => return Way::Socket,
     }

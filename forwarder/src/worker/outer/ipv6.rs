@@ -85,7 +85,7 @@ pub(super) fn write(header: &[u8; LEN], way: Way, packet: &mut [u8]) -> Way {
     packet[field::PAYLOAD_LENGTH].copy_from_slice(&udp.to_be_bytes());
     packet[field::UDP_LENGTH].copy_from_slice(&udp.to_be_bytes());
     match way {
-        Way::Nic { mtu } if mtu >= LEAST_MTU || !super::is_too_long(packet.len(), mtu) => {
+        Way::Nic { mtu, .. } if mtu >= LEAST_MTU || !super::is_too_long(packet.len(), mtu) => {
             let pseudo = checksum::pseudo_header(
                 &packet[field::SOURCE.start..field::DESTINATION.end],
                 PROTOCOL_UDP,

@@ -1,7 +1,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
 
 use super::*;
-use crate::ports::checksum;
+use crate::{ports::checksum, switch::WireId};
 
 const LOCAL: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 10, 21, 5), 443);
 const REMOTE: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(198, 51, 100, 11), 40_000);
@@ -21,8 +21,9 @@ fn written(payload: &[u8], outer: &Outer) -> (Vec<u8>, Way) {
 fn what_is_written_is_read_back() {
     let pairs = [(SocketAddr::V4(LOCAL), SocketAddr::V4(REMOTE)), (LOCAL_V6.into(), REMOTE_V6.into())];
     for (local, remote) in pairs {
-        let (packet, way) = written(b"hello", &Outer::by_nic(local, remote, [2; 6], [4; 6], 1500));
-        assert_eq!(way, Way::Nic { mtu: 1500 });
+        let (packet, way) =
+            written(b"hello", &Outer::by_nic(WireId::UPLINK, local, remote, [2; 6], [4; 6], 1500));
+        assert_eq!(way, Way::Nic { wire: WireId::UPLINK, mtu: 1500 });
         assert_eq!((&packet[..6], &packet[6..12]), (&[4; 6][..], &[2; 6][..]));
         let arrived = parse(&packet).unwrap();
         assert_eq!(&packet[arrived.payload], b"hello");
@@ -33,11 +34,13 @@ fn what_is_written_is_read_back() {
 #[test]
 fn checksums_verify() {
     for payload in [&b""[..], b"odd", b"even", &[0xff; 1400]] {
-        let (packet, _) = written(payload, &Outer::by_nic(LOCAL, REMOTE, [2; 6], [4; 6], 1500));
+        let (packet, _) =
+            written(payload, &Outer::by_nic(WireId::UPLINK, LOCAL, REMOTE, [2; 6], [4; 6], 1500));
         assert_eq!(checksum::fold(checksum::sum(&packet[14..34])), 0xffff);
         let pseudo = checksum::sum(&packet[26..34]) + 17 + (8 + payload.len() as u64);
         assert_eq!(checksum::fold(pseudo + checksum::sum(&packet[34..])), 0xffff, "{payload:?}");
-        let (packet, _) = written(payload, &Outer::by_nic(LOCAL_V6, REMOTE_V6, [2; 6], [4; 6], 1500));
+        let (packet, _) =
+            written(payload, &Outer::by_nic(WireId::UPLINK, LOCAL_V6, REMOTE_V6, [2; 6], [4; 6], 1500));
         let pseudo = checksum::sum(&packet[22..54]) + 17 + (8 + payload.len() as u64);
         assert_eq!(checksum::fold(pseudo + checksum::sum(&packet[54..])), 0xffff, "{payload:?}");
         assert_ne!(packet[60..62], [0; 2], "IPv6 has no UDP without a checksum");
@@ -46,16 +49,16 @@ fn checksums_verify() {
 
 #[test]
 fn a_packet_longer_than_the_least_mtu_leaves_by_the_socket() {
-    let outer = Outer::by_nic(LOCAL, REMOTE, [2; 6], [4; 6], 1500);
-    assert_eq!(written(&[0; 1472], &outer).1, Way::Nic { mtu: 1500 });
-    assert_eq!(written(&[0; 1473], &outer).1, Way::Nic { mtu: 1500 });
-    let narrow = Outer::by_nic(LOCAL, REMOTE, [2; 6], [4; 6], 575);
-    assert_eq!(written(&[0; 547], &narrow).1, Way::Nic { mtu: 575 });
+    let outer = Outer::by_nic(WireId::UPLINK, LOCAL, REMOTE, [2; 6], [4; 6], 1500);
+    assert_eq!(written(&[0; 1472], &outer).1, Way::Nic { wire: WireId::UPLINK, mtu: 1500 });
+    assert_eq!(written(&[0; 1473], &outer).1, Way::Nic { wire: WireId::UPLINK, mtu: 1500 });
+    let narrow = Outer::by_nic(WireId::UPLINK, LOCAL, REMOTE, [2; 6], [4; 6], 575);
+    assert_eq!(written(&[0; 547], &narrow).1, Way::Nic { wire: WireId::UPLINK, mtu: 575 });
     assert_eq!(written(&[0; 548], &narrow).1, Way::Socket);
     assert_eq!(written(&[0; 9], &Outer::by_socket(LOCAL, REMOTE)).1, Way::Socket);
-    let outer = |mtu| Outer::by_nic(LOCAL_V6, REMOTE_V6, [2; 6], [4; 6], mtu);
-    assert_eq!(written(&[0; 1453], &outer(1500)).1, Way::Nic { mtu: 1500 });
-    assert_eq!(written(&[0; 1231], &outer(1279)).1, Way::Nic { mtu: 1279 });
+    let outer = |mtu| Outer::by_nic(WireId::UPLINK, LOCAL_V6, REMOTE_V6, [2; 6], [4; 6], mtu);
+    assert_eq!(written(&[0; 1453], &outer(1500)).1, Way::Nic { wire: WireId::UPLINK, mtu: 1500 });
+    assert_eq!(written(&[0; 1231], &outer(1279)).1, Way::Nic { wire: WireId::UPLINK, mtu: 1279 });
     assert_eq!(written(&[0; 1232], &outer(1279)).1, Way::Socket);
     assert_eq!(written(&[0; 9], &Outer::by_socket(LOCAL_V6, REMOTE_V6)).1, Way::Socket);
 }

@@ -85,7 +85,7 @@ fn a_packet_is_cut_as_the_kernel_cuts_it() {
 fn fragments_are_one_frame_in_any_order_and_on_any_queue() {
     let mut gateway = Gateway::new(2);
     let mut a = gateway.connect_by(PROFILE, 0, path_v6(1));
-    gateway.station(ON_WIRE, Place::Wire, false);
+    gateway.station(ON_WIRE, Place::Wire(WireId::UPLINK), false);
     for number in 0..32_u8 {
         let sent = frame(ON_WIRE, a.mac, &[number; 1500]);
         let [first, second] = &cut(&a.seal(&sent), 1500, 0x8000_0000 | u32::from(number))[..] else {
@@ -108,7 +108,7 @@ fn fragments_are_one_frame_in_any_order_and_on_any_queue() {
 fn the_longest_packet_a_frame_holds_is_put_together_and_a_longer_one_is_lost() {
     let mut gateway = Gateway::new(1);
     let mut a = gateway.connect_by(PROFILE, 0, path_v6(1));
-    gateway.station(ON_WIRE, Place::Wire, false);
+    gateway.station(ON_WIRE, Place::Wire(WireId::UPLINK), false);
     // Outer header with fragment header, data packet, Ethernet header.
     let longest = CAPACITY - outer::LONGEST_OUTER_HEADER - 24 - 14;
     for (len, arrives) in [(longest, true), (longest + 1, false)] {
@@ -144,7 +144,7 @@ fn a_peer_that_speaks_from_elsewhere_is_reported_whatever_the_family() {
 fn packets_of_a_peer_of_another_worker_are_handed_over() {
     let mut gateway = Gateway::new(2);
     let mut a = gateway.connect_by(PROFILE, 1, path_v6(1));
-    gateway.station(ON_WIRE, Place::Wire, false);
+    gateway.station(ON_WIRE, Place::Wire(WireId::UPLINK), false);
     gateway.turn();
     for round in 0..200_u8 {
         let sent = frame(ON_WIRE, a.mac, &[round; 100]);

@@ -31,7 +31,7 @@ fn full_size(client: &mut Client, to: Mac, number: u8) -> (Vec<u8>, Vec<u8>) {
 fn fragments_of_a_packet_are_one_frame_in_the_order_in_which_packets_become_whole() {
     let mut gateway = Gateway::new(1);
     let mut a = gateway.connect(0);
-    gateway.station(ON_WIRE, Place::Wire, false);
+    gateway.station(ON_WIRE, Place::Wire(WireId::UPLINK), false);
     let (long, packet) = full_size(&mut a, ON_WIRE, 1);
     let short = frame(ON_WIRE, a.mac, &[7; 60]);
     let short_packet = a.seal(&short);
@@ -48,7 +48,7 @@ fn fragments_of_a_packet_are_one_frame_in_the_order_in_which_packets_become_whol
 fn a_fragment_waits_for_the_others_over_turns_and_not_for_ever() {
     let mut gateway = Gateway::new(1);
     let mut a = gateway.connect(0);
-    gateway.station(ON_WIRE, Place::Wire, false);
+    gateway.station(ON_WIRE, Place::Wire(WireId::UPLINK), false);
     let (sent, packet) = full_size(&mut a, ON_WIRE, 1);
     for fragment in cut(&packet, 576).iter().rev() {
         assert_eq!(gateway.rigs[0].nic.next(), None);
@@ -72,7 +72,7 @@ fn a_fragment_waits_for_the_others_over_turns_and_not_for_ever() {
 fn fragments_on_different_queues_meet_and_then_are_sent_on_at_once() {
     let mut gateway = Gateway::new(2);
     let mut a = gateway.connect(0);
-    gateway.station(ON_WIRE, Place::Wire, false);
+    gateway.station(ON_WIRE, Place::Wire(WireId::UPLINK), false);
     let mut arrived = 0;
     for number in 0..32 {
         let (sent, packet) = full_size(&mut a, ON_WIRE, number);
@@ -101,7 +101,7 @@ fn fragments_on_different_queues_meet_and_then_are_sent_on_at_once() {
 fn fragments_on_one_queue_are_not_handed_on() {
     let mut gateway = Gateway::new(2);
     let mut a = gateway.connect(0);
-    gateway.station(ON_WIRE, Place::Wire, false);
+    gateway.station(ON_WIRE, Place::Wire(WireId::UPLINK), false);
     for number in 0..32 {
         let (sent, packet) = full_size(&mut a, ON_WIRE, number);
         for fragment in cut(&packet, 1500) {
@@ -138,7 +138,7 @@ fn a_packet_is_cut_as_the_kernel_cuts_it() {
 
 pub(super) fn set_mtu(gateway: &mut Gateway, client: &Client, mtu: u16) {
     let path = client.path;
-    let outer = Outer::by_nic(path.local, path.remote, NIC, ROUTER, mtu);
+    let outer = Outer::by_nic(WireId::UPLINK, path.local, path.remote, NIC, ROUTER, mtu);
     gateway.rigs[0].post.send(Command::SetOuter(client.peer_id, path, Some(Box::new(outer))));
 }
 
@@ -174,7 +174,7 @@ fn two_workers_never_give_packets_to_one_address_the_same_identification() {
         let remote =
             SocketAddrV4::new(Ipv4Addr::new(198, 51, 100, 1), 40_000 + client.peer_id.value() as u16);
         let path = Path::udp(remote.into(), GATEWAY.into());
-        let outer = Outer::by_nic(GATEWAY, remote, NIC, ROUTER, 1500);
+        let outer = Outer::by_nic(WireId::UPLINK, GATEWAY, remote, NIC, ROUTER, 1500);
         rig.post.send(Command::SetOuter(client.peer_id, path, Some(Box::new(outer))));
     }
     let mut seen = std::collections::BTreeSet::new();
@@ -192,7 +192,7 @@ fn two_workers_never_give_packets_to_one_address_the_same_identification() {
 fn forged_fragments_are_lost_by_name_and_peers_are_not() {
     let mut gateway = Gateway::new(1);
     let mut a = gateway.connect(0);
-    gateway.station(ON_WIRE, Place::Wire, false);
+    gateway.station(ON_WIRE, Place::Wire(WireId::UPLINK), false);
     gateway.turn();
     let (_, forged) = full_size(&mut a, ON_WIRE, 0);
     let forged = cut(&forged, 1500).remove(0);

@@ -38,7 +38,7 @@ fn a_long_frame_leaves_in_packets_and_counts_once() {
 fn parts_from_a_peer_become_one_frame_and_lost_ones_none() {
     let mut gateway = Gateway::new(1);
     let mut a = gateway.connect_with(CUT, 0);
-    gateway.station(ON_WIRE, Place::Wire, false);
+    gateway.station(ON_WIRE, Place::Wire(WireId::UPLINK), false);
     let sent = frame(ON_WIRE, a.mac, &[3; 1500]);
     for lost in [true, false] {
         let mut packets = a.seal_all(&sent);
@@ -87,7 +87,7 @@ fn more_parts_than_there_is_memory_for_are_counted_and_none_is_lost_for_good() {
 fn syns_are_lowered_from_and_to_peers_and_not_otherwise() {
     let mut gateway = Gateway::new(1);
     let (mut a, mut b) = (gateway.connect_with(LOWERED, 0), gateway.connect(1));
-    gateway.station(ON_WIRE, Place::Wire, false);
+    gateway.station(ON_WIRE, Place::Wire(WireId::UPLINK), false);
     gateway.station(a.mac, Place::Peer(a.peer_id), false);
     gateway.station(b.mac, Place::Peer(b.peer_id), false);
     gateway.rigs[0].nic.send(&a.seal(&syn(ON_WIRE, a.mac, 1460)));

@@ -1,0 +1,71 @@
+//! Peers' stations in the kernel bridge that we have joined: on our port, as long as they stand behind a peer.
+//!
+//! What the workers carry past the bridge it would forget and then flood; `bridge fdb` and `brctl showmacs` would say
+//! nothing of them.
+
+use std::collections::BTreeSet;
+
+use common::FdbKey;
+
+use crate::{
+    host::{
+        self,
+        links::{enter_station, entered_stations, remove_station},
+        netlink::Requests,
+    },
+    switch::{Change, Port},
+};
+
+/// What of the MAC table the bridge is told. Bounded as the table is.
+#[derive(Debug)]
+pub(super) struct PeerEntries {
+    requests: Requests,
+    /// Number of our port's interface.
+    port: u32,
+    /// VLAN and address of what is entered.
+    entered: BTreeSet<(u16, common::Mac)>,
+}
+
+impl PeerEntries {
+    /// On the port with that number, from which what a killed gateway left is taken away.
+    pub fn open(port: u32) -> host::Result<Self> {
+        let mut requests = Requests::routing().map_err(host::Error::os("talk to netlink"))?;
+        for key in entered_stations(&mut requests, port)? {
+            remove_station(&mut requests, port, key)?;
+        }
+        Ok(Self { requests, port, entered: BTreeSet::new() })
+    }
+
+    /// The MAC table has changed.
+    pub fn follow(&mut self, change: Change) {
+        let (key, port) = (change.key, change.station.map(|station| station.port));
+        let told = match port {
+            Some(Port::Peer(_)) if self.entered.insert(name(key)) => {
+                enter_station(&mut self.requests, self.port, key)
+            }
+            Some(Port::Peer(_)) => Ok(()),
+            _ if !self.entered.remove(&name(key)) => Ok(()),
+            None => remove_station(&mut self.requests, self.port, key),
+            // The bridge itself has said that it stands elsewhere now.
+            Some(Port::Wire(_) | Port::Host) => Ok(()),
+        };
+        if let Err(error) = told {
+            tracing::warn!(?key, "{error}");
+        }
+    }
+}
+
+/// A port that outlives us (the operator's own TAP) keeps nothing of ours.
+impl Drop for PeerEntries {
+    fn drop(&mut self) {
+        for (vlan, mac) in std::mem::take(&mut self.entered) {
+            if remove_station(&mut self.requests, self.port, FdbKey::new(vlan, mac)).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+fn name(key: FdbKey) -> (u16, common::Mac) {
+    (key.vlan, key.mac)
+}

@@ -1,0 +1,124 @@
+//! Who locked himself out gets his host back (`--confirm`), and who killed a gateway gets his NIC's settings back.
+
+use std::time::Duration;
+
+use trestle_tests::echo::reachable;
+use trestle_tests::gateway::{Mode, Start};
+use trestle_tests::network::{GATEWAY, LAN_HOST, Layout, NIC};
+use trestle_tests::process::Process;
+use trestle_tests::runner::Suite;
+use trestle_tests::site::Site;
+use trestle_tests::{Result, scenarios};
+
+use crate::host_safety::traces;
+
+pub const SUITE: Suite = Suite {
+    name: "confirm",
+    modes: &[Mode::Native],
+    site: |mode| {
+        let arguments = ["--confirm", SECONDS].map(String::from).to_vec();
+        let layout = Layout { unfinished_checksums: true, agents: 1, ..Layout::default() };
+        Site::prepare(layout, Start { arguments, ..Start::reference(mode) })
+    },
+    fresh: true,
+    scenarios: scenarios![
+        what_nobody_confirms_is_taken_back,
+        what_is_confirmed_stays,
+        a_gateway_outlives_the_terminal_it_was_started_in,
+        what_a_killed_gateway_changed_is_put_back_by_the_next,
+    ],
+};
+
+/// Short for the test's sake, and long enough to look at what the gateway has made of its host.
+const SECONDS: &str = "4";
+/// The gateway's own time, two seconds for its peers, and a busy machine's.
+const OVER: Duration = Duration::from_secs(20);
+
+/// All that a gateway may change on its host and on the far end of its veth.
+fn state(site: &Site) -> Result<String> {
+    let near = site.network.gateway.run("ethtool", &format!("-k {NIC}"))?;
+    let far = site.network.wire.run("ethtool", "-k w-gw")?;
+    Ok(format!("{}\n{near}\n{far}", traces(&site.network.gateway)?))
+}
+
+fn what_nobody_confirms_is_taken_back(site: &mut Site) -> Result<()> {
+    let before = state(site)?;
+    site.start_gateway()?;
+    let left = site.gateway()?.status()?["confirm_s"].as_u64();
+    assert!(left.is_some_and(|left| left <= 4), "{left:?}");
+    assert_ne!(state(site)?, before, "a running gateway changes nothing: the test is blind");
+    site.connect_agents(&[])?;
+    let ended = site.gateway()?.process().wait(OVER)?;
+    assert_eq!(ended.code(), Some(1), "{}", site.gateway()?.log());
+    let log = site.gateway()?.process().log();
+    let last = log.lines().last().unwrap_or_default();
+    assert!(last.starts_with("trestle: nobody confirmed within 4 s"), "{log}");
+    assert_eq!(state(site)?, before);
+    assert!(reachable(&site.network.lan, GATEWAY, Duration::from_secs(5)));
+    Ok(())
+}
+
+fn what_is_confirmed_stays(site: &mut Site) -> Result<()> {
+    site.start_gateway()?;
+    assert_eq!(site.gateway()?.ask("confirm")?["confirm"], "confirmed");
+    assert!(site.gateway()?.status()?["confirm_s"].is_null());
+    assert_eq!(
+        site.gateway()?.table("confirm")?.trim(),
+        "there is nothing to confirm: the gateway stays as it is"
+    );
+    // Longer than it would have had.
+    std::thread::sleep(Duration::from_secs(5));
+    site.connect_agents(&[])?;
+    assert!(reachable(site.agent(0), LAN_HOST, Duration::from_secs(10)));
+    assert_eq!(site.gateway()?.stop()?.code(), Some(0));
+    Ok(())
+}
+
+/// `cat` stands for the terminal: when it is gone, every line of the log fails with EPIPE.
+fn a_gateway_outlives_the_terminal_it_was_started_in(site: &mut Site) -> Result<()> {
+    let before = state(site)?;
+    let folder = site.folder().to_owned();
+    let mut start = site.start().clone();
+    start.config =
+        start.config.lines().filter(|line| !line.starts_with("log")).flat_map(|line| [line, "\n"]).collect();
+    let launch = trestle_tests::gateway::command(&site.network.gateway, &folder, &start)?;
+    let mut shell = std::process::Command::new("bash");
+    shell.args(["-c", "\"$@\" 2> >(sleep 1) & wait $!; echo \"exit $?\"", "terminal"]).current_dir(&folder);
+    shell.arg(launch.get_program()).args(launch.get_args());
+    let mut process = Process::spawn("terminal", &mut shell, &folder.join("terminal.log"))?;
+    process.wait_for("exit 1", OVER)?;
+    assert_eq!(state(site)?, before);
+    Ok(())
+}
+
+fn what_a_killed_gateway_changed_is_put_back_by_the_next(site: &mut Site) -> Result<()> {
+    site.start().arguments.clear();
+    let before = state(site)?;
+    site.start_gateway()?;
+    site.gateway()?.kill()?;
+    let left = state(site)?;
+    for line in ["rx-vlan-offload: off", "tx-checksum-ip-generic: off"] {
+        assert!(left.contains(line), "{line} is not left behind: the test is blind");
+    }
+    let journals = || std::fs::read_dir(site.folder().join("run/settings")).into_iter().flatten().count();
+    assert_eq!(journals(), 1);
+    // The admin has made up his mind about one of them meanwhile.
+    site.network.gateway.run("ethtool", &format!("-K {NIC} rxvlan on"))?;
+    site.start_gateway()?;
+    let log = site.gateway()?.log();
+    assert!(
+        log.contains(
+            "tx-checksum-ip-generic of w-gw was turned off by a gateway that was killed: it is on again"
+        ),
+        "{log}"
+    );
+    assert!(
+        log.contains(
+            "rx-vlan-hw-parse of ens5 was turned off by a gateway that was killed, and changed since"
+        ),
+        "{log}"
+    );
+    site.gateway()?.stop()?;
+    assert_eq!(state(site)?, before);
+    Ok(())
+}
