@@ -116,8 +116,10 @@ pub struct Bridge {
     pub addressed: bool,
     /// Its hardware address was set by hand, and does not follow its ports'; `None` where that is not to be seen.
     pub address_set: Option<bool>,
-    /// It keeps VLANs apart.
+    /// It keeps VLANs apart; `None` where that is not to be seen.
     pub vlan_filtering: Option<bool>,
+    /// Ports that do not forward, with why, as what follows the name: "is down".
+    pub closed: Vec<(String, &'static str)>,
     /// Settings by which frames that cross it meet the host's packet filter (`bridge-nf-call-iptables` ...).
     pub filters: Vec<String>,
 }

@@ -76,6 +76,7 @@ fn main() -> ExitCode {
         join::STOCK,
         joined::SUITE,
         joined::ACCELERATED,
+        joined::QUEUES,
         joined::LIFE,
         join::LIFE,
         join::LIFE_OF_TRESTLES,
