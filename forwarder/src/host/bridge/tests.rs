@@ -358,7 +358,7 @@ fn many_stations_are_entered_and_removed_in_one_go() {
 fn vlans_of_ports_are_followed_where_the_kernel_filters() {
     let Some(host) = bridge() else { return };
     if !host.ip_takes("link set br0 type bridge vlan_filtering 1") {
-        crate::host::testing::skip("this kernel has no VLAN filtering in bridges");
+        // Not every kernel has it; what its messages mean is tested beside their parser.
         return;
     }
     let mut followed = Followed::new(&host);
