@@ -204,7 +204,7 @@ impl Ask {
             }
             Self::PortsDeliver => {
                 let rows = rows(grid, Work::of(Measure::PortToPort), Figure::Lost);
-                let worst = |row| Some(row_spread(grid, row, port_to_port::XDP)?.max);
+                let worst = |row: &Row<'_>| Some(row.spread(grid.column(port_to_port::XDP)?)?.max);
                 rows.filter_map(worst).map(|lost| 1.0 - lost / 100.0).collect()
             }
         }
@@ -257,10 +257,6 @@ impl Bound {
 
 fn rows<'g, 'a>(grid: &'g Grid<'a>, work: Work, figure: Figure) -> impl Iterator<Item = &'g Row<'a>> {
     grid.rows.iter().filter(move |row| row.figure == figure && work.matches(row.work))
-}
-
-fn row_spread(grid: &Grid<'_>, row: &Row<'_>, system: &str) -> Option<Spread> {
-    row.spread(grid.column(system)?)
 }
 
 fn over_floor(report: &Report, grid: &Grid<'_>, direction: Direction, operations: u32) -> Vec<f64> {
@@ -388,6 +384,25 @@ mod tests {
         assert_eq!(found(&report, "delivered under overload, LAN → peer 60 B").found, Some(4.0));
         let cost = found(&report, "cost of a frame with 1,000 peers, of that with 2").found.unwrap();
         assert!((cost - 1.1).abs() < 1e-9, "{cost}");
+    }
+
+    #[test]
+    fn ports_are_judged_by_the_kernel_bridge_and_by_what_is_lost_in_any_round() {
+        let mut report = Report::default();
+        let of =
+            |system| Cell { measure: Measure::PortToPort, direction: PortToPort, peers: 0, ..cell(system) };
+        for (system, delivered) in [(port_to_port::KERNEL, 1000), (port_to_port::XDP, 4000)] {
+            for round in [1, 2] {
+                let lost = if round == 2 && system == port_to_port::XDP { delivered / 4 } else { 0 };
+                let sample =
+                    crate::results::Sample { offered_frames: delivered + lost, ..sample(round, delivered) };
+                report.add(of(system), sample);
+            }
+        }
+        let subject = "frames by one processor, against the kernel bridge, port → port 60 B";
+        assert_eq!((found(&report, subject).found, found(&report, subject).reached), (Some(4.0), Some(true)));
+        let delivered = found(&report, "delivered of what was offered, from port to port");
+        assert_eq!((delivered.found, delivered.reached), (Some(0.8), Some(false)));
     }
 
     #[test]
