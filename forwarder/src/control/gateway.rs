@@ -14,6 +14,7 @@ use openvpn::{
 
 use super::{
     Error,
+    bridge::Bridge,
     capture::Captures,
     confirm::Confirmation,
     datapath::Datapath,
@@ -46,6 +47,7 @@ pub(super) mod token {
     pub const SOURCES: Token = Token(2);
     pub const SIGNALS: Token = Token(3);
     pub const NOTICES: Token = Token(4);
+    pub const BRIDGE: Token = Token(5);
     /// The UDP listeners have this one and those above, up to the next.
     pub const TUNNEL: Token = Token(16);
     /// The control socket and its clients have this one and all above.
@@ -74,6 +76,8 @@ pub(super) struct Gateway {
     pub management: ManagementSocket,
     pub about: About,
     pub status_file: Option<StatusSchedule>,
+    /// The kernel bridge that is accelerated; dropped before what it uses.
+    pub bridge: Option<Bridge>,
     pub datapath: Datapath,
     pub captures: Captures,
     pub next_chores: Instant,
@@ -101,6 +105,9 @@ impl Gateway {
             self.drain_role(now);
         }
         self.role.close_files();
+        if let Some(bridge) = &mut self.bridge {
+            bridge.end(&mut self.datapath);
+        }
         tracing::info!("stopped");
         self.confirmation.outcome()?;
         self.role.take_failure().map_or(Ok(()), Err)
@@ -111,6 +118,7 @@ impl Gateway {
         let registry = self.poll.registry();
         let fds = [
             (Some(self.surroundings.readable()), token::NETLINK),
+            (self.bridge.as_ref().map(AsFd::as_fd), token::BRIDGE),
             (self.datapath.sources(), token::SOURCES),
             (Some(self.signals.as_fd()), token::SIGNALS),
         ];
@@ -155,6 +163,7 @@ impl Gateway {
             token::NETLINK => self.handle_surroundings(now),
             token::SOURCES => self.handle_sources(now),
             token::SIGNALS => self.handle_signals(now),
+            token::BRIDGE => self.handle_bridge(now),
             token::NOTICES => {}
             tunnel if tunnel.0 < token::MANAGEMENT => self.handle_datagrams(tunnel, now),
             other => self.handle_management(other, now),
@@ -248,6 +257,21 @@ impl Gateway {
         }
     }
 
+    fn handle_bridge(&mut self, now: Instant) {
+        if let Some(bridge) = &mut self.bridge {
+            bridge.handle_netlink(&mut self.datapath, &mut self.stations, now);
+        }
+        self.fix_stations(now);
+    }
+
+    /// Accelerates the bridge as it stands.
+    pub fn begin_bridge(&mut self, now: Instant) {
+        if let Some(bridge) = &mut self.bridge {
+            bridge.begin(&mut self.datapath, &mut self.stations, now);
+        }
+        self.fix_stations(now);
+    }
+
     /// What is around the gateway may have changed: who is protected, where tunnel packets are addressed to, how
     /// each peer is reached.
     pub fn apply_surroundings(&mut self, now: Instant) {
@@ -279,7 +303,11 @@ impl Gateway {
     /// To be called after paths were looked up: one that was asked for the first time has a next hop that nobody may
     /// imitate from now on.
     fn fix_stations(&mut self, now: Instant) {
-        let fixed = self.surroundings.fixed_stations(|mac| self.stations.stands(mac));
+        let mut fixed = self.surroundings.fixed_stations(|mac| self.stations.stands(mac));
+        let own = self.bridge.iter().flat_map(Bridge::own_macs);
+        fixed.extend(own);
+        fixed.sort_unstable_by_key(|(mac, _)| *mac);
+        fixed.dedup_by_key(|(mac, _)| *mac);
         self.stations.fix(&mut self.datapath.copies(), &fixed, now);
     }
 
@@ -370,6 +398,9 @@ impl Gateway {
         self.stations.age(&mut self.datapath.copies(), now);
         if self.surroundings.refresh(now) {
             self.apply_surroundings(now);
+        }
+        if let Some(bridge) = &mut self.bridge {
+            bridge.chores(&mut self.datapath, &mut self.stations, now);
         }
         self.write_status_file(now);
         self.role.keep_files(now);

@@ -30,8 +30,8 @@ pub(super) struct Plan {
     pub bridge: bool,
     /// XDP and AF_XDP on the NIC; `None`: the kernel's sockets.
     pub xdp: Option<XdpChoice>,
-    /// The ports of a kernel bridge are accelerated.
-    pub accelerates: bool,
+    /// The kernel bridge whose ports are accelerated.
+    pub accelerates: Option<String>,
     /// The kernel bridge that the host port is a port of; `None` without peers, or without a bridge.
     pub joins: Option<Link>,
     /// Number of workers; none where there are no tunnels.
@@ -63,7 +63,7 @@ impl Plan {
         Ok(Self {
             bridge,
             workers: workers(config, nic.as_ref(), xdp.is_some()),
-            accelerates: config.bridge.is_some() && config.datapath != Datapath::Socket,
+            accelerates: config.bridge.clone().filter(|_| config.datapath != Datapath::Socket),
             cpus: cpus(config),
             host_port_exists: all.values().any(|link| link.name == host_port),
             host_port,
@@ -85,7 +85,7 @@ impl Plan {
 
     /// Without XDP and without a wire nothing has to be steered.
     pub fn needs_programs(&self) -> bool {
-        self.xdp.is_some() || self.bridge || self.accelerates
+        self.xdp.is_some() || self.bridge || self.accelerates.is_some()
     }
 
     /// Where the gateway stands, for what follows its surroundings.
@@ -173,7 +173,7 @@ fn workers(config: &Config, nic: Option<&Link>, af_xdp: bool) -> usize {
 }
 
 /// Receive queues in use. The kernel shows exactly those in sysfs; where sysfs is another namespace's, those reserved.
-fn receive_queues(nic: &Link) -> usize {
+pub(super) fn receive_queues(nic: &Link) -> usize {
     let queues = fs::read_dir(format!("/sys/class/net/{}/queues", nic.name));
     let in_use = queues.map_or(0, |queues| {
         let names = queues.flatten().map(|queue| queue.file_name());

@@ -18,7 +18,7 @@ use mio::{Poll, Waker};
 use openvpn::server::{Former, Job, Server};
 
 use super::{
-    Error,
+    Error, bridge,
     capture::Captures,
     client_files::ClientFiles,
     confirm::Confirmation,
@@ -89,6 +89,7 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
     // Threads inherit what is left, so this comes before the first.
     privileges::drop_privileges(identity, kept_besides(config, &plan))?;
     let peer_entries = plan.joins.as_ref().map(|_| PeerEntries::open(port_index)).transpose()?;
+    let bridge = bridge::follow(&plan, port_index, now)?;
     let surroundings = Surroundings::open(plan.place(config, host_port.as_ref().map(|port| port.mac)), now)?;
 
     let waker =
@@ -111,6 +112,7 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
         sessions: Sessions::new(clock, plan.max_frame, mac_limit),
         stations: Stations::new(config.ageing, mac_limit, now),
         datapath: Datapath::new(working, kernel, xsk, preparation, Wires::new(&plan), peer_entries),
+        bridge,
         poll,
         signals,
         sockets,
@@ -128,6 +130,7 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
     gateway.watch()?;
     gateway.apply_surroundings(now);
     gateway.datapath.attach(&plan, host_port.as_deref())?;
+    gateway.begin_bridge(now);
     gateway.announce(&plan);
     gateway.begin_confirmation();
     Ok(gateway)

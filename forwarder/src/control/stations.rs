@@ -116,6 +116,34 @@ impl Stations {
         }
     }
 
+    /// A kernel bridge says that `key` stands at `port`.
+    pub fn mirror(&mut self, copies: &mut Copies<'_>, key: FdbKey, port: Port, now: Instant) {
+        if let Some(change) = self.table.mirror(key, port, now) {
+            copies.publish(change);
+        }
+    }
+
+    /// The bridge has forgotten `key`.
+    pub fn unmirror(&mut self, copies: &mut Copies<'_>, key: FdbKey) {
+        if let Some(change) = self.table.unmirror(key) {
+            copies.publish(change);
+        }
+    }
+
+    /// A port of the bridge is gone.
+    pub fn unmirror_port(&mut self, copies: &mut Copies<'_>, port: Port) {
+        for change in self.table.unmirror_port(port) {
+            copies.publish(change);
+        }
+    }
+
+    /// When XDP heard the station last, which the table is told as well.
+    pub fn heard_by_xdp(&mut self, copies: &Copies<'_>, key: FdbKey, now: Instant) -> Option<Instant> {
+        let heard = heard_by_ebpf(copies.map.as_deref()?, key, now, monotonic_ns())?;
+        self.table.heard_by_xdp(key, heard);
+        Some(heard)
+    }
+
     /// The table, to be shown.
     pub fn table(&self) -> &Table {
         &self.table

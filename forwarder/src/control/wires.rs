@@ -1,7 +1,5 @@
 //! Ports of a kernel bridge as the workers have them: AF_XDP sockets that come and go while the gateway runs.
 
-#![expect(dead_code, reason = "called by who follows the bridge")]
-
 use std::{collections::BTreeMap, sync::Arc};
 
 use common::QUEUES;

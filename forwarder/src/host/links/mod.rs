@@ -22,7 +22,7 @@ mod uppers;
 pub use address::add_address;
 pub use change::{LinkChange, disable_ipv6, ipv6_mtu};
 pub use create::create_veth;
-pub use entries::{enter_station, entered_stations, remove_station};
+pub use entries::{enter_station, entered_stations, remove_station, touch_station};
 pub use unicast_filter::unicast_filter;
 pub use uppers::{host_macs, uppers};
 

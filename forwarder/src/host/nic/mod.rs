@@ -11,11 +11,13 @@ mod look;
 /// How large an MTU XDP takes.
 pub mod mtu;
 mod namespaces;
+mod netdev;
 mod prepare;
 
 use std::path::Path;
 
 pub use look::{FarSide, InTheWay, Look};
+pub use netdev::takes_frames;
 pub use prepare::Preparation;
 
 use super::links::Link;
