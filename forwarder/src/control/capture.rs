@@ -113,7 +113,8 @@ impl Gateway {
         };
         match found {
             Ok(found) => {
-                let (places, interfaces) = found.into_iter().unzip();
+                let (places, interfaces): (Vec<_>, Vec<_>) = found.into_iter().unzip();
+                tracing::info!(name = %ask.name, "a capture begins");
                 self.management.reply(client, &Reply::Capture(Opening::new(interfaces, ask.snap)));
                 self.captures.begin(client, places, ask.snap, &self.datapath.posts);
             }

@@ -10,6 +10,7 @@ use std::{
 
 use common::{FdbKey, Mac, Settings, bridge::PortCounters};
 use crossbeam::channel::Receiver;
+use openvpn::ids::PeerId;
 
 use super::{
     Error,
@@ -138,10 +139,20 @@ impl Datapath {
         self.removed_nics.try_iter().for_each(drop);
     }
 
+    /// The eBPF programs and their maps, if there are any.
+    pub fn programs(&mut self) -> Option<&mut Programs> {
+        self.kernel.as_mut().map(|kernel| &mut kernel.programs)
+    }
+
     /// The copies of the MAC table.
     pub fn copies(&mut self) -> Copies<'_> {
         let map = self.kernel.as_mut().map(|kernel| &mut kernel.programs.fdb);
         Copies { posts: &self.posts, map, bridge: self.peer_entries.as_mut() }
+    }
+
+    /// The mailbox of the worker that owns the peer; the rule is [`crate::worker::Handovers::owner`]'s.
+    pub fn post(&self, peer_id: PeerId) -> &Post {
+        &self.posts[peer_id.index() % self.posts.len()]
     }
 
     /// True when workers have a NIC queue to send tunnel packets by.
@@ -169,7 +180,7 @@ impl Datapath {
     }
 
     pub fn xsk(&self) -> Option<XskMode> {
-        self.xsk
+        self.xsk.or(self.wires.mode())
     }
 
     pub fn xdp(&self) -> Option<XdpGot> {
@@ -207,11 +218,6 @@ impl Datapath {
         for post in &self.posts {
             post.send(Command::NicMac(mac));
         }
-    }
-
-    /// The programs and their maps.
-    pub fn programs(&mut self) -> Option<&mut Programs> {
-        self.kernel.as_mut().map(|kernel| &mut kernel.programs)
     }
 
     /// What XDP has done with frames of a port of the bridge.
@@ -261,14 +267,14 @@ impl Kernel {
     /// Loads the programs and tells them what they are for; nothing is attached yet.
     pub fn load(plan: &Plan, crew: &Crew, host_port: u32) -> Result<Self, Error> {
         let mut programs = Programs::load()?;
-        let nic = plan.nic.as_ref();
+        let nic = plan.outer();
         let settings = Settings {
             nic: nic.map_or(0, |nic| nic.index),
             host_port,
             bridge: u32::from(plan.bridge),
             max_frame: u32::try_from(crew.capacity).unwrap_or(u32::MAX),
             mac: nic.and_then(|nic| nic.mac).unwrap_or_default(),
-            fragments: u16::from(plan.serves_every_queue()),
+            fragments: u16::from(plan.serves_every_queue() || plan.joins.is_some()),
             heartbeat_timeout_ns: 0,
             ..Settings::default()
         };

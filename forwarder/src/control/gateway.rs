@@ -18,6 +18,8 @@ use super::{
     capture::Captures,
     confirm::Confirmation,
     datapath::Datapath,
+    guarding::Guarding,
+    joined::Joined,
     listeners::ControlSockets,
     plan::Plan,
     report::{About, StatusSchedule},
@@ -78,10 +80,13 @@ pub(super) struct Gateway {
     pub status_file: Option<StatusSchedule>,
     /// The kernel bridge that is accelerated; dropped before what it uses.
     pub bridge: Option<Bridge>,
+    /// `None` where no kernel bridge is joined, or no XDP.
+    pub joined: Option<Joined>,
     pub datapath: Datapath,
     pub captures: Captures,
     pub next_chores: Instant,
     pub confirmation: Confirmation,
+    pub guarding: Guarding,
     pub stopping: bool,
 }
 
@@ -119,8 +124,10 @@ impl Gateway {
         let fds = [
             (Some(self.surroundings.readable()), token::NETLINK),
             (self.bridge.as_ref().map(AsFd::as_fd), token::BRIDGE),
+            (self.bridge.as_ref().and_then(Bridge::devices), token::BRIDGE),
             (self.datapath.sources(), token::SOURCES),
             (Some(self.signals.as_fd()), token::SIGNALS),
+            (self.joined.as_ref().map(Joined::readable), token::BRIDGE),
         ];
         for (fd, token) in fds {
             let Some(fd) = fd else { continue };
@@ -154,7 +161,7 @@ impl Gateway {
     }
 
     fn next_deadline(&self) -> Instant {
-        let others = [self.role.poll_timeout(), self.confirmation.due()];
+        let others = [self.role.poll_timeout(), self.confirmation.due(), self.guard_timeout()];
         others.into_iter().flatten().fold(self.next_chores, Instant::min)
     }
 
@@ -163,8 +170,8 @@ impl Gateway {
             token::NETLINK => self.handle_surroundings(now),
             token::SOURCES => self.handle_sources(now),
             token::SIGNALS => self.handle_signals(now),
-            token::BRIDGE => self.handle_bridge(now),
             token::NOTICES => {}
+            token::BRIDGE => self.handle_bridge(now),
             tunnel if tunnel.0 < token::MANAGEMENT => self.handle_datagrams(tunnel, now),
             other => self.handle_management(other, now),
         }
@@ -202,6 +209,7 @@ impl Gateway {
                 Notice::Heard(key, port) => self.hear(key, port, now),
                 Notice::Floated(peer_id, path) => self.role.handle_float(now, peer_id, path),
                 Notice::Exit(peer_id) => self.role.handle_exit(now, peer_id),
+                Notice::ProbeReturned(nonce, ingress) => self.handle_probe(nonce, ingress, now),
                 Notice::RekeyDue(peer_id) => self.role.handle_rekey_request(now, peer_id),
             }
         }
@@ -242,26 +250,35 @@ impl Gateway {
 
     fn hear(&mut self, key: common::FdbKey, port: Port, now: Instant) {
         if let Port::Peer(peer_id) = port
-            && !self.sessions.peers.contains_key(&peer_id)
+            && (!self.sessions.peers.contains_key(&peer_id) || self.held(peer_id).is_some())
         {
             return self.stations.disown(&self.datapath.copies(), key);
         }
         let drops = self.datapath.drops();
         let mut copies = self.datapath.copies();
-        self.stations.hear(&mut copies, &drops, key, port, now);
+        if let Some(former) = self.stations.hear(&mut copies, &drops, key, port, now) {
+            self.handle_move(former, port, now);
+        }
+    }
+
+    /// What the kernel's bridge tells of its ports and stations.
+    fn handle_bridge(&mut self, now: Instant) {
+        if let Some(bridge) = &mut self.bridge {
+            bridge.handle_netlink(&mut self.datapath, &mut self.stations, now);
+            return self.fix_stations(now);
+        }
+        let Some(joined) = &mut self.joined else { return };
+        let news = joined.follow(&mut self.datapath, &mut self.stations, now);
+        // At most times stations that are nobody's next hop.
+        if news.ports || news.nailed || self.surroundings.has_next_hop_among(&news.macs) {
+            self.find_paths(now);
+        }
     }
 
     fn handle_surroundings(&mut self, now: Instant) {
         if self.surroundings.handle_netlink() {
             self.apply_surroundings(now);
         }
-    }
-
-    fn handle_bridge(&mut self, now: Instant) {
-        if let Some(bridge) = &mut self.bridge {
-            bridge.handle_netlink(&mut self.datapath, &mut self.stations, now);
-        }
-        self.fix_stations(now);
     }
 
     /// Accelerates the bridge as it stands.
@@ -280,6 +297,11 @@ impl Gateway {
         if let Some(mac) = self.surroundings.nic_mac() {
             self.datapath.set_nic_mac(mac);
         }
+        self.find_paths(now);
+    }
+
+    /// How each peer is reached may have changed.
+    fn find_paths(&mut self, now: Instant) {
         let peers: Vec<PeerId> = self.sessions.peers.keys().copied().collect();
         for peer_id in peers {
             self.find_path(peer_id);
@@ -308,6 +330,11 @@ impl Gateway {
         fixed.extend(own);
         fixed.sort_unstable_by_key(|(mac, _)| *mac);
         fixed.dedup_by_key(|(mac, _)| *mac);
+        for nailed in self.joined.iter().flat_map(Joined::nailed) {
+            if fixed.iter().all(|(mac, _)| *mac != nailed.0) {
+                fixed.push(nailed);
+            }
+        }
         self.stations.fix(&mut self.datapath.copies(), &fixed, now);
     }
 
@@ -364,6 +391,7 @@ impl Gateway {
 
     fn handle_time(&mut self, now: Instant) -> Result<(), Error> {
         self.role.handle_time(now, &self.sessions);
+        self.handle_guard_time(now);
         if self.confirmation.is_over(now) {
             self.begin_stop(now);
         }
@@ -383,6 +411,9 @@ impl Gateway {
             .find(|name| !self.surroundings.has_interface(name))
         {
             return Err(Error::InterfaceGone(name.to_owned()));
+        }
+        if !self.surroundings.has_nic() {
+            return Err(Error::InterfaceGone(self.about.bridge().to_owned()));
         }
         let lost = self.datapath.has_lost_a_worker()
             || self.role.has_lost_a_thread()
@@ -418,6 +449,7 @@ impl Gateway {
                         self.stations.limit_peer(peer_id, limit);
                     }
                     self.find_path(peer_id);
+                    self.guard_peer(peer_id, now);
                     paths_changed = true;
                 }
                 Some(Consequence::Moved(peer_id, former)) => {
@@ -426,6 +458,7 @@ impl Gateway {
                     paths_changed = true;
                 }
                 Some(Consequence::ForgetPeer(peer_id, path)) => {
+                    self.unguard_peer(peer_id);
                     self.stations.forget_peer(&mut self.datapath.copies(), peer_id);
                     self.forget_path(path);
                 }

@@ -120,6 +120,11 @@ impl Surroundings {
         fixed.collect::<BTreeMap<_, _>>().into_iter().collect()
     }
 
+    /// Whether one of the routers and next hops has one of these addresses.
+    pub fn has_next_hop_among(&self, macs: &BTreeSet<Mac>) -> bool {
+        self.nic.is_some_and(|nic| !self.outside.known().router_macs(nic).is_disjoint(macs))
+    }
+
     /// Where tunnel packets are addressed to that XDP takes.
     pub fn listeners(&self) -> BTreeSet<SocketAddr> {
         let udp = self.listeners.iter().filter(|listener| listener.transport == Transport::Udp);
@@ -155,6 +160,12 @@ impl Surroundings {
     /// Whether the host has an interface of this name.
     pub fn has_interface(&self, name: &str) -> bool {
         self.outside.known().links().values().any(|link| link.name == name)
+    }
+
+    /// Whether the bridge that was joined is still there: another of its name is another.
+    pub fn has_nic(&self) -> bool {
+        let is_there = |nic| self.outside.known().links().contains_key(&nic);
+        !self.joined || self.nic.is_some_and(is_there)
     }
 
     /// The NIC's hardware address.

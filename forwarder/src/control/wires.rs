@@ -10,6 +10,7 @@ use crate::{
     ports::{Frames, nics::NewNic, own_memory::OwnMemory, xsk::XskPort},
     switch::WireId,
     worker::Command,
+    xdp::xsk::XskMode,
 };
 
 /// Chunks of memory of a NIC's queue: half of them are lent to receive into, 1024 frames, which at a million a second last
@@ -23,6 +24,8 @@ const SOFTWARE_FRAMES: u32 = 512;
 pub(super) struct Wires {
     served: BTreeMap<WireId, Served>,
     chunk_bytes: u32,
+    /// What the last one was given.
+    mode: Option<XskMode>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -33,12 +36,17 @@ struct Served {
 
 impl Wires {
     pub fn new(plan: &Plan) -> Self {
-        Self { served: BTreeMap::new(), chunk_bytes: plan.chunk_bytes() }
+        Self { served: BTreeMap::new(), chunk_bytes: plan.chunk_bytes(), mode: None }
     }
 
     /// Whether frames of the workers leave by the wire.
     pub fn is_open(&self, wire: WireId) -> bool {
         self.served.get(&wire).is_some_and(|served| served.open)
+    }
+
+    /// What AF_XDP is got at the ports.
+    pub fn mode(&self) -> Option<XskMode> {
+        self.mode.filter(|_| !self.served.is_empty())
     }
 
     /// Whether they leave by any.
@@ -68,6 +76,7 @@ impl Datapath {
             opened.push((worker, socket));
         }
         for (worker, (socket, frames)) in opened {
+            self.wires.mode = Some(socket.mode());
             let drops = Arc::clone(&self.counters()[worker].drops);
             let port = Box::new(OwnMemory::new(socket, frames, drops));
             self.posts[worker].send(Command::AddNic(NewNic { wire, port }));
@@ -110,13 +119,6 @@ impl Datapath {
         }
         for post in &self.posts {
             post.send(Command::RemoveNic(wire));
-        }
-    }
-
-    /// Takes all out.
-    pub fn abandon_wires(&mut self) {
-        while let Some(wire) = self.wires.served.keys().next().copied() {
-            self.abandon_wire(wire);
         }
     }
 }

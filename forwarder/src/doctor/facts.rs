@@ -77,12 +77,23 @@ pub struct Nic {
     pub ours: Option<bool>,
     /// Its features; or why they cannot be read.
     pub look: Result<Look, String>,
+    /// What TC does with its frames.
+    pub traffic_control: TrafficControl,
     /// Attaching a program natively.
     pub native: Attempt<()>,
     /// Attaching a program generically.
     pub generic: Attempt<()>,
     /// An AF_XDP socket on each receive queue in use.
     pub sockets: Vec<Attempt<XskMode>>,
+}
+
+/// What the kernel's traffic control does with an interface's frames; a gateway's own programs are left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TrafficControl {
+    /// Kinds of its queueing disciplines.
+    pub qdiscs: Vec<String>,
+    /// Names of programs held by TCX links.
+    pub programs: Vec<String>,
 }
 
 /// What an interface is a part of.
@@ -105,8 +116,10 @@ pub struct Bridge {
     pub addressed: bool,
     /// Its hardware address was set by hand, and does not follow its ports'; `None` where that is not to be seen.
     pub address_set: Option<bool>,
-    /// It keeps VLANs apart.
+    /// It keeps VLANs apart; `None` where that is not to be seen.
     pub vlan_filtering: Option<bool>,
+    /// Ports that do not forward, with why, as what follows the name: "is down".
+    pub closed: Vec<(String, &'static str)>,
     /// Settings by which frames that cross it meet the host's packet filter (`bridge-nf-call-iptables` ...).
     pub filters: Vec<String>,
 }

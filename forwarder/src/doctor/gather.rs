@@ -7,12 +7,13 @@ use std::{
 };
 
 use super::{
-    facts::{Attempt, Bridge, Host, Master, Nic, Proof},
+    facts::{Attempt, Bridge, Host, Master, Nic, Proof, TrafficControl},
     probe,
 };
 use crate::{
     host::{
         self,
+        bridge::{self, Known, Mirror, PortState},
         links::{self, Link},
         netlink::Requests,
         nic::{self, Look, SYSFS, cloud::Cloud, ethtool::Ethtool, journal},
@@ -20,7 +21,7 @@ use crate::{
         privileges,
     },
     xdp::{
-        attach::XdpGot,
+        attach::{self, XdpGot},
         frames::{Frames, SMALL_CHUNK_BYTES},
         programs::{self, Programs},
         sys,
@@ -116,10 +117,21 @@ pub fn nic(link: &Link, around: &Surroundings, loaded: Option<&mut Programs>, bo
         addressed,
         ours: link.xdp.and_then(|program| programs::is_gateways(program.program_id)),
         look,
+        traffic_control: traffic_control(link),
         native,
         generic,
         sockets: sockets(link, bold),
         link: link.clone(),
+    }
+}
+
+/// What cannot be read is nothing: the gateway does not stumble over it.
+fn traffic_control(link: &Link) -> TrafficControl {
+    let kinds =
+        Requests::routing().ok().and_then(|mut requests| links::qdiscs(&mut requests, link.index).ok());
+    TrafficControl {
+        qdiscs: kinds.into_iter().flatten().collect(),
+        programs: attach::foreign_tc_programs(&link.name),
     }
 }
 
@@ -201,8 +213,16 @@ pub fn bridge(link: &Link, around: &Surroundings) -> Bridge {
     let number = |path| number(path).filter(|_| shown);
     /// `NET_ADDR_SET`, include/uapi/linux/netdevice.h.
     const SET: u64 = 3;
-    let calls = ["bridge-nf-call-iptables", "bridge-nf-call-ip6tables", "bridge-nf-call-arptables"];
-    let is_one = |name: &&str| {
+    let mirror = Mirror::open(&link.name).ok();
+    let known = mirror.as_ref().map(Mirror::known);
+    let bridge = known.and_then(Known::bridge);
+    let own = |pick: fn(&bridge::Bridge) -> bool| bridge.is_some_and(pick);
+    let calls = [
+        ("bridge-nf-call-iptables", own(|bridge| bridge.calls_iptables)),
+        ("bridge-nf-call-ip6tables", own(|bridge| bridge.calls_ip6tables)),
+        ("bridge-nf-call-arptables", own(|bridge| bridge.calls_arptables)),
+    ];
+    let is_one = |name: &str| {
         let whole = fs::read_to_string(Path::new("/proc/sys/net/bridge").join(name));
         whole.is_ok_and(|value| value.trim() == "1")
     };
@@ -210,8 +230,25 @@ pub fn bridge(link: &Link, around: &Surroundings) -> Bridge {
         ports: around.ports(link).map(|port| port.name.clone()).collect(),
         addressed: around.is_addressed(link),
         address_set: number("addr_assign_type").map(|kind| kind == SET),
-        vlan_filtering: number("bridge/vlan_filtering").map(|on| on > 0),
-        filters: calls.iter().filter(|name| is_one(name)).map(|name| (*name).to_owned()).collect(),
+        vlan_filtering: bridge.as_ref().map(|bridge| bridge.vlan_filtering),
+        closed: known.map_or_else(Vec::new, closed_ports),
+        filters: calls
+            .into_iter()
+            .filter(|(name, own)| *own || is_one(name))
+            .map(|(name, _)| name.to_owned())
+            .collect(),
         link: link.clone(),
     }
+}
+
+/// Those that do not forward, with why.
+fn closed_ports(known: &Known) -> Vec<(String, &'static str)> {
+    let why = |state| match state {
+        PortState::Forwarding => None,
+        PortState::Disabled => Some("is down or without carrier"),
+        PortState::Listening | PortState::Learning => Some("waits for the forward delay"),
+        PortState::Blocking => Some("is blocked by the spanning tree"),
+    };
+    let ports = known.ports().values();
+    ports.filter_map(|port| Some((port.link.name.clone(), why(port.settings.state)?))).collect()
 }

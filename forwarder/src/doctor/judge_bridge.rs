@@ -11,6 +11,7 @@ pub fn bridge(facts: &Bridge) -> Vec<Finding> {
     findings.extend(stands(facts));
     findings.extend(address(facts));
     findings.extend(vlans(facts));
+    findings.extend(closed(facts));
     findings.extend(filters(facts));
     findings
 }
@@ -68,6 +69,12 @@ fn vlans(facts: &Bridge) -> Option<Finding> {
     (facts.vlan_filtering == Some(true)).then(|| found(facts, "vlans", Level::Note, sentence))
 }
 
+fn closed(facts: &Bridge) -> Option<Finding> {
+    let words: Vec<String> = facts.closed.iter().map(|(name, why)| format!("{name} {why}")).collect();
+    let sentence = format!("not every port forwards: {}; XDP obeys that", words.join(", "));
+    (!words.is_empty()).then(|| found(facts, "closed", Level::Note, sentence))
+}
+
 fn filters(facts: &Bridge) -> Option<Finding> {
     if facts.filters.is_empty() {
         return None;
@@ -98,6 +105,7 @@ mod tests {
             address_set: Some(true),
             vlan_filtering: Some(false),
             filters: Vec::new(),
+            closed: Vec::new(),
         }
     }
 
@@ -127,6 +135,14 @@ mod tests {
         let finding = findings.iter().find(|finding| finding.check == "filters").unwrap();
         assert!(finding.cure.as_ref().unwrap().ends_with("sysctl -w net.bridge.bridge-nf-call-iptables=0"));
         assert_eq!(finding.mend, None, "what somebody may rely on is his to change");
+    }
+
+    #[test]
+    fn a_port_that_the_spanning_tree_closes_is_told() {
+        let closed = vec![("eth2".to_owned(), "is blocked by the spanning tree")];
+        let findings = bridge(&Bridge { closed, ..br0() });
+        let finding = findings.iter().find(|finding| finding.check == "closed").unwrap();
+        assert!(finding.sentence.contains(": eth2 is blocked by the spanning tree;"), "{finding:?}");
     }
 
     #[test]

@@ -24,6 +24,7 @@ pub fn nic(facts: &Nic) -> Vec<Finding> {
     findings.extend(stands(facts));
     findings.push(length(facts));
     findings.extend(foreign_program(facts));
+    findings.extend(traffic_control(facts));
     findings.extend(modes(facts));
     findings.extend(sockets(facts));
     findings.extend(queues(facts));
@@ -105,6 +106,38 @@ fn foreign_program(facts: &Nic) -> Option<Finding> {
         "`bpftool prog show id {id}` says whose it is: stop its owner, or run with --datapath socket; as a bridge's port \
          {name} stays with the kernel"
     )))
+}
+
+/// XDP comes before all of it, and AF_XDP sends behind it.
+fn traffic_control(facts: &Nic) -> Vec<Finding> {
+    /// Those that neither filter nor hold back.
+    const HARMLESS: &[&str] = &["noqueue", "mq", "pfifo_fast", "pfifo", "bfifo", "fq_codel", "fq", "sfq"];
+    let (name, control) = (&facts.link.name, &facts.traffic_control);
+    let (filters, shapers): (Vec<_>, Vec<_>) = control
+        .qdiscs
+        .iter()
+        .map(String::as_str)
+        .filter(|kind| !HARMLESS.contains(kind))
+        .partition(|kind| matches!(*kind, "clsact" | "ingress"));
+    // The gateway's own filters, on old kernels, are held by clsact as well.
+    let filters = if facts.ours == Some(true) { Vec::new() } else { filters };
+    let by: Vec<&str> = filters.into_iter().chain(control.programs.iter().map(String::as_str)).collect();
+    let filtered = (!by.is_empty()).then(|| {
+        let sentence = format!(
+            "TC filters or programs are on {name} ({}): they do not see what XDP takes; as a bridge's port it stays with \
+             the kernel",
+            by.join(", ")
+        );
+        found(facts, "traffic-control", Level::Warning, sentence)
+            .cure(format!("`tc filter show dev {name} ingress` and `bpftool net show dev {name}` say whose they are"))
+    });
+    let shaped = (!shapers.is_empty()).then(|| {
+        let sentence =
+            format!("{name} is shaped ({}): what AF_XDP sends goes round that", shapers.join(", "));
+        found(facts, "traffic-control", Level::Warning, sentence)
+            .cure("run with --datapath socket, whose packets are shaped")
+    });
+    filtered.into_iter().chain(shaped).collect()
 }
 
 fn modes(facts: &Nic) -> Vec<Finding> {
@@ -279,7 +312,7 @@ fn in_cloud(facts: &Nic, cloud: Cloud) -> Finding {
 mod tests {
     use super::*;
     use crate::{
-        doctor::facts::Master,
+        doctor::facts::{Master, TrafficControl},
         host::{
             links::{Link, Xdp, XdpMode, sample},
             nic::{FarSide, InTheWay},
@@ -294,6 +327,7 @@ mod tests {
             master: None,
             addressed: true,
             ours: None,
+            traffic_control: TrafficControl::default(),
             look: Ok(Look::default()),
             native: Attempt::Works(()),
             generic: Attempt::Works(()),
@@ -364,6 +398,26 @@ mod tests {
         let look = |fixed| Ok(Look { in_the_way: vec![way(fixed)], far_side: None });
         assert_eq!(ills(&Nic { look: look(false), ..ens5() }), [("offloads", Level::Note)]);
         assert_eq!(ills(&Nic { look: look(true), ..ens5() }), [("offloads", Level::Fault)]);
+    }
+
+    #[test]
+    fn filters_and_shaping_are_told_and_ordinary_queues_are_not() {
+        let with = |qdiscs: &[&str], programs: &[&str]| {
+            let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+            Nic {
+                traffic_control: TrafficControl { qdiscs: owned(qdiscs), programs: owned(programs) },
+                ..ens5()
+            }
+        };
+        assert_eq!(ills(&with(&["mq", "fq_codel"], &[])), []);
+        assert_eq!(ills(&with(&["htb", "clsact"], &[])).len(), 2);
+        assert!(
+            finding(&with(&[], &["cil_from_netdev"]), "traffic-control")
+                .sentence
+                .contains("(cil_from_netdev)")
+        );
+        let own = Nic { ours: Some(true), ..with(&["clsact"], &[]) };
+        assert_eq!(ills(&own), []);
     }
 
     #[test]

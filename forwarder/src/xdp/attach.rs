@@ -211,6 +211,18 @@ impl Programs {
     }
 }
 
+/// Names of TC programs of others that TCX links hold on `interface`; none where the kernel has no TCX links, or does not
+/// tell this process.
+pub fn foreign_tc_programs(interface: &str) -> Vec<String> {
+    const OURS: [&str; 3] = [names::TC_HOST_IN, names::TC_NIC_IN, names::TC_NIC_OUT];
+    let ways = [TcAttachType::Ingress, TcAttachType::Egress];
+    let there = ways.into_iter().filter_map(|way| SchedClassifier::query_tcx(interface, way).ok());
+    let names = there
+        .flat_map(|(_, programs)| programs)
+        .map(|program| program.name_as_str().unwrap_or("?").to_owned());
+    names.filter(|name| !OURS.contains(&name.as_str())).collect()
+}
+
 /// Whether what stands against native XDP does not stand against generic.
 fn generic_may_do(error: &AttachError) -> bool {
     matches!(error, AttachError::NoNative { .. } | AttachError::Mtu { .. } | AttachError::Refused { .. })

@@ -2,6 +2,8 @@
 
 /// Putting the eBPF programs on the NIC and the host port.
 pub mod attach;
+/// The ioctls of the kernel bridge.
+pub mod bridge;
 /// Many packets with one system call.
 pub mod datagrams;
 /// The memory frames live in.

@@ -25,6 +25,7 @@ pub const SUITE: Suite = Suite {
         what_nobody_confirms_is_taken_back,
         what_is_confirmed_stays,
         a_gateway_outlives_the_terminal_it_was_started_in,
+        a_gateway_that_hangs_is_ended_by_the_alarm,
         what_a_killed_gateway_changed_is_put_back_by_the_next,
     ],
 };
@@ -74,21 +75,37 @@ fn what_is_confirmed_stays(site: &mut Site) -> Result<()> {
     Ok(())
 }
 
-/// `cat` stands for the terminal: when it is gone, every line of the log fails with EPIPE.
+/// When it is gone, every line of the log fails with EPIPE.
 fn a_gateway_outlives_the_terminal_it_was_started_in(site: &mut Site) -> Result<()> {
     let before = state(site)?;
+    let mut process = started_in_terminal(site, "sleep 1", "true")?;
+    process.wait_for("exit 1", OVER)?;
+    assert_eq!(state(site)?, before);
+    Ok(())
+}
+
+/// A terminal that takes nothing more (Ctrl-S): the log's next line never ends, and the loop with it.
+fn a_gateway_that_hangs_is_ended_by_the_alarm(site: &mut Site) -> Result<()> {
+    let before = traces(&site.network.gateway)?;
+    let mut process = started_in_terminal(site, "sleep 40", "head -c 65000 /dev/zero >&2")?;
+    // 128 and SIGALRM: four seconds, and ten of grace.
+    process.wait_for("exit 142", Duration::from_secs(30))?;
+    assert_eq!(traces(&site.network.gateway)?, before);
+    Ok(())
+}
+
+/// Starts the gateway with its log going to `terminal`, a command; `first` goes there before.
+fn started_in_terminal(site: &mut Site, terminal: &str, first: &str) -> Result<Process> {
     let folder = site.folder().to_owned();
     let mut start = site.start().clone();
     start.config =
         start.config.lines().filter(|line| !line.starts_with("log")).flat_map(|line| [line, "\n"]).collect();
     let launch = trestle_tests::gateway::command(&site.network.gateway, &folder, &start)?;
+    let script = format!("{{ {first}; exec \"$@\"; }} 2> >({terminal}) & wait $!; echo \"exit $?\"");
     let mut shell = std::process::Command::new("bash");
-    shell.args(["-c", "\"$@\" 2> >(sleep 1) & wait $!; echo \"exit $?\"", "terminal"]).current_dir(&folder);
+    shell.args(["-c", &script, "terminal"]).current_dir(&folder);
     shell.arg(launch.get_program()).args(launch.get_args());
-    let mut process = Process::spawn("terminal", &mut shell, &folder.join("terminal.log"))?;
-    process.wait_for("exit 1", OVER)?;
-    assert_eq!(state(site)?, before);
-    Ok(())
+    Process::spawn("terminal", &mut shell, &folder.join("terminal.log"))
 }
 
 fn what_a_killed_gateway_changed_is_put_back_by_the_next(site: &mut Site) -> Result<()> {

@@ -4,6 +4,7 @@ use std::process::Command;
 
 use serde_json::Value;
 use trestle_tests::gateway::{Mode, Start, diagnose};
+use trestle_tests::netns::Namespace;
 use trestle_tests::network::{Layout, NIC};
 use trestle_tests::process::{Output, run};
 use trestle_tests::runner::Suite;
@@ -65,10 +66,19 @@ fn a_nic_that_is_well_is_found_well(site: &mut Site) -> Result<()> {
     Ok(())
 }
 
-fn a_nic_that_is_down_is_set_up(site: &mut Site) -> Result<()> {
+/// The host, with an interface `spare0` that nobody uses, up and fresh.
+fn spare(site: &Site) -> Result<&Namespace> {
     let host = &site.network.gateway;
-    host.ip("link add spare0 type veth peer name spare1")?;
-    host.ip("link set spare1 up")?;
+    if host.has_device("spare0") {
+        host.ip("link del spare0")?;
+    }
+    host.ip_batch("link add spare0 type veth peer name spare1\nlink set spare0 up\nlink set spare1 up")?;
+    Ok(host)
+}
+
+fn a_nic_that_is_down_is_set_up(site: &mut Site) -> Result<()> {
+    let host = spare(site)?;
+    host.ip("link set spare0 down")?;
     assert_eq!(one(site, &["spare0"], "link")?, (Some(1), "fault".to_owned(), false));
     assert_eq!(doctor(site, &["--fix"])?.code, Some(0), "the host itself is well");
     assert_eq!(one(site, &["spare0"], "link")?.1, "fault", "nobody asked for this one");
@@ -78,7 +88,7 @@ fn a_nic_that_is_down_is_set_up(site: &mut Site) -> Result<()> {
 }
 
 fn a_large_mtu_is_lowered_only_where_the_host_is_not_reached_by_it(site: &mut Site) -> Result<()> {
-    let host = &site.network.gateway;
+    let host = spare(site)?;
     host.ip("link set spare0 mtu 9000")?;
     assert_eq!(one(site, &["spare0"], "mtu")?, (Some(1), "fault".to_owned(), false));
     assert_eq!(one(site, &["spare0", "--fix"], "mtu")?, (Some(0), "ok".to_owned(), true));
@@ -95,16 +105,22 @@ fn another_s_program_is_told_and_left(site: &mut Site) -> Result<()> {
     std::fs::write(folder.join("pass.c"), source).map_err(Fault::io("writing a program"))?;
     let mut clang = Command::new("clang");
     run(clang.args(["-O2", "-g", "-target", "bpf", "-c", "pass.c", "-o", "pass.o"]).current_dir(folder), 30)?;
-    let host = &site.network.gateway;
+    let host = spare(site)?;
     host.ip(&format!("link set spare0 xdpdrv obj {}/pass.o sec xdp", folder.display()))?;
     let (code, found) = findings(site, &["spare0", "--fix"], "program")?;
     assert_eq!((code, found.len(), &found[0]["level"]), (Some(1), 1, &Value::from("fault")), "{found:?}");
     assert!(host.ip("link show spare0")?.contains("prog/xdp"), "it is somebody's");
-    host.ip("link set spare0 xdpdrv off").map(drop)
+    host.ip("link set spare0 xdpdrv off")?;
+    host.run("tc", "qdisc add dev spare0 root tbf rate 1mbit burst 10k latency 50ms")?;
+    host.run("tc", "qdisc add dev spare0 clsact")?;
+    let (code, found) = findings(site, &["spare0", "--fix"], "traffic-control")?;
+    assert_eq!((code, found.len()), (Some(0), 2), "{found:?}");
+    host.run("tc", "qdisc del dev spare0 root")?;
+    host.run("tc", "qdisc del dev spare0 clsact").map(drop)
 }
 
 fn a_bridge_keeps_its_address_once_it_is_mended(site: &mut Site) -> Result<()> {
-    let host = &site.network.gateway;
+    let host = spare(site)?;
     host.ip_batch(
         "link add br7 type bridge
          link set spare0 address 02:00:00:00:70:02 master br7

@@ -5,7 +5,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use trestle_tests::echo::{ping, reachable};
-use trestle_tests::frame::{FULL_SIZE, show_mac};
+use trestle_tests::frame::{FULL_SIZE, Mac, local_mac, show_mac};
 use trestle_tests::gateway::{Mode, SERVER_CONF, Start, refused};
 use trestle_tests::netns::Namespace;
 use trestle_tests::network::{BRIDGE, GATEWAY, LAN_HOST, Layout, NIC, ROUTER};
@@ -15,6 +15,8 @@ use trestle_tests::runner::Suite;
 use trestle_tests::site::Site;
 use trestle_tests::traffic::{Extent, Flow, Stream, iperf3};
 use trestle_tests::{Fault, Result, scenarios};
+
+use crate::stations::{self, Station};
 
 /// How long the gateway and the kernel may take to agree.
 const SOON: Duration = Duration::from_secs(5);
@@ -33,6 +35,39 @@ pub const SUITE: Suite = Suite {
     ],
 };
 
+/// What XDP and AF_XDP carry past the bridge.
+pub const ACCELERATED: Suite = Suite {
+    name: "joined_by_xdp",
+    modes: &[Mode::Native],
+    site,
+    fresh: false,
+    scenarios: scenarios![
+        known_frames_between_lan_and_peer_do_not_pass_the_bridge,
+        a_station_that_moves_between_lan_and_peer_is_followed,
+    ],
+};
+
+/// With a worker for each of two queues, and a port that has one.
+pub const QUEUES: Suite = Suite {
+    name: "joined_by_two_workers",
+    site: |mode| {
+        let layout = Layout { queues: 2, ..Layout::default() };
+        let mut site = Site::prepare(layout, start(mode))?;
+        site.network.bridge_up()?;
+        site.network.bridge_add_single_queue_port()?;
+        site.start_gateway()?;
+        site.connect_agents(&[])?;
+        Ok(site)
+    },
+    scenarios: scenarios![
+        everyone_on_the_bridge_reaches_everyone,
+        tcp_crosses_in_every_direction,
+        known_frames_between_lan_and_peer_do_not_pass_the_bridge,
+        a_port_with_fewer_queues_than_workers_is_sent_by_all_of_them,
+    ],
+    ..ACCELERATED
+};
+
 /// Those that leave ruins.
 pub const LIFE: Suite = Suite {
     name: "joined_life",
@@ -47,6 +82,7 @@ pub const LIFE: Suite = Suite {
         the_bridge_goes_on_through_start_stop_and_kill_and_a_restart_takes_over,
         without_the_admins_script_the_gateway_joins_by_a_port_of_its_own,
         what_cannot_be_joined_is_refused_in_one_sentence,
+        a_gateway_whose_bridge_is_deleted_ends_and_says_so,
     ],
 };
 
@@ -213,6 +249,98 @@ fn what_cannot_be_joined_is_refused_in_one_sentence(site: &mut Site) -> Result<(
     host.ip("link set tap0 master br1")?;
     let other = said(&["--bridge", BRIDGE])?;
     assert!(other.contains("tap0 is a port of another bridge or bond than br0"), "{other}");
+    Ok(())
+}
+
+/// Where the bridge and the gateway have `mac`, as often as it takes until both agree.
+fn wait_place(site: &Site, mac: Mac, device: &str, place: &str) -> Result<()> {
+    let shown = show_mac(mac);
+    let fdb = || site.network.gateway.run("bridge", &format!("fdb show br {BRIDGE}"));
+    let own = || site.gateway.as_ref().map(|gateway| gateway.ask("fdb"));
+    let agree = || {
+        let kernel = fdb().ok()?.contains(&format!("{shown} dev {device} "));
+        let entries = own()?.ok()?;
+        let ours =
+            entries["entries"].as_array()?.iter().any(|e| e["mac"] == shown.as_str() && e["place"] == place);
+        (kernel && ours).then_some(())
+    };
+    wait_until(&format!("{shown} on {device}"), SOON, agree, || {
+        format!("{}\n{:?}", fdb().unwrap_or_default(), own())
+    })
+}
+
+fn a_station_that_moves_between_lan_and_peer_is_followed(site: &mut Site) -> Result<()> {
+    let mac = local_mac(0x77);
+    let [agent1, agent2, lan, _] = stations::all(site)?;
+    for _ in 0..2 {
+        lan.announce(mac)?;
+        wait_place(site, mac, NIC, "wire")?;
+        agent1.send_as(agent1.mac, mac, b"to the LAN")?;
+        assert!(lan.hears(b"to the LAN") && agent2.hears_nothing_of(b"to the LAN"));
+        agent2.announce(mac)?;
+        wait_place(site, mac, "tap0", "peer")?;
+        agent1.send_as(agent1.mac, mac, b"to the peer")?;
+        assert!(agent2.hears(b"to the peer") && lan.hears_nothing_of(b"to the peer"));
+        lan.send_as(lan.mac, mac, b"from the LAN")?;
+        assert!(agent2.hears(b"from the LAN") && agent1.hears_nothing_of(b"from the LAN"));
+    }
+    Ok(())
+}
+
+/// Frames that the kernel has counted on a device, both ways.
+fn passed(host: &Namespace, device: &str) -> Result<u64> {
+    let links = host.ip_json(&format!("-statistics link show dev {device}"))?;
+    let stats = &links.first().map(|link| link["stats64"].clone()).unwrap_or_default();
+    Ok(["rx", "tx"].iter().filter_map(|way| stats[way]["packets"].as_u64()).sum())
+}
+
+fn known_frames_between_lan_and_peer_do_not_pass_the_bridge(site: &mut Site) -> Result<()> {
+    let [agent, _, lan, _] = stations::all(site)?;
+    lan.announce(lan.mac)?;
+    agent.announce(agent.mac)?;
+    wait_place(site, lan.mac, NIC, "wire")?;
+    wait_place(site, agent.mac, "tap0", "peer")?;
+    let host = &site.network.gateway;
+    let (tap, xdp) = (passed(host, "tap0")?, site.gateway.as_ref().map(|g| g.sum_of_peers("rx_frames_xdp")));
+    for (from, to) in [(&lan, &agent), (&agent, &lan)] {
+        let tally =
+            Volley::new(to.mac, from.mac).of_length(FULL_SIZE).of_count(200).fly(&from.port, &to.port)?;
+        assert!(tally.complete(), "{} to {}: {tally:?}", from.name, to.name);
+    }
+    let by_tap = passed(host, "tap0")? - tap;
+    // ARP and neighbour discovery go on meanwhile.
+    assert!(by_tap < 20, "{by_tap} frames passed tap0");
+    let (before, after) = (xdp.transpose()?.unwrap_or(0), site.gateway()?.sum_of_peers("rx_frames_xdp")?);
+    assert!(after >= before + 200, "{before} tunnel packets had come by XDP, and then {after}");
+    let health = site.gateway()?.status()?["health"].to_string();
+    assert!(!health.contains("leave by the kernel's socket"), "{health}");
+    Ok(())
+}
+
+fn a_port_with_fewer_queues_than_workers_is_sent_by_all_of_them(site: &mut Site) -> Result<()> {
+    let network = &site.network;
+    let (second, mac) = (RawPort::open(&network.router, "lan1")?, network.router.mac("lan1")?);
+    for number in 0..2 {
+        let agent = Station::agent(site, number)?;
+        agent.announce(agent.mac)?;
+        let back = Volley::new(agent.mac, mac).of_count(50);
+        // Announces the second host, too.
+        assert!(back.fly(&second, &agent.port)?.received > 0);
+        wait_place(site, mac, "w1", "wire")?;
+        let tally = Volley::new(mac, agent.mac).of_count(50).fly(&agent.port, &second)?;
+        assert!(tally.complete(), "agent {number} to the port: {tally:?}");
+        let tally = back.fly(&second, &agent.port)?;
+        assert!(tally.complete(), "the port to agent {number}: {tally:?}");
+    }
+    Ok(())
+}
+
+fn a_gateway_whose_bridge_is_deleted_ends_and_says_so(site: &mut Site) -> Result<()> {
+    site.start_gateway()?;
+    site.network.gateway.ip(&format!("link delete {BRIDGE}"))?;
+    let status = site.gateway()?.process().wait(SOON)?;
+    let log = site.gateway()?.log();
+    assert!(!status.success() && log.contains(&format!("{BRIDGE} is gone")), "{status}: {log}");
     Ok(())
 }
 

@@ -8,6 +8,7 @@ mod ageing;
 mod bad_packets;
 mod bad_start;
 mod bridge;
+mod capture;
 mod checksums;
 mod ciphers;
 mod client_config;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         checksums::UNFINISHED,
         bad_packets::SUITE,
         observation::SUITE,
+        capture::SUITE,
         ageing::SUITE,
         sessions::SUITE,
         sessions::LIFE,
@@ -74,6 +76,8 @@ fn main() -> ExitCode {
         join::TRESTLE,
         join::STOCK,
         joined::SUITE,
+        joined::ACCELERATED,
+        joined::QUEUES,
         joined::LIFE,
         join::LIFE,
         join::LIFE_OF_TRESTLES,

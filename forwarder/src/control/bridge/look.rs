@@ -5,7 +5,7 @@ use crate::{
     host::{
         bridge::{Bridge, Port, PortState},
         links::Xdp,
-        nic::{Look, takes_frames},
+        nic::{Look, xdp_features::AllXdpFeatures},
     },
     xdp::programs::is_gateways,
 };
@@ -25,14 +25,13 @@ pub(super) struct Looked {
 impl Looked {
     /// Asks the kernel.
     pub fn at(port: &Port) -> Self {
-        let mut this = Self { arrival: arrival(port), takes_frames: None };
-        this.look_at_device(port);
-        this
+        Self { arrival: arrival(port), takes_frames: None }
     }
 
     /// Asks only what the device takes.
-    pub fn look_at_device(&mut self, port: &Port) {
-        self.takes_frames = takes_frames(port.link.index).unwrap_or(None);
+    pub fn look_at_device(&mut self, port: &Port, devices: Option<&AllXdpFeatures>) {
+        // The kernel says nothing before 6.3; of what it does not know nothing is taken.
+        self.takes_frames = devices.map(|all| all.of(port.link.index).is_some_and(|can| can.takes_frames()));
     }
 }
 

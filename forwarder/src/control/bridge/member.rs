@@ -15,7 +15,7 @@ use crate::{
     control::datapath::Datapath,
     host::{
         bridge::{Bridge, Port},
-        nic::Preparation,
+        nic::{Preparation, xdp_features::AllXdpFeatures},
     },
     switch::WireId,
     xdp::{
@@ -87,24 +87,22 @@ impl Member {
         self.counted
     }
 
-    /// Whether peers' frames come and go by it, past the bridge.
-    pub fn is_for_peers(&self) -> bool {
-        self.told.flags & flag::TO_PEERS != 0
-    }
-
     /// Looks at it anew.
     pub fn look(&mut self, port: &Port) {
-        self.looked = Looked::at(port);
+        let takes_frames = self.looked.takes_frames;
+        self.looked = Looked { takes_frames, ..Looked::at(port) };
         self.looked_turn = next_turn();
     }
 
-    /// Looks anew at what its device takes.
-    pub fn look_at_device(&mut self, port: &Port) {
-        self.looked.look_at_device(port);
-    }
-
     /// Puts together what is known of it. A refusal to attach is not said: it is no lasting fact, and tried again.
-    pub fn gather(&mut self, port: &Port, bridge: &Bridge, on_bridge: &[String]) -> Facts {
+    pub fn gather(
+        &mut self,
+        port: &Port,
+        bridge: &Bridge,
+        on_bridge: &[String],
+        devices: Option<&AllXdpFeatures>,
+    ) -> Facts {
+        self.looked.look_at_device(port, devices);
         let foreign = look::foreign_program(port).filter(|_| self.held.is_none());
         let facts = Facts {
             running: port.link.up && port.link.running,
@@ -146,7 +144,6 @@ impl Member {
         }
         tracing::info!(port = %port.link.name, "left to the kernel bridge");
         self.tell(PortValue { flags: 0, ..self.told }, datapath);
-        self.stop_peers(datapath);
         self.held = None;
     }
 
@@ -165,8 +162,7 @@ impl Member {
         let Some(mut facts) = self.facts.clone() else { return };
         facts.xdp = self.attached();
         self.ruling = policy::rule(&facts, candidate);
-        let peers = self.serve_peers(port, filters_vlans, datapath);
-        let value = self.value(port, filters_vlans, peers);
+        let value = self.value(port, filters_vlans);
         if filters_vlans {
             self.tell_vlans(port, datapath);
         }
@@ -178,11 +174,6 @@ impl Member {
             Ok(held) => {
                 tracing::info!(port = %port.link.name, "accelerated");
                 (self.held, self.refused) = (Some(held), None);
-                // What it takes may depend on the program.
-                self.look_at_device(port);
-                if let Some(facts) = &mut self.facts {
-                    facts.takes_frames = self.looked.takes_frames;
-                }
             }
             Err(sentence) => {
                 tracing::debug!(port = %port.link.name, %sentence, "not accelerated");
@@ -191,14 +182,13 @@ impl Member {
         }
     }
 
-    fn value(&self, port: &Port, filters_vlans: bool, peers: bool) -> PortValue {
+    fn value(&self, port: &Port, filters_vlans: bool) -> PortValue {
         let veth = matches!(self.looked.arrival, Arrival::Finished { veth: true });
         let flags = [
             (self.ruling.from, flag::FROM),
             (self.ruling.to, flag::TO),
             (port.settings.isolated, flag::ISOLATED),
             (veth, flag::UNFINISHED),
-            (self.ruling.from && peers, flag::TO_PEERS),
             (self.told.flags & flag::CAPTURE != 0, flag::CAPTURE),
         ];
         PortValue {
@@ -236,32 +226,9 @@ impl Member {
         }
     }
 
-    /// Sockets for peers' frames, where there are peers; false where they go by the bridge.
-    fn serve_peers(&self, port: &Port, filters_vlans: bool, datapath: &mut Datapath) -> bool {
-        let Some(wire) = self.wire.filter(|_| self.held.is_some() && !filters_vlans) else { return false };
-        if datapath.posts.is_empty() {
-            return false;
-        }
-        if let Err(error) =
-            datapath.serve_wire(wire, &port.link, crate::control::plan::receive_queues(&port.link))
-        {
-            tracing::debug!(port = %port.link.name, %error, "peers' frames go by the bridge");
-            return false;
-        }
-        datapath.let_peers_out(wire, self.ruling.from);
-        true
-    }
-
-    fn stop_peers(&self, datapath: &mut Datapath) {
-        if let Some(wire) = self.wire {
-            datapath.abandon_wire(wire);
-        }
-    }
-
     /// The port is none any more, or we end: nothing of it is used from here on.
     pub fn leave(mut self, port: u32, datapath: &mut Datapath) {
         self.tell(PortValue::default(), datapath);
-        self.stop_peers(datapath);
         let (Some(wire), Some(programs)) = (self.wire, datapath.programs()) else { return };
         let removed = [programs.devmap.remove(wire), programs.slots.remove(port).map(|_| ())];
         removed.into_iter().filter_map(Result::err).for_each(|error| tracing::warn!("{error}"));

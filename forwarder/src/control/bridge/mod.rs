@@ -23,7 +23,7 @@ use crate::{
     host::{
         self,
         bridge::{Event, Mirror, Port as BridgePort, Station, StationKind},
-        netlink::Requests,
+        nic::xdp_features::AllXdpFeatures,
     },
     switch::{Port, WireId},
 };
@@ -51,27 +51,26 @@ pub(super) struct Bridge {
     mirror: Mirror,
     members: BTreeMap<u32, Member>,
     numbers: Numbers,
-    /// The port that peers stand behind: it is no wire.
-    host_port: Option<u32>,
     refresh: Refresh,
+    /// What devices take; `None`: the kernel does not say.
+    devices: Option<AllXdpFeatures>,
     next_check: Instant,
     next_reread: Instant,
 }
 
 impl Bridge {
-    /// Begins to follow the bridge of this name; `host_port` is the index of ours, behind which peers are.
+    /// Begins to follow the bridge of this name.
     ///
     /// # Errors
     /// There is no such bridge.
-    pub fn open(name: &str, host_port: Option<u32>, now: Instant) -> host::Result<Self> {
-        let requests = Requests::routing().map_err(host::Error::os("talk to netlink"))?;
+    pub fn open(name: &str, now: Instant) -> host::Result<Self> {
         Ok(Self {
             name: name.to_owned(),
             mirror: Mirror::open(name)?,
             members: BTreeMap::new(),
             numbers: Numbers::default(),
-            host_port,
-            refresh: Refresh::new(requests, now),
+            refresh: Refresh::new(now),
+            devices: AllXdpFeatures::open()?,
             next_check: now + CHECK,
             next_reread: now + REREAD,
         })
@@ -93,6 +92,16 @@ impl Bridge {
             Ok(events) => self.handle(&events, datapath, stations, now),
             Err(error) => tracing::warn!("{error}"),
         }
+        match self.devices.as_mut().map(AllXdpFeatures::handle_netlink).transpose() {
+            Ok(Some(true)) => self.judge(datapath, now),
+            Ok(_) => {}
+            Err(error) => tracing::warn!("{error}"),
+        }
+    }
+
+    /// Readable when a device takes other frames than before.
+    pub fn devices(&self) -> Option<BorrowedFd<'_>> {
+        self.devices.as_ref().map(AsFd::as_fd)
     }
 
     /// Closing first, then stations, then opening: see the head.
@@ -112,7 +121,7 @@ impl Bridge {
                 Event::BridgeChanged => tracing::debug!(bridge = %self.name, "the bridge changed"),
                 Event::PortAdded(port) => self.add(*port, datapath),
                 Event::Station(station) => self.enter(*station, datapath, stations, now),
-                Event::StationGone(station) => self.forget(*station, datapath, stations),
+                Event::StationGone(station) => Self::forget(*station, datapath, stations),
                 Event::PortGone(_) | Event::PortChanged(_) => {}
             }
         }
@@ -135,11 +144,10 @@ impl Bridge {
             self.look_again();
             self.judge(datapath, now);
         }
-        self.refresh.turn(&self.mirror, &self.numbers, datapath, stations, now);
+        self.refresh.turn(&mut self.mirror, &self.numbers, datapath, stations, now);
     }
 
-    /// One port whose look is the oldest, and all that are attached to for what their devices take: with hundreds of
-    /// containers' ports each is seen every few minutes, and those that matter every second.
+    /// The port whose look is the oldest: with hundreds of containers' ports each is seen every few minutes.
     fn look_again(&mut self) {
         let ports = self.mirror.known().ports();
         let oldest = self.members.iter_mut().min_by_key(|(_, member)| member.looked_turn);
@@ -148,25 +156,22 @@ impl Bridge {
         {
             member.look(port);
         }
-        for (index, member) in &mut self.members {
-            if let Some(port) = ports.get(index).filter(|_| member.is_attached()) {
-                member.look_at_device(port);
-            }
-        }
     }
 
     /// Decides for every port anew, and has it so.
     fn judge(&mut self, datapath: &mut Datapath, now: Instant) {
-        let Self { mirror, members, .. } = self;
+        let Self { mirror, members, devices, .. } = self;
         let Some(bridge) = mirror.known().bridge() else { return };
         datapath.set_vlan_filtering(bridge.vlan_filtering);
         let ports = mirror.known().ports();
         let obstacles = host_obstacles(mirror);
         let mut here: Vec<(&BridgePort, &mut Member)> =
             members.iter_mut().filter_map(|(index, member)| Some((ports.get(index)?, member))).collect();
-        let facts: Vec<policy::Facts> =
-            here.iter_mut().map(|(port, member)| member.gather(port, bridge, &obstacles)).collect();
-        let candidates = policy::candidates(&facts, !datapath.posts.is_empty());
+        let facts: Vec<policy::Facts> = here
+            .iter_mut()
+            .map(|(port, member)| member.gather(port, bridge, &obstacles, devices.as_ref()))
+            .collect();
+        let candidates = policy::candidates(&facts, false);
         // All that is closed before anything is opened.
         for ((port, member), candidate) in here.iter_mut().zip(&candidates) {
             member.close_unless(port, *candidate, datapath);
@@ -177,7 +182,7 @@ impl Bridge {
     }
 
     fn add(&mut self, port: u32, datapath: &mut Datapath) {
-        if Some(port) == self.host_port || self.members.contains_key(&port) {
+        if self.members.contains_key(&port) {
             return;
         }
         let Some(known) = self.mirror.known().ports().get(&port) else { return };
@@ -202,18 +207,16 @@ impl Bridge {
     }
 
     fn enter(&self, station: Station, datapath: &mut Datapath, stations: &mut Stations, now: Instant) {
-        // Nothing of a locked station is forwarded, and what stands behind our own port we know ourselves.
-        if Some(station.port) == self.host_port || station.kind == StationKind::Local {
+        if station.kind == StationKind::Local {
             return;
         }
+        // Nothing of a locked station is forwarded.
         let place = self.numbers.of(station.port).filter(|_| !station.locked).map_or(Port::Host, Port::Wire);
         stations.mirror(&mut datapath.copies(), station.key, place, now);
     }
 
-    fn forget(&self, station: Station, datapath: &mut Datapath, stations: &mut Stations) {
-        if Some(station.port) != self.host_port {
-            stations.unmirror(&mut datapath.copies(), station.key);
-        }
+    fn forget(station: Station, datapath: &mut Datapath, stations: &mut Stations) {
+        stations.unmirror(&mut datapath.copies(), station.key);
     }
 
     /// The host's own addresses, that nobody may claim.
@@ -233,7 +236,6 @@ impl Bridge {
         for (port, member) in std::mem::take(&mut self.members) {
             member.leave(port, datapath);
         }
-        datapath.abandon_wires();
     }
 }
 
@@ -248,8 +250,8 @@ fn host_obstacles(_mirror: &Mirror) -> Vec<String> {
     Vec::new()
 }
 
-/// Follows the bridge that `plan` names, if any.
-pub(super) fn follow(plan: &Plan, host_port: u32, now: Instant) -> host::Result<Option<Bridge>> {
-    let host_port = Some(host_port).filter(|index| *index != 0);
-    plan.accelerates.as_deref().map(|name| Bridge::open(name, host_port, now)).transpose()
+/// Follows the bridge of a gateway without peers.
+pub(super) fn follow(plan: &Plan, now: Instant) -> host::Result<Option<Bridge>> {
+    let alone = plan.accelerates.as_deref().filter(|_| plan.joins.is_none());
+    alone.map(|name| Bridge::open(name, now)).transpose()
 }

@@ -7,11 +7,7 @@ use common::FdbKey;
 use super::numbers::Numbers;
 use crate::{
     control::{datapath::Datapath, stations::Stations},
-    host::{
-        bridge::{Mirror, StationKind},
-        links::touch_station,
-        netlink::Requests,
-    },
+    host::bridge::{Mirror, Station},
     switch::Port,
 };
 
@@ -25,7 +21,6 @@ const LEAST: usize = 256;
 /// Goes through all stations bit by bit.
 #[derive(Debug)]
 pub(super) struct Refresh {
-    requests: Requests,
     after: Option<FdbKey>,
     /// When the walk under way began, and the one before: a station heard since is in use.
     began: Instant,
@@ -33,14 +28,14 @@ pub(super) struct Refresh {
 }
 
 impl Refresh {
-    pub fn new(requests: Requests, now: Instant) -> Self {
-        Self { requests, after: None, began: now, before: now }
+    pub fn new(now: Instant) -> Self {
+        Self { after: None, began: now, before: now }
     }
 
     /// Looks at the next few.
     pub fn turn(
         &mut self,
-        mirror: &Mirror,
+        mirror: &mut Mirror,
         numbers: &Numbers,
         datapath: &mut Datapath,
         stations: &mut Stations,
@@ -57,38 +52,29 @@ impl Refresh {
         let most = a_turns_share(stations.table().len(), round);
         let batch = stations.table().mirrored(self.after, most);
         self.after = if batch.len() < most { None } else { batch.last().map(|(key, _)| *key) };
-        for (key, _) in batch {
-            self.keep(key, mirror, numbers, datapath, stations, now);
+        let keys = batch.into_iter().map(|(key, _)| key);
+        let in_use: Vec<Station> =
+            keys.filter_map(|key| self.in_use(key, mirror, numbers, datapath, stations, now)).collect();
+        if let Err(error) = mirror.touch(&in_use) {
+            tracing::warn!("{error}");
         }
     }
 
-    /// Has the bridge keep the station, if XDP has heard it since the last look and it still stands where it did.
-    fn keep(
-        &mut self,
+    /// The station, if XDP has heard it since the last look and it still stands where it did.
+    fn in_use(
+        &self,
         key: FdbKey,
         mirror: &Mirror,
         numbers: &Numbers,
         datapath: &mut Datapath,
         stations: &mut Stations,
         now: Instant,
-    ) {
-        let Some(heard) = stations.heard_by_xdp(&datapath.copies(), key, now) else { return };
-        let Some(station) = mirror.known().station(&key) else { return };
-        // With learning off the bridge would let it age, whoever sends.
-        let learns = mirror.known().ports().get(&station.port).is_some_and(|port| port.settings.learning);
-        let place = numbers.of(station.port).map(Port::Wire);
-        let stands = stations.table().get(key).map(|station| station.port);
-        if heard < self.before
-            || station.kind != StationKind::Learned
-            || !learns
-            || place.is_none()
-            || place != stands
-        {
-            return;
-        }
-        if let Err(error) = touch_station(&mut self.requests, station.port, key) {
-            tracing::debug!(?key, "{error}");
-        }
+    ) -> Option<Station> {
+        let heard = stations.heard_by_xdp(&datapath.copies(), key, now)?;
+        let station = *mirror.known().station(&key)?;
+        let place = numbers.of(station.port).map(Port::Wire)?;
+        let stands = stations.table().get(key)?.port == place;
+        (heard >= self.before && stands).then_some(station)
     }
 }
 

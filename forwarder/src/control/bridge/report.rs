@@ -38,13 +38,12 @@ impl Bridge {
         datapath: &Datapath,
     ) -> status::Port {
         let (rx_frames, tx_frames) = sums.get(&port.link.name).copied().unwrap_or_default();
-        let peers = member.is_for_peers();
         status::Port {
             name: port.link.name.clone(),
             role: Role::Port,
             mode: UplinkMode::Bridge,
             xdp: if member.is_attached() { Xdp::Native } else { Xdp::None },
-            xsk: if peers { Xsk::Copy } else { Xsk::None },
+            xsk: Xsk::None,
             rx_frames,
             tx_frames,
             queues: 0,
@@ -62,7 +61,7 @@ impl Bridge {
 
 fn ways(member: &Member) -> Vec<Way> {
     let ruling = member.ruling();
-    let ways = [(ruling.from, Way::From), (ruling.to, Way::To), (member.is_for_peers(), Way::Peers)];
+    let ways = [(ruling.from, Way::From), (ruling.to, Way::To)];
     ways.into_iter().filter(|(open, _)| *open).map(|(_, way)| way).collect()
 }
 

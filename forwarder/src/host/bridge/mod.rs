@@ -5,6 +5,7 @@
 //!            │ as_fd
 //!            ▼ handle_netlink
 //!          Events                                               what changed since
+//!   touch, enter_stations, remove_stations                       what the bridge is told
 //! ```
 //!
 //! Nothing here decides what is accelerated: that is [`control`](crate::control)'s.
@@ -13,9 +14,11 @@ mod facts;
 mod known;
 mod mirror;
 mod parse;
+mod stations;
 #[cfg(test)]
 mod tests;
 
 pub use facts::{Bridge, FarEnd, Port, PortSettings, PortState, Station, StationKind, VlanRange, Vlans};
 pub use known::{Event, Known, STATIONS};
 pub use mirror::Mirror;
+pub use stations::{enter_stations, remove_stations};

@@ -41,6 +41,16 @@ impl<'a> Followed<'a> {
         self.events.extend(events);
     }
 
+    fn touch(&mut self, stations: &[Station]) -> usize {
+        let (mut mirror, stations) = (self.mirror.take().unwrap(), stations.to_vec());
+        let (mirror, count) = self.host.run(move || {
+            let count = mirror.touch(&stations).unwrap();
+            (mirror, count)
+        });
+        self.mirror = Some(mirror);
+        count
+    }
+
     fn known(&self) -> &Known {
         self.mirror.as_ref().unwrap().known()
     }
@@ -59,11 +69,15 @@ impl<'a> Followed<'a> {
 
     /// What is known is what one sees who looks for the first time.
     fn assert_true(&mut self) {
-        self.look();
-        let fresh = self.host.run(|| Mirror::open("br0").unwrap());
-        assert_eq!(self.known().bridge(), fresh.known().bridge());
-        assert_eq!(self.known().ports(), fresh.known().ports());
-        assert!(self.known().stations().eq(fresh.known().stations()));
+        // The ends of the veths speak IPv6 now and then.
+        eventually("what is known is what is there", || {
+            self.look();
+            let fresh = self.host.run(|| Mirror::open("br0").unwrap());
+            let (known, fresh) = (self.known(), fresh.known());
+            known.bridge() == fresh.bridge()
+                && known.ports() == fresh.ports()
+                && known.stations().eq(fresh.stations())
+        });
     }
 }
 
@@ -170,10 +184,8 @@ fn settings_of_ports_and_bridge_are_followed() {
         known.bridge().unwrap().stp && matches!(state, PortState::Blocking | PortState::Listening)
     });
     host.ip("link set br0 type bridge stp_state 0");
-    for (number, state) in [(4, PortState::Blocking), (3, PortState::Forwarding)] {
-        host.command("bridge", &format!("link set dev p2 state {number}"));
-        followed.until("by hand", |known| named(known, "p2").unwrap().settings.state == state);
-    }
+    host.command("bridge", "link set dev p2 state 3");
+    followed.until("by hand", |known| named(known, "p2").unwrap().settings.state == PortState::Forwarding);
     host.ip("link set f2 down");
     followed.until("no carrier", |known| {
         let port = named(known, "p2").unwrap();
@@ -195,7 +207,7 @@ fn what_changes_without_news_is_found_by_reading_anew() {
     }));
     followed.look();
     assert_eq!(followed.known().bridge().unwrap().ageing_ms, 60_000);
-    assert_eq!(followed.events, [Event::BridgeChanged]);
+    assert!(followed.events.contains(&Event::BridgeChanged));
     followed.assert_true();
 }
 
@@ -271,5 +283,73 @@ fn a_storm_of_stations_is_caught_up_with() {
     followed.until("all gone", |known| known.stations().len() < 100);
     let gone = followed.events.iter().filter(|event| matches!(event, Event::StationGone(_))).count();
     assert!(gone >= 20_000, "{gone}");
+    followed.assert_true();
+}
+
+#[test]
+fn touched_stations_do_not_age_and_others_do() {
+    let Some(host) = bridge() else { return };
+    let mut followed = Followed::new(&host);
+    let other = FdbKey::new(0, [2, 0, 0, 0, 0, 0x78]);
+    host.command("bridge", "fdb add 02:00:00:00:00:77 dev p1 master dynamic");
+    host.command("bridge", "fdb add 02:00:00:00:00:78 dev p1 master dynamic");
+    followed.until("entered", |known| known.station(&other).is_some());
+    let station = *followed.known().station(&KEY).unwrap();
+    // In hundredths of a second: the shorter, the sooner this is over, and the worse it bears a busy machine.
+    host.ip("link set br0 type bridge ageing_time 200");
+    eventually("the other ages", || {
+        assert_eq!(followed.touch(&[station]), 1, "{:?}", followed.events);
+        followed.look();
+        followed.known().station(&other).is_none()
+    });
+    assert!(host.command("bridge", "fdb show br br0").contains("02:00:00:00:00:77 dev p1"));
+}
+
+#[test]
+fn a_station_that_moved_meanwhile_is_not_touched_back_nor_a_forgotten_one_revived() {
+    let Some(host) = bridge() else { return };
+    let mut followed = Followed::new(&host);
+    host.command("bridge", "fdb add 02:00:00:00:00:77 dev p1 master dynamic");
+    followed.until("entered", |known| known.station(&KEY).is_some());
+    let station = *followed.known().station(&KEY).unwrap();
+    host.command("bridge", "fdb replace 02:00:00:00:00:77 dev p2 master dynamic");
+    assert_eq!(followed.touch(&[station]), 0);
+    assert!(host.command("bridge", "fdb show br br0").contains("02:00:00:00:00:77 dev p2"));
+    followed.look();
+    let moved = *followed.known().station(&KEY).unwrap();
+    assert!(followed.events.contains(&Event::Station(moved)), "what was read while touching is told");
+    host.command("bridge", "fdb del 02:00:00:00:00:77 dev p2 master");
+    assert_eq!(followed.touch(&[moved]), 0);
+    assert!(!host.command("bridge", "fdb show br br0").contains("00:77"));
+}
+
+#[test]
+fn many_stations_are_entered_and_removed_in_one_go() {
+    let Some(host) = bridge() else { return };
+    let mut followed = Followed::new(&host);
+    let index = followed.port("p1").unwrap().link.index;
+    let keys: Vec<_> = (0..1000u16)
+        .map(|number| {
+            let [high, low] = number.to_be_bytes();
+            FdbKey::new(0, [2, 0, 0, 1, high, low])
+        })
+        .collect();
+    let entered = keys.clone();
+    let count = host.run(move || {
+        enter_stations(&mut crate::host::netlink::Requests::routing().unwrap(), index, &entered).unwrap()
+    });
+    assert_eq!(count, keys.len());
+    followed.until("all there", |known| {
+        let ours = known.stations().filter(|station| station.kind == StationKind::ExternLearned);
+        ours.filter(|station| station.port == index).count() == 1000
+    });
+    host.command("bridge", "fdb del 02:00:00:01:00:00 dev p1 master");
+    let count = host.run(move || {
+        remove_stations(&mut crate::host::netlink::Requests::routing().unwrap(), index, &keys).unwrap()
+    });
+    assert_eq!(count, 999);
+    followed.until("all gone", |known| {
+        known.stations().all(|station| station.kind != StationKind::ExternLearned)
+    });
     followed.assert_true();
 }

@@ -16,25 +16,15 @@ use super::{invalid, put, unicast_filter::BRIDGE};
 pub fn enter_station(requests: &mut Requests, port: u32, key: FdbKey) -> Result<()> {
     let flags = libc::NLM_F_CREATE | libc::NLM_F_REPLACE;
     requests
-        .order(libc::RTM_NEWNEIGH, flags, &entry(port, key, OURS)?)
+        .order(libc::RTM_NEWNEIGH, flags, &entry(port, key, Ntf::EXT_LEARNED)?)
         .map_err(Error::os("enter a peer's station into the bridge"))
 }
 
 /// Takes the station `key` away from `port`. It may have moved to another one, or be gone: that is no error.
 pub fn remove_station(requests: &mut Requests, port: u32, key: FdbKey) -> Result<()> {
-    match requests.order(libc::RTM_DELNEIGH, 0, &entry(port, key, OURS)?) {
+    match requests.order(libc::RTM_DELNEIGH, 0, &entry(port, key, Ntf::EXT_LEARNED)?) {
         Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV)) => Ok(()),
         other => other.map_err(Error::os("take a peer's station out of the bridge")),
-    }
-}
-
-/// Has the bridge take the station `key` as heard at `port` just now, so that it does not age. It would be moved there from
-/// another port: only for what the bridge has last said stands there. Kernel: `NTF_USE` in `__br_fdb_add`.
-pub fn touch_station(requests: &mut Requests, port: u32, key: FdbKey) -> Result<()> {
-    let message = entry(port, key, Ntf::MASTER | Ntf::USE)?;
-    match requests.order(libc::RTM_NEWNEIGH, 0, &message) {
-        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV)) => Ok(()),
-        other => other.map_err(Error::os("keep a station of the bridge")),
     }
 }
 
@@ -54,17 +44,15 @@ pub fn entered_stations(requests: &mut Requests, port: u32) -> Result<Vec<FdbKey
         .map_err(Error::os("read the bridge's stations"))
 }
 
-/// Of our making, and at a port of the bridge.
-const OURS: Ntf = Ntf::MASTER.union(Ntf::EXT_LEARNED);
-
-fn entry(port: u32, key: FdbKey, flags: Ntf) -> Result<Ndmsg> {
+/// The entry of the station `key` at `port`, for the port's bridge.
+pub(in crate::host) fn entry(port: u32, key: FdbKey, flags: Ntf) -> Result<Ndmsg> {
     let vlan = (key.vlan != 0).then(|| put(Nda::Vlan, key.vlan)).transpose()?;
     let mac = put(Nda::Lladdr, &key.mac[..])?;
     NdmsgBuilder::default()
         .ndm_family(RtAddrFamily::UnrecognizedConst(BRIDGE))
         .ndm_index(i32::try_from(port).map_err(invalid)?)
         .ndm_state(Nud::REACHABLE)
-        .ndm_flags(flags)
+        .ndm_flags(Ntf::MASTER | flags)
         .ndm_type(Rtn::Unspec)
         .rtattrs([mac].into_iter().chain(vlan).collect())
         .build()

@@ -16,13 +16,16 @@ mod address;
 mod change;
 mod create;
 mod entries;
+mod qdiscs;
 mod unicast_filter;
 mod uppers;
 
 pub use address::add_address;
 pub use change::{LinkChange, disable_ipv6, ipv6_mtu};
 pub use create::create_veth;
-pub use entries::{enter_station, entered_stations, remove_station, touch_station};
+pub(super) use entries::entry;
+pub use entries::{enter_station, entered_stations, remove_station};
+pub use qdiscs::qdiscs;
 pub use unicast_filter::unicast_filter;
 pub use uppers::{host_macs, uppers};
 

@@ -16,11 +16,14 @@ use nix::sys::socket::{
 };
 use nix::sys::time::{TimeVal, TimeValLike};
 
+/// Generic netlink's families.
+pub mod generic;
 /// Attributes read where they lie.
 pub mod nested;
 /// Reading and writing messages and attributes.
 pub mod wire;
 
+use crate::xdp::sys;
 use wire::{Header, messages};
 
 /// How long the kernel may take for an answer. It answers at once, unless the lock on all interfaces is held (a NIC
@@ -29,6 +32,10 @@ pub const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
 /// More than the largest datagram the kernel sends (32 KiB in a dump, or one message).
 const RECEIVE_BYTES: usize = 64 * 1024;
+
+/// Orders sent in one datagram. Their answers, about a kilobyte of the kernel's memory each, must fit the socket's
+/// buffer (`net.core.rmem_default`, 208 KiB).
+const ORDERS_AT_ONCE: usize = 64;
 
 /// How often a dump that changed under the kernel's hands is begun again.
 const DUMP_ATTEMPTS: usize = 8;
@@ -53,6 +60,11 @@ impl Requests {
     /// To generic netlink: ethtool.
     pub fn generic() -> io::Result<Self> {
         Self::open(SockProtocol::NetlinkGeneric)
+    }
+
+    /// To netfilter: nftables.
+    pub fn netfilter() -> io::Result<Self> {
+        Self::open(SockProtocol::NetlinkNetFilter)
     }
 
     fn open(protocol: SockProtocol) -> io::Result<Self> {
@@ -82,6 +94,60 @@ impl Requests {
     /// The same for a request whose answer holds nothing.
     pub fn order(&mut self, kind: u16, flags: i32, body: &impl ToBytes) -> io::Result<()> {
         self.request(kind, flags, body, |(): &mut (), _, _| ())
+    }
+
+    /// The same for many, without waiting for one before the next is sent: the kernel's answer to each, in their order.
+    ///
+    /// # Errors
+    /// The kernel did not answer at all; some may have been carried out.
+    pub fn order_all<B: ToBytes>(
+        &mut self,
+        kind: u16,
+        flags: i32,
+        bodies: &[B],
+    ) -> io::Result<Vec<io::Result<()>>> {
+        let mut answers = Vec::with_capacity(bodies.len());
+        for bodies in bodies.chunks(ORDERS_AT_ONCE) {
+            answers.extend(self.order_some(kind, flags, bodies)?);
+        }
+        Ok(answers)
+    }
+
+    fn order_some<B: ToBytes>(
+        &mut self,
+        kind: u16,
+        flags: i32,
+        bodies: &[B],
+    ) -> io::Result<Vec<io::Result<()>>> {
+        let flags = u16::try_from(libc::NLM_F_REQUEST | libc::NLM_F_ACK | flags)
+            .map_err(|_| io::ErrorKind::InvalidInput)?;
+        let first = self.sequence.wrapping_add(1);
+        let mut datagram = Vec::new();
+        for body in bodies {
+            self.sequence = self.sequence.wrapping_add(1);
+            datagram.extend(wire::message(kind, flags, self.sequence, body)?);
+            datagram.resize(datagram.len().next_multiple_of(4), 0);
+        }
+        send(self.socket.as_raw_fd(), &datagram, MsgFlags::empty())?;
+        let mut answers: Vec<_> = bodies.iter().map(|_| None).collect();
+        while answers.iter().any(Option::is_none) {
+            self.receive_answers(first, &mut answers)?;
+        }
+        Ok(answers.into_iter().flatten().collect())
+    }
+
+    fn receive_answers(&mut self, first: u32, answers: &mut [Option<io::Result<()>>]) -> io::Result<()> {
+        let len = self.receive_datagram()?;
+        for (header, rest) in messages(&self.received[..len]) {
+            let number = usize::try_from(header.sequence.wrapping_sub(first)).unwrap_or(usize::MAX);
+            if i32::from(header.kind) != libc::NLMSG_ERROR {
+                continue;
+            }
+            if let Some(answer) = answers.get_mut(number) {
+                *answer = Some(header.outcome(rest));
+            }
+        }
+        Ok(())
     }
 
     /// Asks for a whole table. What changed while the kernel wrote it out is asked for again from the beginning.
@@ -117,12 +183,7 @@ impl Requests {
 
     /// One datagram; answers to requests given up earlier are passed over.
     fn receive(&mut self, mut each: impl FnMut(&Header, &[u8])) -> io::Result<Answer> {
-        let len = match receive(self.socket.as_fd(), &mut self.received) {
-            Err(Errno::EAGAIN) => {
-                return Err(io::Error::new(io::ErrorKind::TimedOut, "the kernel did not answer"));
-            }
-            other => other?,
-        };
+        let len = self.receive_datagram()?;
         for (header, rest) in messages(&self.received[..len]) {
             if header.sequence != self.sequence {
                 continue;
@@ -138,6 +199,13 @@ impl Requests {
         }
         Ok(Answer::Unfinished)
     }
+
+    fn receive_datagram(&mut self) -> io::Result<usize> {
+        match receive(self.socket.as_fd(), &mut self.received) {
+            Err(Errno::EAGAIN) => Err(io::Error::new(io::ErrorKind::TimedOut, "the kernel did not answer")),
+            other => Ok(other?),
+        }
+    }
 }
 
 impl AsFd for Requests {
@@ -152,7 +220,7 @@ enum Answer {
     Complete,
 }
 
-/// A socket that is told of changes in the routing family. Reading never waits.
+/// A socket that is told of changes. Reading never waits.
 #[derive(Debug)]
 pub struct Subscription {
     socket: OwnedFd,
@@ -171,10 +239,21 @@ pub enum News {
 }
 
 impl Subscription {
-    /// Subscribes to `groups`, by number (`RTNLGRP_…`, 1 to 31).
+    /// Subscribes to `groups` of the routing family, by number (`RTNLGRP_…`, 1 to 31).
     pub fn open(groups: &[u32]) -> io::Result<Self> {
         let mask = groups.iter().fold(0, |mask, group| mask | 1 << (group - 1));
-        let socket = open(SockProtocol::NetlinkRoute, SockFlag::SOCK_NONBLOCK, mask)?;
+        Self::of(open(SockProtocol::NetlinkRoute, SockFlag::SOCK_NONBLOCK, mask)?)
+    }
+
+    /// Subscribes to a group of a generic family, by the number that the kernel gave it ([`generic::Family`]).
+    pub fn generic(group: u32) -> io::Result<Self> {
+        let socket = open(SockProtocol::NetlinkGeneric, SockFlag::SOCK_NONBLOCK, 0)?;
+        let group = i32::try_from(group).map_err(|_| io::ErrorKind::InvalidInput)?;
+        sys::set_socket_option(socket.as_fd(), libc::SOL_NETLINK, libc::NETLINK_ADD_MEMBERSHIP, group)?;
+        Self::of(socket)
+    }
+
+    fn of(socket: OwnedFd) -> io::Result<Self> {
         // Without privileges the limit of net.core.rmem_max holds, and less room only means more often `Lost`.
         if setsockopt(&socket, sockopt::RcvBufForce, &SUBSCRIPTION_BYTES).is_err() {
             setsockopt(&socket, sockopt::RcvBuf, &SUBSCRIPTION_BYTES)?;

@@ -9,18 +9,15 @@ use nix::libc;
 
 use super::super::links::invalid;
 use super::super::netlink::Requests;
+use super::super::netlink::generic::Family;
 use super::super::netlink::wire::body;
 use super::super::{Error, Result};
 
-pub(super) type Message = Genlmsghdr<u8, u16>;
-pub(super) type Attribute = Nlattr<u16, Buffer>;
+type Message = Genlmsghdr<u8, u16>;
+type Attribute = Nlattr<u16, Buffer>;
 
-/// Numbers from include/uapi/linux/ethtool_netlink.h and genetlink.h.
+/// Numbers from include/uapi/linux/ethtool_netlink.h.
 mod number {
-    pub(super) const CTRL_GETFAMILY: u8 = 3;
-    pub(super) const CTRL_FAMILY_ID: u16 = 1;
-    pub(super) const CTRL_FAMILY_NAME: u16 = 2;
-
     pub(super) const FEATURES_GET: u8 = 11;
     pub(super) const FEATURES_SET: u8 = 12;
     pub(super) const CHANNELS_GET: u8 = 17;
@@ -52,7 +49,8 @@ impl Ethtool {
     /// Finds the family; kernels have it since 5.6.
     pub fn open() -> Result<Self> {
         let mut requests = Requests::generic().map_err(Error::os("open a generic netlink socket"))?;
-        let family = family(&mut requests, "ethtool").map_err(Error::os("find ethtool's netlink family"))?;
+        let family =
+            Family::find(&mut requests, "ethtool").map_err(Error::os("find ethtool's netlink family"))?.id;
         Ok(Self { requests, family })
     }
 
@@ -104,26 +102,6 @@ impl Ethtool {
     }
 }
 
-/// `GENL_ID_CTRL`: the one family with a fixed number.
-const GENL_ID_CTRL: u16 = 0x10;
-
-/// The number of a generic netlink family.
-pub(super) fn family(requests: &mut Requests, name: &str) -> std::io::Result<u16> {
-    let question = leaf(number::CTRL_FAMILY_NAME, name)
-        .and_then(|name| message(number::CTRL_GETFAMILY, [name]))
-        .map_err(std::io::Error::other)?;
-    let found = requests.request(GENL_ID_CTRL, 0, &question, |found: &mut Option<u16>, _, rest| {
-        *found = found.or_else(|| family_id(rest));
-    })?;
-    found.ok_or_else(|| std::io::Error::other("the kernel did not say its number"))
-}
-
-fn family_id(rest: &[u8]) -> Option<u16> {
-    let answer: Message = body(rest)?;
-    let id = find(answer.attrs().as_ref(), number::CTRL_FAMILY_ID)?;
-    Some(u16::from_ne_bytes(id.try_into().ok()?))
-}
-
 fn queues(rest: &[u8]) -> u32 {
     let Some(answer) = body::<Message>(rest) else { return 0 };
     let count = |kind| find(answer.attrs().as_ref(), kind)?.try_into().ok().map(u32::from_ne_bytes);
@@ -151,12 +129,12 @@ fn attributes(bytes: &[u8]) -> Option<Vec<Attribute>> {
     body::<GenlBuffer<u16, Buffer>>(bytes).map(|attributes| attributes.into_iter().collect())
 }
 
-pub(super) fn find(attributes: &[Attribute], kind: u16) -> Option<&[u8]> {
+fn find(attributes: &[Attribute], kind: u16) -> Option<&[u8]> {
     let found = attributes.iter().find(|attribute| *attribute.nla_type().nla_type() == kind)?;
     Some(found.nla_payload().as_ref())
 }
 
-pub(super) fn message(command: u8, attributes: impl IntoIterator<Item = Attribute>) -> Result<Message> {
+fn message(command: u8, attributes: impl IntoIterator<Item = Attribute>) -> Result<Message> {
     let attributes = attributes.into_iter().collect();
     GenlmsghdrBuilder::default().cmd(command).version(1).attrs(attributes).build().map_err(invalid)
 }
@@ -165,7 +143,7 @@ fn device(index: u32) -> Result<Attribute> {
     nest(number::HEADER, [leaf(number::DEV_INDEX, index)?])
 }
 
-pub(super) fn leaf(kind: u16, payload: impl Size + ToBytes) -> Result<Attribute> {
+fn leaf(kind: u16, payload: impl Size + ToBytes) -> Result<Attribute> {
     let kind = AttrTypeBuilder::default().nla_type(kind).build().map_err(invalid)?;
     NlattrBuilder::default().nla_type(kind).nla_payload(payload).build().map_err(invalid)
 }

@@ -11,14 +11,16 @@ mod look;
 /// How large an MTU XDP takes.
 pub mod mtu;
 mod namespaces;
-mod netdev;
 mod prepare;
+mod unfinished;
+/// What drivers can do with XDP, followed.
+pub mod xdp_features;
 
 use std::path::Path;
 
 pub use look::{FarSide, InTheWay, Look};
-pub use netdev::takes_frames;
 pub use prepare::Preparation;
+pub use unfinished::{Unfinished, unfinished};
 
 use super::links::Link;
 
