@@ -4,7 +4,6 @@ use super::policy::{Arrival, State, Vlans};
 use crate::{
     host::{
         bridge::{Bridge, Port, PortState},
-        links::Xdp,
         nic::{Look, xdp_features::AllXdpFeatures},
     },
     xdp::programs::is_gateways,
@@ -54,16 +53,9 @@ fn by_far_end(port: &Port) -> Arrival {
     }
 }
 
-/// A program of somebody else's on the port, unless it is gone meanwhile: the kernel gives no news of that.
-pub(super) fn foreign_program(port: &Port) -> Option<String> {
-    let Xdp { program_id, .. } = port.link.xdp?;
-    let name = &port.link.name;
-    (is_gateways(program_id) == Some(false)).then(|| {
-        format!(
-            "another XDP program is on it (id {program_id}): `bpftool prog show id {program_id}` says whose; stop its \
-             owner, or remove it with `ip link set dev {name} xdp off`"
-        )
-    })
+/// Whether the program that was seen on the port is nobody else's: ours, or gone meanwhile, of which there is no news.
+pub(super) fn is_no_stranger(program_id: u32) -> bool {
+    is_gateways(program_id) != Some(false)
 }
 
 pub(super) const fn state(port: &Port) -> State {

@@ -99,11 +99,12 @@ impl Member {
         &mut self,
         port: &Port,
         bridge: &Bridge,
-        on_bridge: &[String],
+        obstacles: &[(Option<u32>, String)],
         devices: Option<&AllXdpFeatures>,
     ) -> Facts {
         self.looked.look_at_device(port, devices);
-        let foreign = look::foreign_program(port).filter(|_| self.held.is_none());
+        let here = |of: &Option<u32>| of.is_none_or(|index| index == port.link.index);
+        let obstacles = obstacles.iter().filter(|(of, _)| here(of)).map(|(_, sentence)| sentence.clone());
         let facts = Facts {
             running: port.link.up && port.link.running,
             state: look::state(port),
@@ -113,7 +114,7 @@ impl Member {
             arrival: self.looked.arrival.clone(),
             takes_frames: self.looked.takes_frames,
             xdp: if self.held.is_some() { Attached::Native } else { Attached::No },
-            obstacles: on_bridge.iter().cloned().chain(foreign).collect(),
+            obstacles: obstacles.collect(),
             numbered: self.wire.is_some(),
         };
         self.facts = Some(facts.clone());

@@ -11,7 +11,7 @@
 //! knowledge of a port that must not be used any more; so on every event flags are taken away before anything else.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     os::fd::{AsFd, BorrowedFd},
     time::{Duration, Instant},
 };
@@ -22,7 +22,7 @@ use super::{datapath::Datapath, plan::Plan, stations::Stations};
 use crate::{
     host::{
         self,
-        bridge::{Event, Mirror, Port as BridgePort, Station, StationKind},
+        bridge::{Event, Mirror, Obstacle, Obstacles, Port as BridgePort, Station, StationKind},
         nic::xdp_features::AllXdpFeatures,
     },
     switch::{Port, WireId},
@@ -52,6 +52,7 @@ pub(super) struct Bridge {
     members: BTreeMap<u32, Member>,
     numbers: Numbers,
     refresh: Refresh,
+    obstacles: Obstacles,
     /// What devices take; `None`: the kernel does not say.
     devices: Option<AllXdpFeatures>,
     next_check: Instant,
@@ -70,6 +71,7 @@ impl Bridge {
             members: BTreeMap::new(),
             numbers: Numbers::default(),
             refresh: Refresh::new(now),
+            obstacles: Obstacles::open()?,
             devices: AllXdpFeatures::open()?,
             next_check: now + CHECK,
             next_reread: now + REREAD,
@@ -160,11 +162,11 @@ impl Bridge {
 
     /// Decides for every port anew, and has it so.
     fn judge(&mut self, datapath: &mut Datapath, now: Instant) {
-        let Self { mirror, members, devices, .. } = self;
+        let Self { mirror, members, devices, obstacles, .. } = self;
         let Some(bridge) = mirror.known().bridge() else { return };
         datapath.set_vlan_filtering(bridge.vlan_filtering);
         let ports = mirror.known().ports();
-        let obstacles = host_obstacles(mirror);
+        let obstacles = sentences(obstacles.look(mirror.known(), &unstrange(mirror)));
         let mut here: Vec<(&BridgePort, &mut Member)> =
             members.iter_mut().filter_map(|(index, member)| Some((ports.get(index)?, member))).collect();
         let facts: Vec<policy::Facts> = here
@@ -245,9 +247,18 @@ impl AsFd for Bridge {
     }
 }
 
-/// What stands on the whole bridge that XDP would bypass.
-fn host_obstacles(_mirror: &Mirror) -> Vec<String> {
-    Vec::new()
+/// Programs on the ports that are ours, or gone.
+fn unstrange(mirror: &Mirror) -> BTreeSet<u32> {
+    let programs = mirror.known().ports().values().filter_map(|port| port.link.xdp);
+    programs.map(|xdp| xdp.program_id).filter(|id| look::is_no_stranger(*id)).collect()
+}
+
+/// What XDP would bypass, by port; `None`: on all of the bridge. Where that cannot be read there may be something.
+fn sentences(found: host::Result<Vec<Obstacle>>) -> Vec<(Option<u32>, String)> {
+    match found {
+        Ok(found) => found.into_iter().map(|one| (one.port, one.kind.to_string())).collect(),
+        Err(error) => vec![(None, format!("what XDP would bypass cannot be read: {error}"))],
+    }
 }
 
 /// Follows the bridge of a gateway without peers.
