@@ -258,6 +258,18 @@ impl Network {
         ))?;
         self.gateway.script(BRIDGE_UP).map(drop)
     }
+
+    /// Adds a port with one queue: `w1` on the gateway, `lan1` of the router.
+    pub fn bridge_add_single_queue_port(&self) -> Result<()> {
+        self.gateway.ip_batch(&format!(
+            "link add w1 type veth peer name lan1 netns {}
+             link set w1 master {BRIDGE} up",
+            self.router.name()
+        ))?;
+        self.router.run("ethtool", "-K lan1 tx off txvlan off")?;
+        self.router.sysctl("net/ipv6/conf/lan1/disable_ipv6", "1")?;
+        self.router.ip("link set lan1 up").map(drop)
+    }
 }
 
 /// Makes `ports` of `switch` those of its bridge.

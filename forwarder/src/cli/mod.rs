@@ -10,6 +10,7 @@ use std::{
 use clap::{Args, Parser, Subcommand};
 
 mod ask;
+mod brctl;
 mod capture;
 mod confirm;
 mod doctor;
@@ -21,8 +22,10 @@ pub mod join;
 pub mod log;
 mod peers;
 mod ports;
+mod reload;
 /// `trestle run`.
 pub mod run;
+mod segments;
 mod status;
 mod table;
 
@@ -33,7 +36,11 @@ pub const CONTROL: &str = "/run/trestle/control.sock";
 
 /// An Ethernet gateway: remote machines join a LAN as if plugged into it.
 #[derive(Debug, Parser)]
-#[command(name = "trestle", version)]
+#[command(
+    name = "trestle",
+    version,
+    after_help = "Also: trestle brctl ..., which is bridge-utils' tool; see trestle brctl -h"
+)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -57,6 +64,8 @@ enum Command {
     Drops(DropsArgs),
     /// Show or write down the frames of a peer or a port, which tcpdump does not see
     Capture(capture::CaptureArgs),
+    /// Have a supervisor read its file of segments again, and wait for what comes of it
+    Reload(AskArgs),
     /// Confirm a gateway that was started with --confirm: it stays
     Confirm(AskArgs),
     /// Look at this host: what it can do, what is wrong, how to mend it
@@ -69,6 +78,9 @@ struct AskArgs {
     /// Print one JSON object
     #[arg(short, long)]
     json: bool,
+    /// Of a supervisor's segments, the one that is meant
+    #[arg(long, value_name = "NAME")]
+    segment: Option<String>,
     #[command(flatten)]
     control: ControlArgs,
 }
@@ -129,7 +141,11 @@ impl From<SocketError> for Error {
 
 /// Runs the command line of this process: exit code 1 for an error, 2 for wrong usage.
 pub fn main() -> ExitCode {
-    match Cli::parse().run() {
+    let words: Vec<_> = std::env::args_os().collect();
+    if let Some((program, arguments)) = brctl::called(&words) {
+        return brctl::main(program, arguments);
+    }
+    match Cli::parse_from(words).run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // The terminal may be gone; `eprintln` would panic.
@@ -148,6 +164,7 @@ impl Cli {
             Command::Peers(args) => peers::run(&args),
             Command::Fdb(args) => fdb::run(&args),
             Command::Ports(args) => ports::run(&args),
+            Command::Reload(args) => reload::run(&args),
             Command::Drops(args) => drops::run(&args),
             Command::Capture(args) => capture::run(&args),
             Command::Confirm(args) => confirm::run(&args),

@@ -10,6 +10,7 @@ use std::{
 
 use common::{FdbKey, Mac, Settings};
 use crossbeam::channel::Receiver;
+use openvpn::ids::PeerId;
 
 use super::{
     Error,
@@ -138,15 +139,15 @@ impl Datapath {
         self.removed_nics.try_iter().for_each(drop);
     }
 
-    /// The eBPF programs and their maps, if there are any.
-    pub fn programs(&mut self) -> Option<&mut Programs> {
-        self.kernel.as_mut().map(|kernel| &mut kernel.programs)
-    }
-
     /// The copies of the MAC table.
     pub fn copies(&mut self) -> Copies<'_> {
         let map = self.kernel.as_mut().map(|kernel| &mut kernel.programs.fdb);
         Copies { posts: &self.posts, map, bridge: self.peer_entries.as_mut() }
+    }
+
+    /// The mailbox of the worker that owns the peer; the rule is [`crate::worker::Handovers::owner`]'s.
+    pub fn post(&self, peer_id: PeerId) -> &Post {
+        &self.posts[peer_id.index() % self.posts.len()]
     }
 
     /// True when workers have a NIC queue to send tunnel packets by.
@@ -212,6 +213,11 @@ impl Datapath {
         for post in &self.posts {
             post.send(Command::NicMac(mac));
         }
+    }
+
+    /// The programs and their maps.
+    pub fn programs(&mut self) -> Option<&mut Programs> {
+        self.kernel.as_mut().map(|kernel| &mut kernel.programs)
     }
 
     /// Where programs outlive the process, they must hear that it lives.

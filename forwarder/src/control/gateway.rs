@@ -18,10 +18,12 @@ use super::{
     capture::Captures,
     confirm::Confirmation,
     datapath::Datapath,
+    guarding::Guarding,
     joined::Joined,
     listeners::ControlSockets,
     plan::Plan,
     report::{About, StatusSchedule},
+    reread::Reread,
     role::Role,
     sessions::{Consequence, Sessions},
     signals::{Signals, Wish},
@@ -75,6 +77,7 @@ pub(super) struct Gateway {
     pub surroundings: Surroundings,
     pub notices: Receiver<Notice>,
     pub management: ManagementSocket,
+    pub reread: Reread,
     pub about: About,
     pub status_file: Option<StatusSchedule>,
     /// `None` where no kernel bridge is joined, or no XDP.
@@ -83,6 +86,7 @@ pub(super) struct Gateway {
     pub captures: Captures,
     pub next_chores: Instant,
     pub confirmation: Confirmation,
+    pub guarding: Guarding,
     pub stopping: bool,
     /// Dropped last: the operator's own TAP is given back when nobody uses it any more.
     pub _borrowed: Option<Borrowed>,
@@ -108,6 +112,9 @@ impl Gateway {
             self.drain_role(now);
         }
         self.role.close_files();
+        if let Some(joined) = &mut self.joined {
+            joined.end(&mut self.datapath);
+        }
         tracing::info!("stopped");
         self.confirmation.outcome()?;
         self.role.take_failure().map_or(Ok(()), Err)
@@ -154,7 +161,7 @@ impl Gateway {
     }
 
     fn next_deadline(&self) -> Instant {
-        let others = [self.role.poll_timeout(), self.confirmation.due()];
+        let others = [self.role.poll_timeout(), self.confirmation.due(), self.guard_timeout()];
         others.into_iter().flatten().fold(self.next_chores, Instant::min)
     }
 
@@ -202,6 +209,7 @@ impl Gateway {
                 Notice::Heard(key, port) => self.hear(key, port, now),
                 Notice::Floated(peer_id, path) => self.role.handle_float(now, peer_id, path),
                 Notice::Exit(peer_id) => self.role.handle_exit(now, peer_id),
+                Notice::ProbeReturned(nonce, ingress) => self.handle_probe(nonce, ingress, now),
                 Notice::RekeyDue(peer_id) => self.role.handle_rekey_request(now, peer_id),
             }
         }
@@ -242,13 +250,15 @@ impl Gateway {
 
     fn hear(&mut self, key: common::FdbKey, port: Port, now: Instant) {
         if let Port::Peer(peer_id) = port
-            && !self.sessions.peers.contains_key(&peer_id)
+            && (!self.sessions.peers.contains_key(&peer_id) || self.held(peer_id).is_some())
         {
             return self.stations.disown(&self.datapath.copies(), key);
         }
         let drops = self.datapath.drops();
         let mut copies = self.datapath.copies();
-        self.stations.hear(&mut copies, &drops, key, port, now);
+        if let Some(former) = self.stations.hear(&mut copies, &drops, key, port, now) {
+            self.handle_move(former, port, now);
+        }
     }
 
     /// What the kernel's bridge tells of its ports and stations.
@@ -256,7 +266,7 @@ impl Gateway {
         let Some(joined) = &mut self.joined else { return };
         let news = joined.follow(&mut self.datapath, &mut self.stations, now);
         // At most times stations that are nobody's next hop.
-        if news.ports || self.surroundings.has_next_hop_among(&news.macs) {
+        if news.ports || news.nailed || self.surroundings.has_next_hop_among(&news.macs) {
             self.find_paths(now);
         }
     }
@@ -303,7 +313,12 @@ impl Gateway {
     /// To be called after paths were looked up: one that was asked for the first time has a next hop that nobody may
     /// imitate from now on.
     fn fix_stations(&mut self, now: Instant) {
-        let fixed = self.surroundings.fixed_stations(|mac| self.stations.stands(mac));
+        let mut fixed = self.surroundings.fixed_stations(|mac| self.stations.stands(mac));
+        for nailed in self.joined.iter().flat_map(Joined::nailed) {
+            if fixed.iter().all(|(mac, _)| *mac != nailed.0) {
+                fixed.push(nailed);
+            }
+        }
         self.stations.fix(&mut self.datapath.copies(), &fixed, now);
     }
 
@@ -321,9 +336,11 @@ impl Gateway {
             match wish {
                 Wish::Stop => self.begin_stop(now),
                 Wish::LogStatus => tracing::info!("{}", self.status_line()),
-                Wish::Reload => tracing::warn!(
-                    "reading the configuration again while running is not there yet: restart the gateway, clients come back by themselves"
-                ),
+                Wish::Reload => {
+                    if self.reread().is_none() {
+                        tracing::warn!("there is no server's file to be read again: restart the gateway");
+                    }
+                }
             }
         }
     }
@@ -352,6 +369,12 @@ impl Gateway {
                     continue;
                 }
             };
+            if request == Request::Reload
+                && let Some(answer) = self.reread()
+            {
+                self.management.reply(client, &answer);
+                continue;
+            }
             let confirmed = (request == Request::Confirm).then(|| self.confirmation.confirm());
             let snapshot = Snapshot { confirmed, ..self.snapshot(now) };
             self.management.reply(client, &snapshot.answer(request));
@@ -360,6 +383,7 @@ impl Gateway {
 
     fn handle_time(&mut self, now: Instant) -> Result<(), Error> {
         self.role.handle_time(now, &self.sessions);
+        self.handle_guard_time(now);
         if self.confirmation.is_over(now) {
             self.begin_stop(now);
         }
@@ -379,6 +403,9 @@ impl Gateway {
             .find(|name| !self.surroundings.has_interface(name))
         {
             return Err(Error::InterfaceGone(name.to_owned()));
+        }
+        if !self.surroundings.has_nic() {
+            return Err(Error::InterfaceGone(self.about.bridge().to_owned()));
         }
         let lost = self.datapath.has_lost_a_worker()
             || self.role.has_lost_a_thread()
@@ -411,6 +438,7 @@ impl Gateway {
                         self.stations.limit_peer(peer_id, limit);
                     }
                     self.find_path(peer_id);
+                    self.guard_peer(peer_id, now);
                     paths_changed = true;
                 }
                 Some(Consequence::Moved(peer_id, former)) => {
@@ -419,6 +447,7 @@ impl Gateway {
                     paths_changed = true;
                 }
                 Some(Consequence::ForgetPeer(peer_id, path)) => {
+                    self.unguard_peer(peer_id);
                     self.stations.forget_peer(&mut self.datapath.copies(), peer_id);
                     self.forget_path(path);
                 }

@@ -39,6 +39,8 @@ pub(super) struct Joined {
 pub(super) struct News {
     /// Ports, or the bridge itself.
     pub ports: bool,
+    /// Stations that nobody may claim.
+    pub nailed: bool,
     /// These stations.
     pub macs: BTreeSet<Mac>,
 }
@@ -80,6 +82,7 @@ impl Joined {
             match event {
                 Event::Station(station) => {
                     news.macs.insert(station.key.mac);
+                    news.nailed |= station.sticky || station.kind == StationKind::Local;
                     self.enter(datapath, stations, *station, now);
                 }
                 Event::StationGone(station) => {
@@ -92,6 +95,29 @@ impl Joined {
             }
         }
         news
+    }
+
+    /// Stations that are not a peer's to claim, besides those of the bridge's interfaces: the bridge's own, and those that
+    /// the operator has nailed to a port.
+    pub fn nailed(&self) -> Vec<(Mac, switch::Port)> {
+        let stations = self.mirror.known().stations().filter(|station| station.port != self.host_port);
+        let nailed = stations.filter(|station| station.sticky || station.kind == StationKind::Local);
+        nailed.map(|station| (station.key.mac, self.place(station))).collect()
+    }
+
+    fn place(&self, station: &Station) -> switch::Port {
+        let wire = self.wires.get(&station.port).filter(|_| station.kind != StationKind::Local);
+        wire.map_or(switch::Port::Host, |wire| switch::Port::Wire(wire.id))
+    }
+
+    /// Detaches everything, flags first.
+    pub fn end(&mut self, datapath: &mut Datapath) {
+        for wire in std::mem::take(&mut self.wires).into_values() {
+            if let Some(Err(error)) = datapath.programs().map(|programs| programs.ports.clear(wire.id)) {
+                tracing::warn!("{error}");
+            }
+        }
+        datapath.abandon_wires();
     }
 
     /// Serves the ports that can be, and no others. Stations at one that changes are entered anew.
@@ -168,8 +194,6 @@ impl Joined {
         if station.port == self.host_port || station.kind == StationKind::Local {
             return;
         }
-        let port =
-            self.wires.get(&station.port).map_or(switch::Port::Host, |wire| switch::Port::Wire(wire.id));
-        stations.mirror(&mut datapath.copies(), station.key, port, now);
+        stations.mirror(&mut datapath.copies(), station.key, self.place(&station), now);
     }
 }

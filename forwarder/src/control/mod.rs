@@ -23,14 +23,17 @@ mod dialler;
 mod error;
 mod fitness;
 mod gateway;
+mod guarding;
 mod host_port;
 mod joined;
 mod listeners;
+mod loop_guard;
 mod peer_entries;
 mod plan;
 mod pool;
 mod pool_schedule;
 mod report;
+mod reread;
 mod role;
 mod sessions;
 mod signals;
@@ -41,6 +44,7 @@ mod surroundings;
 mod wires;
 
 pub use error::Error;
+pub(crate) use signals::{Signals, Wish};
 
 use crate::{config::Config, host::nic::journal};
 

@@ -60,9 +60,15 @@ impl Plan {
         let xdp = wanted_xdp(config, nic.as_ref().or(joins.as_ref()));
         let host_port = config.server.device.clone().unwrap_or_else(|| "tap".into());
         let all = links::all(requests)?;
+        let is_port = |link: &&Link| {
+            link.master.is_some()
+                && link.master == joins.as_ref().map(|bridge| bridge.index)
+                && link.name != host_port
+        };
+        let queues: Vec<usize> = nic.iter().chain(all.values().filter(is_port)).map(receive_queues).collect();
         Ok(Self {
             bridge,
-            workers: workers(config, nic.as_ref(), xdp.is_some()),
+            workers: workers(config, &queues, xdp.is_some()),
             accelerates: config.bridge.is_some() && config.datapath != Datapath::Socket,
             cpus: cpus(config),
             host_port_exists: all.values().any(|link| link.name == host_port),
@@ -160,14 +166,18 @@ fn wanted_xdp(config: &Config, nic: Option<&Link>) -> Option<XdpChoice> {
     })
 }
 
-/// One a receive queue in use, or as many as were asked for; more than queues have nothing to do.
-fn workers(config: &Config, nic: Option<&Link>, af_xdp: bool) -> usize {
+/// One a receive queue in use (of a bridge, of the port that has most), or as many as were asked for; more than queues have nothing to do.
+fn workers(config: &Config, queues: &[usize], af_xdp: bool) -> usize {
     if matches!(config.role, Role::Accelerator) {
         return 0;
     }
     let asked = config.workers.map(usize::from);
-    match nic.filter(|_| af_xdp) {
-        Some(nic) => asked.unwrap_or(usize::MAX).min(receive_queues(nic)),
+    match queues.iter().max().filter(|_| af_xdp) {
+        // Ports of a bridge are of all kinds; a veth may have a queue for each CPU of another machine.
+        Some(most) if config.bridge.is_some() => {
+            asked.unwrap_or_else(|| allowed_cpus().len()).clamp(1, (*most).max(1))
+        }
+        Some(most) => asked.unwrap_or(usize::MAX).min(*most),
         None => asked.unwrap_or(1),
     }
 }

@@ -30,6 +30,8 @@ pub(super) struct About {
     accelerator: bool,
     nic: Option<String>,
     host_port: Option<String>,
+    /// The bridge that was joined.
+    bridge: Option<String>,
     mode: UplinkMode,
     mtu: u32,
     max_peers: usize,
@@ -42,6 +44,7 @@ impl About {
             accelerator: plan.workers == 0,
             nic: plan.nic.as_ref().map(|nic| nic.name.clone()),
             host_port: host_port.map(ToOwned::to_owned),
+            bridge: plan.joins.as_ref().map(|bridge| bridge.name.clone()),
             mode: if plan.bridge { UplinkMode::Bridge } else { UplinkMode::Underlay },
             mtu: plan.host_port_mtu(),
             max_peers: if plan.workers == 0 { 0 } else { config.server.max_clients },
@@ -64,6 +67,11 @@ impl About {
     /// The wire is a port of the segment.
     pub fn has_wire(&self) -> bool {
         self.mode == UplinkMode::Bridge
+    }
+
+    /// The name of the bridge that was joined; empty without.
+    pub fn bridge(&self) -> &str {
+        self.bridge.as_deref().unwrap_or_default()
     }
 
     /// The host port's name; `None` without workers.
@@ -149,10 +157,19 @@ impl Gateway {
         self.role
             .trouble()
             .into_iter()
+            .chain(self.loops())
             .chain(detour)
             .chain(generic)
             .chain(self.datapath.unprepared().iter().cloned())
             .collect()
+    }
+
+    fn loops(&self) -> impl Iterator<Item = String> {
+        self.sessions.peers.keys().filter_map(|&peer_id| {
+            let with = self.port_text(self.held(peer_id)?.with);
+            let peer = self.port_text(Port::Peer(peer_id));
+            Some(format!("a loop: what is sent to {peer} comes back by {with}, so the former is held down: remove one of the two ways"))
+        })
     }
 
     fn ports(&self) -> Vec<status::Port> {
@@ -216,6 +233,10 @@ impl Gateway {
             connected_s: seconds(peer.connected, now),
             leased: peer.address.map(|address| address.to_string()),
             software: peer.software.clone(),
+            held: self.held(peer_id).map(|hold| status::Held {
+                joined_with: self.port_text(hold.with),
+                held_s: seconds(hold.since, now),
+            }),
             heard_s: self.sessions.last_heard(peer).map(|heard| seconds(heard, now)),
         }
     }

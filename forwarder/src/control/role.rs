@@ -1,7 +1,7 @@
 //! What this gateway is to the other end of its tunnels. The loop does not care: both roles take the same input and say
 //! what they want in the same words.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use openvpn::{
     ids::PeerId,
@@ -121,6 +121,13 @@ impl Role {
             Self::Server(listening) => listening.server.handle_float(now, peer_id, path),
             Self::Client(dialler) => dialler.handle_float(peer_id, path),
             Self::Accelerator { .. } => {}
+        }
+    }
+
+    /// Certificates of a server from now on.
+    pub fn set_tls(&mut self, tls: &Arc<rustls::ServerConfig>) {
+        if let Self::Server(listening) = self {
+            listening.server.set_tls(tls);
         }
     }
 

@@ -162,6 +162,12 @@ impl Surroundings {
         self.outside.known().links().values().any(|link| link.name == name)
     }
 
+    /// Whether the bridge that was joined is still there: another of its name is another.
+    pub fn has_nic(&self) -> bool {
+        let is_there = |nic| self.outside.known().links().contains_key(&nic);
+        !self.joined || self.nic.is_some_and(is_there)
+    }
+
     /// The NIC's hardware address.
     pub fn nic_mac(&self) -> Option<Mac> {
         self.outside.known().links().get(&self.nic?)?.mac

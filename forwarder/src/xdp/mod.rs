@@ -2,8 +2,12 @@
 
 /// Putting the eBPF programs on the NIC and the host port.
 pub mod attach;
+/// The ioctls of the kernel bridge.
+pub mod bridge;
 /// Many packets with one system call.
 pub mod datagrams;
+/// Tables of ebtables.
+pub mod ebtables;
 /// The memory frames live in.
 pub mod frames;
 mod interface;

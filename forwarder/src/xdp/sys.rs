@@ -1,6 +1,7 @@
 //! The few system calls no library wraps safely, each as a small safe function.
 
 use std::{
+    ffi::CString,
     io, mem,
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
 };
@@ -227,6 +228,36 @@ pub fn set_tap_offload(file: &impl AsFd, offload: u32) -> io::Result<()> {
     checked(unsafe {
         libc::ioctl(file.as_fd().as_raw_fd(), libc::TUNSETOFFLOAD, libc::c_ulong::from(offload))
     })
+}
+
+/// Has a write to a closed pipe end the process, as it does programs in C: Rust's start-up code ignores the signal.
+pub fn end_at_broken_pipe() {
+    // SAFETY: the default action replaces "ignore"; no handler of ours is involved.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+}
+
+/// The number at the start of `text` as C's `scanf` reads `%i`: white space, sign, `0x` or `0`, and what overflows is
+/// cut. `None` if there is none.
+pub fn scan_integer(text: &[u8]) -> Option<i32> {
+    let text = c_text(text)?;
+    let mut value = 0;
+    // SAFETY: both strings end in zero, and `%i` has `value` to write to, an `int`.
+    let found = unsafe { libc::sscanf(text.as_ptr(), c"%i".as_ptr(), &raw mut value) };
+    (found == 1).then_some(value)
+}
+
+/// The number at the start of `text` as C's `scanf` reads `%lf`: also `1e3`, `0x1p3`, `inf`. `None` if there is none.
+pub fn scan_decimal(text: &[u8]) -> Option<f64> {
+    let text = c_text(text)?;
+    let mut value = 0.0;
+    // SAFETY: both strings end in zero, and `%lf` has `value` to write to, a `double`.
+    let found = unsafe { libc::sscanf(text.as_ptr(), c"%lf".as_ptr(), &raw mut value) };
+    (found == 1).then_some(value)
+}
+
+/// What a C program sees of `text`: up to the first zero.
+fn c_text(text: &[u8]) -> Option<CString> {
+    CString::new(text.split(|byte| *byte == 0).next()?).ok()
 }
 
 fn checked(code: i32) -> io::Result<()> {

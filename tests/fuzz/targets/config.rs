@@ -1,5 +1,5 @@
-//! Arbitrary text as `server.conf`, as a file of `client-config-dir`, as the file of `ifconfig-pool-persist`, and as a
-//! client's profile.
+//! Arbitrary text as `server.conf`, as a file of `client-config-dir`, as the file of `ifconfig-pool-persist`, as a
+//! client's profile, and as `trestle.toml`.
 #![no_main]
 
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::path::Path;
 use libfuzzer_sys::fuzz_target;
 use openvpn::server::PushEdit;
 use trestle::{
-    config::{Error, Server, client, clients, parse},
+    config::{Error, Server, client, clients, parse, segments},
     management::pool_file,
 };
 
@@ -21,6 +21,10 @@ fuzz_target!(|input: &[u8]| {
         Ok(server) => check(&server, input),
         Err(error) => check_error(error, input),
     }
+    match segments::parse(input, Path::new("trestle.toml")) {
+        Ok(found) => check_segments(&found),
+        Err(error) => check_error(error, input),
+    }
     match client::parse(input, Path::new("client.ovpn")) {
         Ok(file) => check_client(&file, input),
         Err(error) => check_error(error, input),
@@ -30,6 +34,16 @@ fuzz_target!(|input: &[u8]| {
 fn check_error(error: Error, input: &[u8]) {
     check_sentence(&error.to_string());
     check_line(error.place.and_then(|place| place.line), input);
+}
+
+/// What is accepted of a file of segments makes sense.
+fn check_segments(found: &segments::Segments) {
+    assert!((1..=segments::MAX_SEGMENTS).contains(&found.segments.len()));
+    for (name, segment) in &found.segments {
+        assert!(*name == segment.name && !name.contains(['/', '.']) && name.len() <= 32);
+        assert!(segment.servers.len() <= segments::MAX_SERVERS);
+        assert!(!segment.servers.is_empty() || segment.bridge.is_some());
+    }
 }
 
 /// What is accepted of a client makes sense.

@@ -16,7 +16,7 @@ use trestle_tests::site::Site;
 use trestle_tests::traffic::{Extent, Flow, Stream, iperf3};
 use trestle_tests::{Fault, Result, scenarios};
 
-use crate::stations;
+use crate::stations::{self, Station};
 
 /// How long the gateway and the kernel may take to agree.
 const SOON: Duration = Duration::from_secs(5);
@@ -47,6 +47,27 @@ pub const ACCELERATED: Suite = Suite {
     ],
 };
 
+/// With a worker for each of two queues, and a port that has one.
+pub const QUEUES: Suite = Suite {
+    name: "joined_by_two_workers",
+    site: |mode| {
+        let layout = Layout { queues: 2, ..Layout::default() };
+        let mut site = Site::prepare(layout, start(mode))?;
+        site.network.bridge_up()?;
+        site.network.bridge_add_single_queue_port()?;
+        site.start_gateway()?;
+        site.connect_agents(&[])?;
+        Ok(site)
+    },
+    scenarios: scenarios![
+        everyone_on_the_bridge_reaches_everyone,
+        tcp_crosses_in_every_direction,
+        known_frames_between_lan_and_peer_do_not_pass_the_bridge,
+        a_port_with_fewer_queues_than_workers_is_sent_by_all_of_them,
+    ],
+    ..ACCELERATED
+};
+
 /// Those that leave ruins.
 pub const LIFE: Suite = Suite {
     name: "joined_life",
@@ -61,6 +82,7 @@ pub const LIFE: Suite = Suite {
         the_bridge_goes_on_through_start_stop_and_kill_and_a_restart_takes_over,
         without_the_admins_script_the_gateway_joins_by_a_port_of_its_own,
         what_cannot_be_joined_is_refused_in_one_sentence,
+        a_gateway_whose_bridge_is_deleted_ends_and_says_so,
     ],
 };
 
@@ -290,8 +312,35 @@ fn known_frames_between_lan_and_peer_do_not_pass_the_bridge(site: &mut Site) -> 
     assert!(by_tap < 20, "{by_tap} frames passed tap0");
     let (before, after) = (xdp.transpose()?.unwrap_or(0), site.gateway()?.sum_of_peers("rx_frames_xdp")?);
     assert!(after >= before + 200, "{before} tunnel packets had come by XDP, and then {after}");
-    let peers = site.gateway()?.status()?["peers"].to_string();
-    assert!(!peers.contains("rx_frames_xdp\":0,"), "{peers}");
+    let health = site.gateway()?.status()?["health"].to_string();
+    assert!(!health.contains("leave by the kernel's socket"), "{health}");
+    Ok(())
+}
+
+fn a_port_with_fewer_queues_than_workers_is_sent_by_all_of_them(site: &mut Site) -> Result<()> {
+    let network = &site.network;
+    let (second, mac) = (RawPort::open(&network.router, "lan1")?, network.router.mac("lan1")?);
+    for number in 0..2 {
+        let agent = Station::agent(site, number)?;
+        agent.announce(agent.mac)?;
+        let back = Volley::new(agent.mac, mac).of_count(50);
+        // Announces the second host, too.
+        assert!(back.fly(&second, &agent.port)?.received > 0);
+        wait_place(site, mac, "w1", "wire")?;
+        let tally = Volley::new(mac, agent.mac).of_count(50).fly(&agent.port, &second)?;
+        assert!(tally.complete(), "agent {number} to the port: {tally:?}");
+        let tally = back.fly(&second, &agent.port)?;
+        assert!(tally.complete(), "the port to agent {number}: {tally:?}");
+    }
+    Ok(())
+}
+
+fn a_gateway_whose_bridge_is_deleted_ends_and_says_so(site: &mut Site) -> Result<()> {
+    site.start_gateway()?;
+    site.network.gateway.ip(&format!("link delete {BRIDGE}"))?;
+    let status = site.gateway()?.process().wait(SOON)?;
+    let log = site.gateway()?.log();
+    assert!(!status.success() && log.contains(&format!("{BRIDGE} is gone")), "{status}: {log}");
     Ok(())
 }
 

@@ -27,6 +27,7 @@ mod load;
 mod negotiation;
 mod observation;
 mod roaming;
+mod segments;
 mod sessions;
 mod stations;
 mod switching;
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
         observation::SUITE,
         capture::SUITE,
         ageing::SUITE,
+        segments::SUITE,
         sessions::SUITE,
         sessions::LIFE,
         sessions::KEEPALIVE,
@@ -76,6 +78,7 @@ fn main() -> ExitCode {
         join::STOCK,
         joined::SUITE,
         joined::ACCELERATED,
+        joined::QUEUES,
         joined::LIFE,
         join::LIFE,
         join::LIFE_OF_TRESTLES,

@@ -27,6 +27,7 @@ mod wrappings;
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     net::Ipv4Addr,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -246,6 +247,12 @@ impl Server {
         for id in due {
             self.visit(now, id, |server, instance| server.run_timers(now, instance));
         }
+    }
+
+    /// Certificates and revocations from now on: of clients that come, and of connected ones at their next rekey.
+    pub fn set_tls(&mut self, tls: &Arc<rustls::ServerConfig>) {
+        self.config.tls = Arc::clone(tls);
+        self.instances.values_mut().for_each(|instance| instance.session.set_tls(tls));
     }
 
     /// Ends one peer's session: it is told to restart.

@@ -83,6 +83,11 @@ pub struct Session {
 
 /// What it is, and what comes in.
 impl Session {
+    /// A server's certificates for rekeys that begin from now on.
+    pub fn set_tls(&mut self, tls: &std::sync::Arc<rustls::ServerConfig>) {
+        self.engine.set_server(tls);
+    }
+
     /// The peer's session id.
     pub fn remote_id(&self) -> Option<SessionId> {
         self.remote

@@ -34,6 +34,13 @@ pub enum Engine {
 }
 
 impl Engine {
+    /// A server's certificates for handshakes that begin from now on.
+    pub(super) fn set_server(&mut self, tls: &Arc<ServerConfig>) {
+        if let Self::Server { config, .. } = self {
+            *config = Arc::clone(tls);
+        }
+    }
+
     /// True for the TLS client, which speaks first, whoever began the negotiation.
     pub(super) fn is_client(&self) -> bool {
         matches!(self, Self::Client(_))
