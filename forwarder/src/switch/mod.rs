@@ -7,6 +7,8 @@
 mod decide;
 mod fdb;
 mod header;
+#[cfg(test)]
+mod model;
 mod probe;
 mod table;
 mod wires;

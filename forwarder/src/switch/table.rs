@@ -238,7 +238,13 @@ impl Table {
     pub fn mirror(&mut self, key: FdbKey, port: Port, now: Instant) -> Option<Change> {
         let former = self.stations.get(&order(key)).copied();
         let is_kept = |entry: Entry| entry.station.fixed && !entry.mirrored;
-        if former.is_some_and(is_kept) || former.is_none() && self.stations.len() >= self.capacity {
+        // Fixed stations stand in every VLAN under their key in VLAN 0.
+        let untagged = self.stations.get(&order(FdbKey { vlan: 0, ..key }));
+        let is_everywhere = key.vlan != 0 && untagged.is_some_and(|entry| entry.station.fixed);
+        if is_everywhere
+            || former.is_some_and(is_kept)
+            || former.is_none() && self.stations.len() >= self.capacity
+        {
             return None;
         }
         let fixed = former.is_some_and(|entry| entry.station.fixed);
