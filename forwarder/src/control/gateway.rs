@@ -109,6 +109,9 @@ impl Gateway {
             self.drain_role(now);
         }
         self.role.close_files();
+        if let Some(joined) = &mut self.joined {
+            joined.end(&mut self.datapath);
+        }
         tracing::info!("stopped");
         self.confirmation.outcome()?;
         self.role.take_failure().map_or(Ok(()), Err)
