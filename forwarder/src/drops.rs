@@ -56,6 +56,10 @@ drop_reasons! {
     MacTableFull = "mac_table_full", "The MAC table is full; frames to stations it lacks are flooded. More than 65,536 stations, or a flood of invented addresses.";
     LinkLocalGroup = "link_local_group", "A peer sent to 01:80:C2:00:00:0x (spanning tree, LLDP, LACP), which does not cross to the wire.";
     HairpinFiltered = "hairpin_filtered", "A frame's destination stands where it came from.";
+    StormBroadcast = "storm_broadcast", "A peer sent more broadcasts a second than its limit (--storm-limit broadcast=N). A loop or a broken machine behind it, or a limit too low.";
+    StormMulticast = "storm_multicast", "A peer sent more multicasts a second than its limit (--storm-limit multicast=N). A stream of pictures or sound, or a limit too low.";
+    StormUnknown = "storm_unknown", "A peer sent more frames a second to stations nobody knows than its limit (--storm-limit unknown=N). A scan, a station that has left, or a limit too low.";
+    LoopGuard = "loop_guard", "A frame from or to a peer that the loop guard holds down, because it joins the segment to itself, or a probe that came back through a loop. `trestle status` names both ends: open one of the two ways.";
     // What the way out refuses.
     PeerNoKey = "peer_no_key", "A frame for a peer whose data key is not agreed yet.";
     PeerNoPath = "peer_no_path", "A packet for a peer to whom the host has no route.";

@@ -22,8 +22,8 @@ use trestle::{
     },
     switch::{Change, Port as Place, Segment, Station, WireId, Wires},
     worker::{
-        Clock, Command, Handovers, Mailbox, NewPeer, Notice, Outer, PeerCounters, Ports, Post, Settings,
-        Worker, WorkerCounters,
+        Clock, Command, Guards, Handovers, Mailbox, NewPeer, Notice, Outer, PeerCounters, Ports, Post,
+        Settings, Worker, WorkerCounters,
     },
 };
 
@@ -176,6 +176,7 @@ impl Stand {
             nic_mac: NIC,
             max_frame: MAX_FRAME,
             report_interval: Duration::from_secs(30),
+            guards: Guards::default(),
         };
         let ports = Ports { nic, tunnel, host: (index == 0).then_some(host) };
         let frames = Frames::in_memory(FRAMES, CAPACITY);

@@ -1,19 +1,22 @@
 //! Asking a running gateway over its control socket.
 
 use std::{
+    collections::BTreeMap,
     io::{self, BufRead, BufReader, Read, Write},
     os::unix::net::UnixStream,
-    path::Path,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, de::DeserializeOwned};
 
 use super::{AskArgs, Error};
 use crate::management::status::Request;
 
 /// The gateway answers between two turns of its control loop; longer means that it hangs.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Segments stop side by side; certificates of many are judged one after another.
+const RELOAD_PATIENCE: Duration = Duration::from_secs(60);
 /// Longest answer read, in bytes: what the gateway sends at most.
 const ANSWER_BYTES: u64 = 64 << 20;
 
@@ -21,11 +24,63 @@ const ANSWER_BYTES: u64 = 64 << 20;
 pub(super) fn show<T: DeserializeOwned>(
     args: &AskArgs,
     request: Request,
-    table: impl FnOnce(&T) -> String,
+    table: impl Fn(&T) -> String,
 ) -> Result<(), Error> {
     let line = ask(&args.control.control, request)?;
-    let text = if args.json { line } else { table(&read(&line)?) };
-    print(&text)
+    let show =
+        |line: &str| if args.json { Ok(line.to_owned()) } else { read(line).map(|answer| table(&answer)) };
+    match serde_json::from_str::<Overview>(&line) {
+        Ok(Overview { segments }) => print(&show_segments(args, segments, request, show)?),
+        Err(_) if args.segment.is_some() => {
+            Err(Error::new("this gateway has no segments: leave --segment away"))
+        }
+        Err(_) => print(&show(&line)?),
+    }
+}
+
+/// A supervisor's answer to every question: who is to be asked instead.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Overview {
+    segments: BTreeMap<String, Answering>,
+}
+
+#[derive(Deserialize)]
+struct Answering {
+    control: PathBuf,
+}
+
+/// One segment's answer as a gateway's own; of several, each under its name.
+fn show_segments(
+    args: &AskArgs,
+    mut segments: BTreeMap<String, Answering>,
+    request: Request,
+    show: impl Fn(&str) -> Result<String, Error>,
+) -> Result<String, Error> {
+    if let Some(name) = &args.segment {
+        let known: Vec<String> = segments.keys().cloned().collect();
+        segments.retain(|known, _| known == name);
+        if segments.is_empty() {
+            return Err(Error::new(format!("there is no segment `{name}`; there are {}", known.join(", "))));
+        }
+    }
+    if segments.len() == 1 {
+        return segments.values().map(|only| show(&ask(&only.control, request)?)).collect();
+    }
+    let mut answers = serde_json::Map::new();
+    let mut text = String::new();
+    for (name, Answering { control }) in segments {
+        let answer = ask(&control, request);
+        text += &format!(
+            "== {name} ==\n{}\n",
+            answer.clone().and_then(|line| show(&line)).unwrap_or_else(|e| e.to_string())
+        );
+        let value = answer
+            .and_then(|line| read(&line))
+            .unwrap_or_else(|e| serde_json::json!({ "error": e.to_string() }));
+        answers.insert(name, value);
+    }
+    Ok(if args.json { serde_json::json!({ "segments": answers }).to_string() } else { text })
 }
 
 pub(super) fn read<T: DeserializeOwned>(line: &str) -> Result<T, Error> {
@@ -48,7 +103,9 @@ pub(super) fn connect(path: &Path) -> Result<UnixStream, Error> {
 }
 
 fn exchange(stream: &mut UnixStream, request: Request) -> io::Result<String> {
-    stream.set_read_timeout(Some(PATIENCE))?;
+    // A reload waits for segments to stop.
+    let patience = if request == Request::Reload { RELOAD_PATIENCE } else { PATIENCE };
+    stream.set_read_timeout(Some(patience))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     writeln!(stream, "{}", request.word())?;
     let mut line = String::new();

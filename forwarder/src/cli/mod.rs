@@ -22,8 +22,10 @@ pub mod join;
 pub mod log;
 mod peers;
 mod ports;
+mod reload;
 /// `trestle run`.
 pub mod run;
+mod segments;
 mod status;
 mod table;
 
@@ -62,6 +64,8 @@ enum Command {
     Drops(DropsArgs),
     /// Show or write down the frames of a peer or a port, which tcpdump does not see
     Capture(capture::CaptureArgs),
+    /// Have a supervisor read its file of segments again, and wait for what comes of it
+    Reload(AskArgs),
     /// Confirm a gateway that was started with --confirm: it stays
     Confirm(AskArgs),
     /// Look at this host: what it can do, what is wrong, how to mend it
@@ -74,6 +78,9 @@ struct AskArgs {
     /// Print one JSON object
     #[arg(short, long)]
     json: bool,
+    /// Of a supervisor's segments, the one that is meant
+    #[arg(long, value_name = "NAME")]
+    segment: Option<String>,
     #[command(flatten)]
     control: ControlArgs,
 }
@@ -157,6 +164,7 @@ impl Cli {
             Command::Peers(args) => peers::run(&args),
             Command::Fdb(args) => fdb::run(&args),
             Command::Ports(args) => ports::run(&args),
+            Command::Reload(args) => reload::run(&args),
             Command::Drops(args) => drops::run(&args),
             Command::Capture(args) => capture::run(&args),
             Command::Confirm(args) => confirm::run(&args),

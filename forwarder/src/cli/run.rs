@@ -8,7 +8,7 @@ use std::{
 
 use clap::Args;
 
-use super::{ControlArgs, Error, log};
+use super::{ControlArgs, Error, log, segments};
 use crate::config::{
     self, Config, Datapath, Guards, Level, Note, Uplink, UplinkMode, XdpMode, guards::StormLimit,
 };
@@ -56,9 +56,12 @@ pub struct GatewayArgs {
     /// A kernel bridge: what it has learnt is forwarded between its ports by XDP; without SERVER.CONF nothing else is done
     #[arg(long, value_name = "BR")]
     bridge: Option<String>,
-    /// Not there yet
-    #[arg(long, value_name = "TRESTLE.TOML", hide = true)]
+    /// A file of segments: each becomes a gateway of its own, watched and reloaded
+    #[arg(long, value_name = "TRESTLE.TOML")]
     config: Option<PathBuf>,
+    /// The process whose end is this one's
+    #[arg(long, value_name = "PID", hide = true)]
+    supervisor: Option<u32>,
 }
 
 /// What guards the segment against its own members.
@@ -93,7 +96,10 @@ const AGEING: Duration = Duration::from_secs(300);
 /// # Errors
 /// What is wrong with the command line, the configuration, or the host.
 pub fn run(args: RunArgs) -> Result<(), Error> {
-    start(configure(args)?)
+    match &args.gateway.config {
+        Some(file) if args.server.is_none() => segments::run(file, &args.gateway.control.control),
+        _ => start(configure(args)?),
+    }
 }
 
 /// Starts the log, then the gateway.
@@ -165,6 +171,7 @@ impl GatewayArgs {
             ageing: ageing.unwrap_or(AGEING),
             confirm: self.confirm.map(|seconds| Duration::from_secs(seconds.into())),
             guards: self.guards.guards(),
+            supervisor: self.supervisor,
         };
         Ok((config, notes))
     }
@@ -185,7 +192,7 @@ pub(super) fn unix_time() -> i64 {
 
 fn refuse_what_comes_later(args: &GatewayArgs) -> Result<(), Error> {
     let later = if args.config.is_some() {
-        "--config comes later; everything stands in OpenVPN's file and on the command line for now"
+        "--config names whole segments and stands alone: write `trestle run --config trestle.toml`, and server files in it"
     } else if args.uplink.len() > 1 {
         "a second --uplink comes later; name one NIC"
     } else if args.bridge.is_some() && !args.uplink.is_empty() {

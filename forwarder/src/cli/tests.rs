@@ -24,7 +24,7 @@ fn the_command_line_is_consistent() {
 
 #[test]
 fn what_is_not_there_yet_is_refused_in_one_sentence() {
-    assert!(refused(&["s.conf", "--config", "t.toml"]).starts_with("--config comes later; "));
+    assert!(refused(&["s.conf", "--config", "t.toml"]).starts_with("--config names whole segments"));
     assert!(refused(&["s.conf", "--uplink", "a", "--uplink", "b"]).starts_with("a second --uplink"));
     assert_eq!(
         refused(&["s.conf", "--uplink", "ens5:macnat"]),
@@ -49,7 +49,7 @@ fn what_an_accelerator_has_not_is_refused_in_one_sentence() {
         (&["--datapath", "socket"], "--datapath socket leaves nothing"),
         (&["--xdp", "generic"], "generic XDP is no faster"),
         (&["--ageing", "5"], "the bridge's own ageing time holds"),
-        (&["--config", "t.toml"], "--config comes later"),
+        (&["--config", "t.toml"], "--config names whole segments"),
     ];
     for (words, start) in cases {
         let words = [&["--bridge", "br0"], words].concat();

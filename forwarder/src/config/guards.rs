@@ -5,12 +5,9 @@
 
 use std::{num::NonZeroU32, str::FromStr};
 
-use serde::{Deserialize, Serialize};
-
 /// What guards a segment. The default keeps out loops and limits nothing else: a protocol that lives of broadcasts is
 /// no storm until somebody says so.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Guards {
     /// Most broadcasts of one peer, in frames a second; `None`: any number.
     pub broadcast: Option<NonZeroU32>,

@@ -57,7 +57,7 @@ impl Listener {
     }
 
     /// Whether a client may reach both at one address.
-    fn overlaps(&self, other: &Self) -> bool {
+    pub(crate) fn overlaps(&self, other: &Self) -> bool {
         let families = self.family == other.family || [self.family, other.family].contains(&Family::Dual);
         let addresses = self.address.is_none() || other.address.is_none() || self.address == other.address;
         self.transport == other.transport && self.port == other.port && families && addresses

@@ -83,6 +83,8 @@ pub struct Config {
     pub confirm: Option<Duration>,
     /// What guards the segment against its own members.
     pub guards: Guards,
+    /// The process that watches this one, which ends with it.
+    pub supervisor: Option<u32>,
 }
 
 /// What the gateway is to the other end of its tunnels, with what only that role needs.

@@ -31,7 +31,7 @@ use crate::{
         xsk::XskPort,
     },
     switch::WireId,
-    worker::{Clock, Handovers, Mailbox, Notice, Ports, Post, Settings, Worker, WorkerCounters},
+    worker::{Clock, Guards, Handovers, Mailbox, Notice, Ports, Post, Settings, Worker, WorkerCounters},
     xdp::{
         attach::XdpChoice,
         frames::FramesError,
@@ -241,6 +241,7 @@ fn settings(plan: &Plan, index: usize, ageing: Duration) -> Settings {
         max_frame: plan.max_frame,
         // Without ageing nobody waits for reports but the operator who reads ages.
         report_interval: if ageing.is_zero() { Duration::from_secs(60) } else { ageing / REPORTS },
+        guards: Guards::default(),
     }
 }
 

@@ -10,6 +10,7 @@ use std::{
 
 use common::{FdbKey, Mac, Settings};
 use crossbeam::channel::Receiver;
+use openvpn::ids::PeerId;
 
 use super::{
     Error,
@@ -142,6 +143,11 @@ impl Datapath {
     pub fn copies(&mut self) -> Copies<'_> {
         let map = self.kernel.as_mut().map(|kernel| &mut kernel.programs.fdb);
         Copies { posts: &self.posts, map, bridge: self.peer_entries.as_mut() }
+    }
+
+    /// The mailbox of the worker that owns the peer; the rule is [`crate::worker::Handovers::owner`]'s.
+    pub fn post(&self, peer_id: PeerId) -> &Post {
+        &self.posts[peer_id.index() % self.posts.len()]
     }
 
     /// True when workers have a NIC queue to send tunnel packets by.

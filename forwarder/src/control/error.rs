@@ -66,6 +66,9 @@ pub enum Error {
          or leave --confirm away"
     )]
     NotConfirmed(u64),
+    /// It ended while we started.
+    #[error("the supervisor has ended: start it by `trestle run --config`")]
+    SupervisorGone,
     /// A defect of ours.
     #[error("a worker ended by itself: please report the lines above, and start the gateway anew")]
     WorkerDied,

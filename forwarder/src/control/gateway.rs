@@ -17,6 +17,7 @@ use super::{
     capture::Captures,
     confirm::Confirmation,
     datapath::Datapath,
+    guarding::Guarding,
     joined::Joined,
     listeners::ControlSockets,
     plan::Plan,
@@ -82,6 +83,7 @@ pub(super) struct Gateway {
     pub captures: Captures,
     pub next_chores: Instant,
     pub confirmation: Confirmation,
+    pub guarding: Guarding,
     pub stopping: bool,
 }
 
@@ -154,7 +156,7 @@ impl Gateway {
     }
 
     fn next_deadline(&self) -> Instant {
-        let others = [self.role.poll_timeout(), self.confirmation.due()];
+        let others = [self.role.poll_timeout(), self.confirmation.due(), self.guard_timeout()];
         others.into_iter().flatten().fold(self.next_chores, Instant::min)
     }
 
@@ -202,6 +204,7 @@ impl Gateway {
                 Notice::Heard(key, port) => self.hear(key, port, now),
                 Notice::Floated(peer_id, path) => self.role.handle_float(now, peer_id, path),
                 Notice::Exit(peer_id) => self.role.handle_exit(now, peer_id),
+                Notice::ProbeReturned(nonce, ingress) => self.handle_probe(nonce, ingress, now),
                 Notice::RekeyDue(peer_id) => self.role.handle_rekey_request(now, peer_id),
             }
         }
@@ -242,13 +245,15 @@ impl Gateway {
 
     fn hear(&mut self, key: common::FdbKey, port: Port, now: Instant) {
         if let Port::Peer(peer_id) = port
-            && !self.sessions.peers.contains_key(&peer_id)
+            && (!self.sessions.peers.contains_key(&peer_id) || self.held(peer_id).is_some())
         {
             return self.stations.disown(&self.datapath.copies(), key);
         }
         let drops = self.datapath.drops();
         let mut copies = self.datapath.copies();
-        self.stations.hear(&mut copies, &drops, key, port, now);
+        if let Some(former) = self.stations.hear(&mut copies, &drops, key, port, now) {
+            self.handle_move(former, port, now);
+        }
     }
 
     /// What the kernel's bridge tells of its ports and stations.
@@ -365,6 +370,7 @@ impl Gateway {
 
     fn handle_time(&mut self, now: Instant) -> Result<(), Error> {
         self.role.handle_time(now, &self.sessions);
+        self.handle_guard_time(now);
         if self.confirmation.is_over(now) {
             self.begin_stop(now);
         }
@@ -419,6 +425,7 @@ impl Gateway {
                         self.stations.limit_peer(peer_id, limit);
                     }
                     self.find_path(peer_id);
+                    self.guard_peer(peer_id, now);
                     paths_changed = true;
                 }
                 Some(Consequence::Moved(peer_id, former)) => {
@@ -427,6 +434,7 @@ impl Gateway {
                     paths_changed = true;
                 }
                 Some(Consequence::ForgetPeer(peer_id, path)) => {
+                    self.unguard_peer(peer_id);
                     self.stations.forget_peer(&mut self.datapath.copies(), peer_id);
                     self.forget_path(path);
                 }

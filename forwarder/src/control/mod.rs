@@ -22,9 +22,11 @@ mod dialler;
 mod error;
 mod fitness;
 mod gateway;
+mod guarding;
 mod host_port;
 mod joined;
 mod listeners;
+mod loop_guard;
 mod peer_entries;
 mod plan;
 mod pool;
@@ -40,6 +42,7 @@ mod surroundings;
 mod wires;
 
 pub use error::Error;
+pub(crate) use signals::{Signals, Wish};
 
 use crate::{config::Config, host::nic::journal};
 

@@ -157,10 +157,19 @@ impl Gateway {
         self.role
             .trouble()
             .into_iter()
+            .chain(self.loops())
             .chain(detour)
             .chain(generic)
             .chain(self.datapath.unprepared().iter().cloned())
             .collect()
+    }
+
+    fn loops(&self) -> impl Iterator<Item = String> {
+        self.sessions.peers.keys().filter_map(|&peer_id| {
+            let with = self.port_text(self.held(peer_id)?.with);
+            let peer = self.port_text(Port::Peer(peer_id));
+            Some(format!("a loop: what is sent to {peer} comes back by {with}, so the former is held down: remove one of the two ways"))
+        })
     }
 
     fn ports(&self) -> Vec<status::Port> {
@@ -224,6 +233,10 @@ impl Gateway {
             connected_s: seconds(peer.connected, now),
             leased: peer.address.map(|address| address.to_string()),
             software: peer.software.clone(),
+            held: self.held(peer_id).map(|hold| status::Held {
+                joined_with: self.port_text(hold.with),
+                held_s: seconds(hold.since, now),
+            }),
             heard_s: self.sessions.last_heard(peer).map(|heard| seconds(heard, now)),
         }
     }

@@ -13,7 +13,7 @@ use nix::{
 
 /// What an operator wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wish {
+pub(crate) enum Wish {
     /// SIGTERM, SIGINT: tell the peers, and end.
     Stop,
     /// SIGUSR2: the status into the log, as OpenVPN does.
@@ -24,7 +24,7 @@ pub(super) enum Wish {
 
 /// The signals the gateway answers to.
 #[derive(Debug)]
-pub(super) struct Signals(SignalFd);
+pub(crate) struct Signals(SignalFd);
 
 impl Signals {
     /// From now on these signals are read here. Threads started later inherit that, so this comes before them.

@@ -15,6 +15,7 @@ use std::{
 use caps::Capability;
 use crossbeam::channel::bounded;
 use mio::{Poll, Waker};
+use nix::sys::{prctl, signal::Signal};
 use openvpn::server::{Former, Job, Server};
 
 use super::{
@@ -27,6 +28,7 @@ use super::{
     dialler::{Dialler, Wake},
     fitness,
     gateway::{Gateway, token},
+    guarding::Guarding,
     host_port,
     joined::Joined,
     listeners::{self, ControlSockets},
@@ -89,6 +91,7 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
     let kernel = plan.needs_programs().then(|| Kernel::load(&plan, &crew, port_index)).transpose()?;
     // Threads inherit what is left, so this comes before the first.
     privileges::drop_privileges(identity, kept_besides(config, &plan))?;
+    config.supervisor.map(end_with).transpose()?;
     let peer_entries = plan.joins.as_ref().map(|_| PeerEntries::open(port_index)).transpose()?;
     let surroundings = Surroundings::open(plan.place(config, host_port.as_ref().map(|port| port.mac)), now)?;
 
@@ -125,6 +128,7 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
         captures: Captures::new(now),
         next_chores: now,
         confirmation,
+        guarding: Guarding::new(config.guards, seed)?,
         stopping: false,
     };
     if let (Some(bridge), Some(xdp)) = (&plan.joins, plan.xdp) {
@@ -133,6 +137,7 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
         gateway.joined = Some(joined);
     }
     gateway.watch()?;
+    gateway.post_guards();
     gateway.apply_surroundings(now);
     gateway.datapath.attach(&plan, host_port.as_deref())?;
     gateway.announce(&plan);
@@ -182,6 +187,13 @@ fn wake(control: &Waker) {
     if let Err(error) = control.wake() {
         tracing::debug!(%error, "the control thread was not woken");
     }
+}
+
+/// From now on the supervisor's end is a SIGTERM to us. A change of user would undo that, so this comes after it.
+fn end_with(supervisor: u32) -> Result<(), Error> {
+    prctl::set_pdeathsig(Signal::SIGTERM).map_err(|error| Error::os("end with its supervisor", error))?;
+    let parent = nix::unistd::getppid().as_raw();
+    if i32::try_from(supervisor) == Ok(parent) { Ok(()) } else { Err(Error::SupervisorGone) }
 }
 
 /// `writepid`.

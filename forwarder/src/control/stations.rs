@@ -49,7 +49,7 @@ impl Stations {
         self.table.limit_peer(peer_id, limit);
     }
 
-    /// A frame from `key` was heard at `port`.
+    /// A frame from `key` was heard at `port`. If it moved there: from where.
     pub fn hear(
         &mut self,
         copies: &mut Copies<'_>,
@@ -57,10 +57,14 @@ impl Stations {
         key: FdbKey,
         port: Port,
         now: Instant,
-    ) {
+    ) -> Option<Port> {
+        let former = self.table.get(key).map(|station| station.port);
         match self.table.hear(key, port, now) {
             Heard::Refreshed => {}
-            Heard::Changed(change) => copies.publish(change),
+            Heard::Changed(change) => {
+                copies.publish(change);
+                return former;
+            }
             Heard::Refused(reason) => {
                 // The worker has counted all other reasons, by the frame; only it can lose one.
                 if reason == Drop::MacTableFull {
@@ -70,6 +74,7 @@ impl Stations {
                 copies.tell(Change { key, station: self.table.get(key) });
             }
         }
+        None
     }
 
     /// A worker heard `key` at a peer that has gone since, and may have entered it there ahead of our word: it is told
@@ -99,6 +104,13 @@ impl Stations {
     /// The peer is gone, with all stations behind it.
     pub fn forget_peer(&mut self, copies: &mut Copies<'_>, peer_id: PeerId) {
         for change in self.table.forget_peer(peer_id) {
+            copies.publish(change);
+        }
+    }
+
+    /// What stands behind the peer is unknown again.
+    pub fn forget_behind(&mut self, copies: &mut Copies<'_>, peer_id: PeerId) {
+        for change in self.table.forget_behind(peer_id) {
             copies.publish(change);
         }
     }

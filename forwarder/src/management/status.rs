@@ -23,12 +23,14 @@ pub enum Request {
     Drops,
     /// No question: whoever started the gateway with `--confirm` is still there.
     Confirm,
+    /// No question: a supervisor reads its file again.
+    Reload,
 }
 
 impl Request {
     /// All requests.
-    pub const ALL: [Self; 6] =
-        [Self::Status, Self::Peers, Self::Fdb, Self::Ports, Self::Drops, Self::Confirm];
+    pub const ALL: [Self; 7] =
+        [Self::Status, Self::Peers, Self::Fdb, Self::Ports, Self::Drops, Self::Confirm, Self::Reload];
 
     /// The word on the socket.
     pub const fn word(self) -> &'static str {
@@ -39,6 +41,7 @@ impl Request {
             Self::Ports => "ports",
             Self::Drops => "drops",
             Self::Confirm => "confirm",
+            Self::Reload => "reload",
         }
     }
 
@@ -68,6 +71,7 @@ impl Snapshot {
             Request::Fdb => Answer::Fdb(&self.fdb),
             Request::Ports => Answer::Ports { ports: &self.status.ports },
             Request::Drops => Answer::Drops { drops: &self.status.drops },
+            Request::Reload => Answer::Refusal { error: NO_SUPERVISOR },
             Request::Confirm => Answer::Confirm(Confirmation {
                 confirm: self.confirmed.unwrap_or(Confirmed::NothingToConfirm),
             }),
@@ -100,7 +104,16 @@ pub enum Answer<'a> {
     },
     /// To `confirm`.
     Confirm(Confirmation),
+    /// To what this gateway cannot do.
+    Refusal {
+        /// Cause and cure.
+        error: &'a str,
+    },
 }
+
+/// A gateway of one server file does not reload.
+const NO_SUPERVISOR: &str = "this gateway has no file of segments: restart it to have its server file read again, or run it \
+                             by `trestle run --config`";
 
 /// Lost frames by reason; reasons that never happened stand there with 0.
 pub type Drops = BTreeMap<String, u64>;
@@ -289,9 +302,21 @@ pub struct Peer {
     /// Its version and platform, as it says.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub software: String,
+    /// Why no frames pass from it or to it; `null`: they do.
+    #[serde(default)]
+    pub held: Option<Held>,
     /// Seconds since it was last heard; `null` when it has not been since it connected.
     #[serde(default)]
     pub heard_s: Option<u64>,
+}
+
+/// A client that the loop guard holds down.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// What it joins the segment to: another client, or a NIC of the gateway.
+    pub joined_with: String,
+    /// Seconds since then.
+    pub held_s: u64,
 }
 
 /// `trestle fdb -j`.
@@ -414,6 +439,7 @@ pub(crate) fn example() -> Snapshot {
         leased: Some(format!("10.10.21.{}", 100 + peer_id)),
         software: "2.6.14 linux".into(),
         heard_s: Some(2),
+        held: None,
     };
     let station = |mac: &str, place, port: &str, peer_id, fixed, age_s| Station {
         mac: mac.into(),

@@ -59,6 +59,11 @@ impl Header {
         is_group(self.destination)
     }
 
+    /// True for the address of everybody.
+    pub fn is_broadcast(&self) -> bool {
+        self.destination == [0xff; 6]
+    }
+
     /// True for 01:80:C2:00:00:00 to 0F, which a bridge does not forward. Source: IEEE 802.1Q table 8-1.
     pub fn is_link_local(&self) -> bool {
         matches!(self.destination, [0x01, 0x80, 0xc2, 0x00, 0x00, last] if last < 0x10)

@@ -7,12 +7,14 @@
 mod decide;
 mod fdb;
 mod header;
+mod probe;
 mod table;
 mod wires;
 
 pub use decide::{Decision, Flood, Ingress, Segment};
 pub use fdb::{Fdb, Lookup};
 pub use header::{ETHERNET_HEADER, Header};
+pub use probe::{Nonce, PROBE_BYTES, probe, probe_nonce};
 pub use table::{Change, Heard, Table, Tally};
 pub use wires::{Joined, WireId, WireSet, Wires};
 

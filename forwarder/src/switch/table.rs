@@ -196,6 +196,11 @@ impl Table {
     /// The peer is gone, and so are all stations behind it.
     pub fn forget_peer(&mut self, peer: PeerId) -> Vec<Change> {
         self.limits.remove(&peer);
+        self.forget_behind(peer)
+    }
+
+    /// All stations behind the peer leave the table; it may have others at once.
+    pub fn forget_behind(&mut self, peer: PeerId) -> Vec<Change> {
         let behind = self.keys_where(|_, entry| entry.station.port == Port::Peer(peer));
         behind.into_iter().filter_map(|key| self.remove(key)).collect()
     }

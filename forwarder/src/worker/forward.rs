@@ -22,11 +22,12 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
     }
 
     fn switch_one(&mut self, ingress: Ingress, frame: Frame, now: Instant) {
-        let decision = self.admit(ingress, &frame, now).map(|header| {
+        let decision = self.admit(ingress, &frame, now).and_then(|header| {
             if let Some(reason) = self.settings.segment.withheld(ingress, &header) {
                 self.counters.drops.count(reason);
             }
-            self.settings.segment.decide(&self.fdb, ingress, &header)
+            let decision = self.settings.segment.decide(&self.fdb, ingress, &header);
+            self.limit_storm(ingress, &header, decision, now)
         });
         let decision = decision.unwrap_or_else(Decision::Drop);
         if !self.captures.is_empty() {
@@ -52,6 +53,9 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
         let header = Header::parse(self.frames.bytes(frame)).ok_or(Drop::FrameMalformed)?;
         if !header.has_valid_source() {
             return Err(Drop::SourceInvalid);
+        }
+        if header.is_group() && self.take_probe(ingress, frame, now) {
+            return Err(Drop::LoopGuard);
         }
         let segment = &self.settings.segment;
         let header = segment.known_by(header);

@@ -16,10 +16,10 @@ use openvpn::{
     server::Path,
 };
 
-use super::{Capture, Outer, PeerCounters};
+use super::{Capture, Guards, Outer, PeerCounters};
 use crate::{
     ports::nics::NewNic,
-    switch::{Change, Port, WireId},
+    switch::{Change, Ingress, Nonce, PROBE_BYTES, Port, WireId},
 };
 
 /// What the control thread wants of a worker.
@@ -59,6 +59,12 @@ pub enum Command {
     BeginCapture(Box<Capture>),
     /// They are not any more.
     EndCapture(u64),
+    /// What to watch for has changed.
+    Guards(Guards),
+    /// The loop guard holds the peer down, or lets it go.
+    Hold(PeerId, bool),
+    /// A probe for the peer, also one that is held down.
+    Probe(PeerId, Box<[u8; PROBE_BYTES]>),
     /// The NIC has another hardware address.
     NicMac(Mac),
     /// End the thread.
@@ -92,6 +98,8 @@ pub enum Notice {
     Exit(PeerId),
     /// The peer's data key nears its limit.
     RekeyDue(PeerId),
+    /// A probe of the loop guard came in.
+    ProbeReturned(Nonce, Ingress),
 }
 
 /// The control thread's end.
@@ -109,6 +117,9 @@ impl Post {
         }
     }
 }
+
+/// The share of the notices' room (one in so many) that is kept for others than stations.
+const KEPT_FOR_OTHERS: usize = 8;
 
 /// The worker's end.
 #[derive(Debug)]
@@ -140,6 +151,9 @@ impl Mailbox {
 
     /// Tells the control thread; false when it has no room.
     pub(super) fn tell(&mut self, notice: Notice) -> bool {
+        if matches!(notice, Notice::Heard(..)) && self.has_room_for_others_only() {
+            return false;
+        }
         match self.notices.try_send(notice) {
             Ok(()) => {
                 self.unannounced = true;
@@ -152,6 +166,12 @@ impl Mailbox {
     /// There is something for the control thread elsewhere.
     pub(super) fn announce(&mut self) {
         self.unannounced = true;
+    }
+
+    /// Stations are told by the thousand where frames go in circles: the news that ends it must find room.
+    fn has_room_for_others_only(&self) -> bool {
+        let capacity = self.notices.capacity().unwrap_or(usize::MAX);
+        self.notices.len() >= capacity - capacity / KEPT_FOR_OTHERS
     }
 
     /// Once a turn: wakes the control thread if it was told something.

@@ -19,6 +19,7 @@ mod classify;
 mod counters;
 mod forward;
 pub mod fragments;
+mod guards;
 mod handover;
 mod mailbox;
 mod mss;
@@ -39,6 +40,8 @@ use std::{sync::Arc, time::Instant};
 pub use capture::{Capture, Captured, Direction};
 pub use counters::{Clock, PeerCounters, PortCounters, WorkerCounters};
 use fragments::{Identifications, Reassembly};
+use guards::Bucket;
+pub use guards::Guards;
 pub use handover::{Errand, Handovers};
 pub(crate) use mailbox::ring;
 pub use mailbox::{Command, Mailbox, NewPeer, Notice, Post};
@@ -66,6 +69,8 @@ pub struct Settings {
     pub max_frame: usize,
     /// A station that is still heard is reported this often.
     pub report_interval: std::time::Duration,
+    /// What it watches for.
+    pub guards: Guards,
 }
 
 /// The ports of one worker.
@@ -97,6 +102,8 @@ pub struct Worker<N, T, H> {
     /// Who wants copies of frames; empty but for moments.
     captures: Vec<Capture>,
     elsewhere: Elsewhere,
+    /// Probes that came back, but by a peer.
+    probes: Bucket,
     reassembly: Reassembly,
     /// With DF 0 fragments must be told apart, also those made on the way.
     identifications: Identifications,
@@ -180,6 +187,7 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
             expected: Expected::default(),
             captures: Vec::new(),
             elsewhere: Elsewhere::default(),
+            probes: Bucket::default(),
             stopped: false,
         }
     }

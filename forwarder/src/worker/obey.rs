@@ -54,12 +54,17 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
             | Command::VlanAware(_) => self.obey_bridge(command),
             Command::BeginCapture(capture) => self.captures.push(*capture),
             Command::EndCapture(id) => self.captures.retain(|capture| capture.id != id),
+            Command::Guards(_) | Command::Hold(..) | Command::Probe(..) => self.obey_guards(command, now),
             Command::NicMac(mac) => self.settings.nic_mac = mac,
             Command::Stop => self.stopped = true,
         }
     }
 
-    fn with_peer(&mut self, peer_id: openvpn::ids::PeerId, act: impl FnOnce(&mut super::peers::Peer)) {
+    pub(super) fn with_peer(
+        &mut self,
+        peer_id: openvpn::ids::PeerId,
+        act: impl FnOnce(&mut super::peers::Peer),
+    ) {
         // A command can overtake the removal of its peer only within one mailbox, where it cannot.
         if let Some(peer) = self.peers.get_mut(peer_id) {
             act(peer);

@@ -125,6 +125,9 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
         }
         match opened {
             Opened::Frame { len } => {
+                if peer.held && !self.settings.guards.is_probe(&self.frames.room(&mut plain)[..len]) {
+                    return Err((Drop::LoopGuard, plain));
+                }
                 if let Some(most) = peer.channel.mssfix() {
                     mss::limit(&mut self.frames.room(&mut plain)[..len], most);
                 }

@@ -7,7 +7,10 @@ use std::{
 
 use openvpn::{data::DataChannel, ids::PeerId, server::Path};
 
-use super::{NewPeer, Outer, PeerCounters};
+use super::{
+    NewPeer, Outer, PeerCounters,
+    guards::{Bucket, Storms},
+};
 
 /// A peer as its worker knows it.
 #[derive(Debug)]
@@ -23,6 +26,12 @@ pub(super) struct Peer {
     pub rekey_due: bool,
     /// When the control thread was last told that it speaks from elsewhere.
     pub float_told: Option<Instant>,
+    /// The loop guard holds it down: nothing but probes comes from it or goes to it.
+    pub held: bool,
+    /// What it sent to everybody.
+    pub storms: Storms,
+    /// Probes that came back by it.
+    pub probes: Bucket,
 }
 
 /// A peer that speaks from elsewhere is reported this often: where it may not move to, each of its packets comes from
@@ -61,6 +70,9 @@ impl Peers {
             macs: 0,
             rekey_due: false,
             float_told: None,
+            held: false,
+            storms: Storms::default(),
+            probes: Bucket::default(),
         };
         if self.by_id[index].replace(Box::new(peer)).is_none() {
             self.present.push(new.peer_id);

@@ -86,7 +86,7 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
     }
 
     /// A flooded SYN is lowered for one peer after the other, and then for the wire and the host: less is never wrong.
-    fn seal_for(&mut self, peer_id: PeerId, frame: &mut Frame, now: Instant) {
+    pub(super) fn seal_for(&mut self, peer_id: PeerId, frame: &mut Frame, now: Instant) {
         let Some(mut packet) = self.frames.take() else {
             self.counters.drops.count(Drop::NoFreeFrame);
             return;
@@ -95,6 +95,7 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
         let len = frame.len();
         let bytes = self.frames.room(frame).get_mut(..len).unwrap_or_default();
         let sealed = match self.peers.get_mut(peer_id) {
+            Some(peer) if peer.held && !self.settings.guards.is_probe(bytes) => Err(Drop::LoopGuard),
             Some(peer) => peer.seal(bytes, self.frames.room(&mut packet), ids),
             None => Err(Drop::PeerUnknown),
         };

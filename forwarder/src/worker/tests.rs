@@ -25,6 +25,7 @@ use crate::{
 
 mod by_ipv6;
 mod fragmented;
+mod guarded;
 mod joined;
 mod sized;
 mod streamed;
@@ -184,6 +185,7 @@ impl Rig {
             nic_mac: NIC,
             max_frame: 1518,
             report_interval: Duration::from_secs(30),
+            guards: Guards::default(),
         };
         let ports = Ports { nic, tunnel, host: owns_host.then_some(host) };
         let frames = Frames::in_memory(FRAMES, CAPACITY);
@@ -528,6 +530,7 @@ fn late_worker(
         nic_mac: NIC,
         max_frame: 1518,
         report_interval: Duration::from_secs(30),
+        guards: Guards::default(),
     };
     let handovers = Handovers::between(&[Arc::clone(mailbox.bell())]).remove(0);
     let ports = Ports { nic: Late { port: nic, commands, post, has_leftovers: false }, tunnel, host: None };

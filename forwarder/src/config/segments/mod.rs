@@ -20,8 +20,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde::{Deserialize, Serialize};
-
 mod read;
 #[cfg(test)]
 mod tests;
@@ -46,8 +44,7 @@ pub struct Segments {
 }
 
 /// One segment: what the command line of `trestle run` would say of it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Segment {
     /// Its name: letters, digits, `-` and `_`.
     pub name: String,

@@ -108,10 +108,3 @@ fn a_segment_has_a_plain_name_and_something_to_do() {
     let many: String = (0..65).map(|n| format!("[segment.s{n}]\nbridge = 'br{n}'\n")).collect();
     refused(&many, "more than 64 segments");
 }
-
-#[test]
-fn a_segment_survives_its_way_to_another_process() {
-    let office = parsed(WHOLE).unwrap().segments.remove("office").unwrap();
-    let text = serde_json::to_string(&office).unwrap();
-    assert_eq!(serde_json::from_str::<Segment>(&text).unwrap(), office);
-}

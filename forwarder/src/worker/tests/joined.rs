@@ -50,6 +50,7 @@ impl Joint {
                 nic_mac: NIC,
                 max_frame: 1518,
                 report_interval: Duration::from_secs(30),
+                guards: Guards::default(),
             };
             let ports = Ports {
                 nic: Nics::new(remover.clone(), Arc::clone(drops)).unwrap(),

@@ -1,0 +1,144 @@
+//! The loop guard at work: what it hears of the gateway, and what becomes of its verdicts.
+
+use std::time::{Duration, Instant};
+
+use openvpn::ids::PeerId;
+
+use super::{
+    Error,
+    gateway::Gateway,
+    loop_guard::{Action, Hold, LoopGuard},
+};
+use crate::{
+    config,
+    switch::{Ingress, Nonce, Port},
+    worker::{Command, Guards},
+};
+
+/// A first byte with these bits is a locally administered address of one station.
+const LOCAL: u8 = 0x02;
+const GROUP: u8 = 0x01;
+
+/// What guards a segment, as its members are told.
+pub(super) struct Guarding {
+    /// `None`: it is off.
+    pub loops: Option<LoopGuard>,
+    /// For the workers.
+    workers: Guards,
+}
+
+impl Guarding {
+    /// As configured; `random` is the source of what nobody may guess.
+    pub fn new(guards: config::Guards, random: fn() -> Result<[u8; 32], Error>) -> Result<Self, Error> {
+        let source = guards.loop_guard.then(random).transpose()?.map(|random| {
+            let mut mac = [0; 6];
+            mac.iter_mut().zip(random).for_each(|(to, from)| *to = from);
+            mac[0] = mac[0] & !GROUP | LOCAL;
+            mac
+        });
+        let nonces = move || random().ok().and_then(|random| random.first_chunk().copied());
+        let loops = source.map(|source| LoopGuard::new(source, Box::new(nonces)));
+        let config::Guards { broadcast, multicast, unknown, .. } = guards;
+        Ok(Self { loops, workers: Guards { broadcast, multicast, unknown, probe_source: source } })
+    }
+}
+
+impl Gateway {
+    /// Has all workers watch for what is configured.
+    pub fn post_guards(&self) {
+        for post in &self.datapath.posts {
+            post.send(Command::Guards(self.guarding.workers));
+        }
+    }
+
+    pub(super) fn handle_probe(&mut self, nonce: Nonce, ingress: Ingress, now: Instant) {
+        let port = match ingress {
+            Ingress::Peer(peer_id) => Port::Peer(peer_id),
+            Ingress::Wire(wire) => Port::Wire(wire),
+            Ingress::Host => Port::Host,
+        };
+        if let Some(loops) = &mut self.guarding.loops {
+            loops.handle_returned(nonce, port, now);
+        }
+        self.drain_guard();
+    }
+
+    pub(super) fn handle_move(&mut self, from: Port, to: Port, now: Instant) {
+        if let Some(loops) = &mut self.guarding.loops {
+            loops.handle_move(from, to, now);
+        }
+    }
+
+    /// The peers that are there, to the guard.
+    pub(super) fn guard_peer(&mut self, peer_id: PeerId, now: Instant) {
+        if let (Some(loops), Some(peer)) = (&mut self.guarding.loops, self.sessions.peers.get(&peer_id)) {
+            loops.handle_connected(peer_id, peer.session, now);
+        }
+    }
+
+    pub(super) fn unguard_peer(&mut self, peer_id: PeerId) {
+        if let Some(loops) = &mut self.guarding.loops {
+            loops.handle_gone(peer_id);
+        }
+    }
+
+    pub(super) fn guard_timeout(&self) -> Option<Instant> {
+        self.guarding.loops.as_ref().and_then(LoopGuard::poll_timeout)
+    }
+
+    pub(super) fn handle_guard_time(&mut self, now: Instant) {
+        if let Some(loops) = &mut self.guarding.loops {
+            loops.handle_time(now);
+        }
+        self.drain_guard();
+    }
+
+    fn drain_guard(&mut self) {
+        while let Some(action) = self.guarding.loops.as_mut().and_then(LoopGuard::poll_action) {
+            match action {
+                Action::Probe(peer_id, probe) => {
+                    self.datapath.post(peer_id).send(Command::Probe(peer_id, probe));
+                }
+                Action::Hold(peer_id, with) => self.hold(peer_id, with),
+                Action::Release(peer_id, held_for) => self.release(peer_id, held_for),
+            }
+        }
+    }
+
+    fn hold(&mut self, peer_id: PeerId, with: Port) {
+        self.datapath.post(peer_id).send(Command::Hold(peer_id, true));
+        // What stands behind it is reached another way now, if at all.
+        self.stations.forget_behind(&mut self.datapath.copies(), peer_id);
+        let (peer, other) = (self.port_text(Port::Peer(peer_id)), self.port_text(with));
+        tracing::warn!(
+            %peer, %other,
+            "the segment is joined to itself: a frame sent to {peer} came back by {other}; {peer} is held down until the loop is open: remove one of the two ways"
+        );
+    }
+
+    fn release(&self, peer_id: PeerId, held_for: Duration) {
+        self.datapath.post(peer_id).send(Command::Hold(peer_id, false));
+        let peer = self.port_text(Port::Peer(peer_id));
+        tracing::info!(%peer, held_s = held_for.as_secs(), "the loop is open: {peer} is no longer held down");
+    }
+
+    /// Why a peer is held, for the operator.
+    pub(super) fn held(&self, peer_id: PeerId) -> Option<&Hold> {
+        self.guarding.loops.as_ref()?.held(peer_id)
+    }
+
+    /// A port by the name that the operator knows.
+    pub(super) fn port_text(&self, port: Port) -> String {
+        match port {
+            Port::Peer(peer_id) => {
+                let name =
+                    self.sessions.peers.get(&peer_id).map_or("a peer that has left", |peer| &peer.name);
+                format!("{name} (peer {})", peer_id.value())
+            }
+            // On a NIC's wire and in a bridge the host port is the way of broadcasts of both.
+            Port::Host | Port::Wire(_) => {
+                self.about.nic().or(self.about.host_port()).unwrap_or_default().to_owned()
+            }
+        }
+    }
+}
