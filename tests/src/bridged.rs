@@ -62,6 +62,11 @@ pub struct Station {
     pub mac: Mac,
 }
 
+/// Has a veth's far end, which must be up, stand for a wire: it finishes frames, and takes those of XDP.
+pub fn make_wire(namespace: &Namespace, device: &str) -> Result<()> {
+    namespace.run("ethtool", &format!("-K {device} tx off txvlan off gro on")).map(drop)
+}
+
 impl Bridged {
     /// Lays out a host with a station of each kind in `kinds`. `folder` is for the accelerator's files.
     pub fn lay_out(folder: PathBuf, kinds: &[Kind]) -> Result<Self> {
@@ -93,10 +98,10 @@ impl Bridged {
              link set {port} master {BRIDGE} up",
             namespace.name()
         ))?;
-        if kind == Kind::Wire {
-            namespace.run("ethtool", "-K eth0 tx off txvlan off gro on")?;
-        }
         namespace.ip_batch(&format!("address add {address}/24 dev eth0\nlink set eth0 up"))?;
+        if kind == Kind::Wire {
+            make_wire(&namespace, "eth0")?;
+        }
         self.stations.push(Station { namespace, port, address, mac });
         Ok(())
     }

@@ -8,7 +8,7 @@ use std::{
     thread::JoinHandle,
 };
 
-use common::{FdbKey, Mac, Settings};
+use common::{FdbKey, Mac, Settings, bridge::PortCounters};
 use crossbeam::channel::Receiver;
 use openvpn::ids::PeerId;
 
@@ -218,6 +218,23 @@ impl Datapath {
     /// The programs and their maps.
     pub fn programs(&mut self) -> Option<&mut Programs> {
         self.kernel.as_mut().map(|kernel| &mut kernel.programs)
+    }
+
+    /// What XDP has done with frames of a port of the bridge.
+    pub fn port_counts(&self, wire: WireId) -> Option<PortCounters> {
+        self.kernel.as_ref()?.programs.port_counts.read(wire).ok()
+    }
+
+    /// Whether the bridge looks at VLAN tags.
+    pub fn set_vlan_filtering(&mut self, filters: bool) {
+        let Some(kernel) = &mut self.kernel else { return };
+        if kernel.settings.vlan_filtering == u32::from(filters) {
+            return;
+        }
+        kernel.settings.vlan_filtering = u32::from(filters);
+        if let Err(error) = kernel.programs.settings.set(kernel.settings) {
+            tracing::warn!("{error}");
+        }
     }
 
     /// Where programs outlive the process, they must hear that it lives.

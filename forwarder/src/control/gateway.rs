@@ -14,6 +14,7 @@ use openvpn::{
 
 use super::{
     Error,
+    bridge::Bridge,
     capture::Captures,
     confirm::Confirmation,
     datapath::Datapath,
@@ -77,6 +78,8 @@ pub(super) struct Gateway {
     pub management: ManagementSocket,
     pub about: About,
     pub status_file: Option<StatusSchedule>,
+    /// The kernel bridge that is accelerated; dropped before what it uses.
+    pub bridge: Option<Bridge>,
     /// `None` where no kernel bridge is joined, or no XDP.
     pub joined: Option<Joined>,
     pub datapath: Datapath,
@@ -110,6 +113,9 @@ impl Gateway {
         if let Some(joined) = &mut self.joined {
             joined.end(&mut self.datapath);
         }
+        if let Some(bridge) = &mut self.bridge {
+            bridge.end(&mut self.datapath);
+        }
         tracing::info!("stopped");
         self.confirmation.outcome()?;
         self.role.take_failure().map_or(Ok(()), Err)
@@ -120,6 +126,8 @@ impl Gateway {
         let registry = self.poll.registry();
         let fds = [
             (Some(self.surroundings.readable()), token::NETLINK),
+            (self.bridge.as_ref().map(AsFd::as_fd), token::BRIDGE),
+            (self.bridge.as_ref().and_then(Bridge::devices), token::BRIDGE),
             (self.datapath.sources(), token::SOURCES),
             (Some(self.signals.as_fd()), token::SIGNALS),
             (self.joined.as_ref().map(Joined::readable), token::BRIDGE),
@@ -258,6 +266,10 @@ impl Gateway {
 
     /// What the kernel's bridge tells of its ports and stations.
     fn handle_bridge(&mut self, now: Instant) {
+        if let Some(bridge) = &mut self.bridge {
+            bridge.handle_netlink(&mut self.datapath, &mut self.stations, now);
+            return self.fix_stations(now);
+        }
         let Some(joined) = &mut self.joined else { return };
         let news = joined.follow(&mut self.datapath, &mut self.stations, now);
         // At most times stations that are nobody's next hop.
@@ -270,6 +282,14 @@ impl Gateway {
         if self.surroundings.handle_netlink() {
             self.apply_surroundings(now);
         }
+    }
+
+    /// Accelerates the bridge as it stands.
+    pub fn begin_bridge(&mut self, now: Instant) {
+        if let Some(bridge) = &mut self.bridge {
+            bridge.begin(&mut self.datapath, &mut self.stations, now);
+        }
+        self.fix_stations(now);
     }
 
     /// What is around the gateway may have changed: who is protected, where tunnel packets are addressed to, how
@@ -309,6 +329,10 @@ impl Gateway {
     /// imitate from now on.
     fn fix_stations(&mut self, now: Instant) {
         let mut fixed = self.surroundings.fixed_stations(|mac| self.stations.stands(mac));
+        let own = self.bridge.iter().flat_map(Bridge::own_macs);
+        fixed.extend(own);
+        fixed.sort_unstable_by_key(|(mac, _)| *mac);
+        fixed.dedup_by_key(|(mac, _)| *mac);
         for nailed in self.joined.iter().flat_map(Joined::nailed) {
             if fixed.iter().all(|(mac, _)| *mac != nailed.0) {
                 fixed.push(nailed);
@@ -408,6 +432,9 @@ impl Gateway {
         self.stations.age(&mut self.datapath.copies(), now);
         if self.surroundings.refresh(now) {
             self.apply_surroundings(now);
+        }
+        if let Some(bridge) = &mut self.bridge {
+            bridge.chores(&mut self.datapath, &mut self.stations, now);
         }
         self.write_status_file(now);
         self.role.keep_files(now);

@@ -30,8 +30,8 @@ pub(super) struct Plan {
     pub bridge: bool,
     /// XDP and AF_XDP on the NIC; `None`: the kernel's sockets.
     pub xdp: Option<XdpChoice>,
-    /// The ports of a kernel bridge are accelerated.
-    pub accelerates: bool,
+    /// The kernel bridge whose ports are accelerated.
+    pub accelerates: Option<String>,
     /// The kernel bridge that the host port is a port of; `None` without peers, or without a bridge.
     pub joins: Option<Link>,
     /// Number of workers; none where there are no tunnels.
@@ -69,7 +69,7 @@ impl Plan {
         Ok(Self {
             bridge,
             workers: workers(config, &queues, xdp.is_some()),
-            accelerates: config.bridge.is_some() && config.datapath != Datapath::Socket,
+            accelerates: config.bridge.clone().filter(|_| config.datapath != Datapath::Socket),
             cpus: cpus(config),
             host_port_exists: all.values().any(|link| link.name == host_port),
             host_port,
@@ -91,7 +91,7 @@ impl Plan {
 
     /// Without XDP and without a wire nothing has to be steered.
     pub fn needs_programs(&self) -> bool {
-        self.xdp.is_some() || self.bridge || self.accelerates
+        self.xdp.is_some() || self.bridge || self.accelerates.is_some()
     }
 
     /// Where the gateway stands, for what follows its surroundings.

@@ -9,7 +9,7 @@ use std::{
 use common::{FdbKey, Mac};
 use openvpn::ids::PeerId;
 
-use super::{gateway::Gateway, plan::Plan, sessions};
+use super::{bridge::Bridge, gateway::Gateway, plan::Plan, sessions};
 use crate::{
     config::{self, Config, UplinkMode},
     drops::Drop,
@@ -157,6 +157,7 @@ impl Gateway {
         self.role
             .trouble()
             .into_iter()
+            .chain(self.bridge.as_ref().and_then(Bridge::trouble))
             .chain(self.loops())
             .chain(detour)
             .chain(generic)
@@ -202,7 +203,8 @@ impl Gateway {
             mtu: self.about.mtu,
             bridge: None,
         });
-        uplink.into_iter().chain(host).collect()
+        let bridged = self.bridge.iter().flat_map(|bridge| bridge.report(&self.datapath));
+        uplink.into_iter().chain(host).chain(bridged).collect()
     }
 
     /// One walk through the table for all peers: it may have 65,536 stations, and the control thread does this.
@@ -261,7 +263,10 @@ impl Gateway {
         let nic = self.about.nic.as_deref();
         let (place, port, peer_id) = match station.port {
             Port::Host => (status::Place::Host, nic.filter(|_| self.about.mode == UplinkMode::Bridge), None),
-            Port::Wire(_) => (status::Place::Wire, nic, None),
+            Port::Wire(wire) => {
+                let port = self.bridge.as_ref().and_then(|bridge| bridge.port_name(wire));
+                (status::Place::Wire, port.or(nic), None)
+            }
             Port::Peer(id) => {
                 (status::Place::Peer, self.sessions.peers.get(&id).map(|peer| &*peer.name), Some(id))
             }

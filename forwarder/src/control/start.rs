@@ -19,7 +19,7 @@ use nix::sys::{prctl, signal::Signal};
 use openvpn::server::{Former, Job, Server};
 
 use super::{
-    Error,
+    Error, bridge,
     capture::Captures,
     client_files::ClientFiles,
     confirm::Confirmation,
@@ -93,6 +93,7 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
     privileges::drop_privileges(identity, kept_besides(config, &plan))?;
     config.supervisor.map(end_with).transpose()?;
     let peer_entries = plan.joins.as_ref().map(|_| PeerEntries::open(port_index)).transpose()?;
+    let bridge = bridge::follow(&plan, now)?;
     let surroundings = Surroundings::open(plan.place(config, host_port.as_ref().map(|port| port.mac)), now)?;
 
     let waker =
@@ -115,6 +116,7 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
         sessions: Sessions::new(clock, plan.max_frame, mac_limit),
         stations: Stations::new(config.ageing, mac_limit, now),
         datapath: Datapath::new(working, kernel, xsk, preparation, Wires::new(&plan), peer_entries),
+        bridge,
         joined: None,
         poll,
         signals,
@@ -140,6 +142,7 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
     gateway.post_guards();
     gateway.apply_surroundings(now);
     gateway.datapath.attach(&plan, host_port.as_deref())?;
+    gateway.begin_bridge(now);
     gateway.announce(&plan);
     gateway.begin_confirmation();
     Ok(gateway)

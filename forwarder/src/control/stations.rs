@@ -149,6 +149,13 @@ impl Stations {
         }
     }
 
+    /// When XDP heard the station last, which the table is told as well.
+    pub fn heard_by_xdp(&mut self, copies: &Copies<'_>, key: FdbKey, now: Instant) -> Option<Instant> {
+        let heard = heard_by_ebpf(copies.map.as_deref()?, key, now, monotonic_ns())?;
+        self.table.heard_by_xdp(key, heard);
+        Some(heard)
+    }
+
     /// The table, to be shown.
     pub fn table(&self) -> &Table {
         &self.table

@@ -6,6 +6,8 @@ pub mod attach;
 pub mod bridge;
 /// Many packets with one system call.
 pub mod datagrams;
+/// Tables of ebtables.
+pub mod ebtables;
 /// The memory frames live in.
 pub mod frames;
 mod interface;

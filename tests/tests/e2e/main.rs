@@ -7,6 +7,7 @@ use std::process::ExitCode;
 mod ageing;
 mod bad_packets;
 mod bad_start;
+mod bridge;
 mod capture;
 mod checksums;
 mod ciphers;
@@ -88,6 +89,7 @@ fn main() -> ExitCode {
         load::SUITE,
         load::ONE_CERTIFICATE,
         bad_start::SUITE,
+        bridge::SUITE,
         tcp::SUITE,
         weather::SUITE,
     ]))

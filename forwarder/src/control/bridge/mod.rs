@@ -1,5 +1,268 @@
-//! A kernel bridge, accelerated.
-#![cfg_attr(not(test), expect(dead_code, reason = "used by what follows"))]
+//! A kernel bridge, accelerated: what it has learnt is forwarded by XDP, all else by itself.
+//!
+//! ```text
+//!   host::bridge::Mirror ─ events ─┬─► ports: look, policy ─► XDP attached or not, PORTS, DEVMAP, SLOTS, VLANS
+//!                                  └─► stations ─► Stations ─► FDB, workers
+//!   every second ─► look again: far ends, what devices take, what XDP would bypass
+//!   every so often ─► stations that XDP heard are kept in the bridge
+//! ```
+//!
+//! The bridge is the truth: what is not known here, or known too late, goes through it. What could do harm is stale
+//! knowledge of a port that must not be used any more; so on every event flags are taken away before anything else.
 
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    os::fd::{AsFd, BorrowedFd},
+    time::{Duration, Instant},
+};
+
+use common::Mac;
+
+use super::{datapath::Datapath, plan::Plan, stations::Stations};
+use crate::{
+    host::{
+        self,
+        bridge::{Event, Mirror, Obstacle, Obstacles, Port as BridgePort, Station, StationKind},
+        nic::xdp_features::AllXdpFeatures,
+    },
+    switch::{Port, WireId},
+};
+
+mod look;
+mod member;
+mod numbers;
 /// What of a port is accelerated, and what is not and why.
 mod policy;
+mod refresh;
+mod report;
+
+use member::Member;
+use numbers::Numbers;
+use refresh::Refresh;
+
+/// How often ports are looked at anew for what the kernel gives no news of.
+const CHECK: Duration = Duration::from_secs(1);
+/// How often everything is read anew, see [`Mirror::reread`].
+const REREAD: Duration = Duration::from_secs(30);
+
+/// The bridge, its ports and what became of them.
+pub(super) struct Bridge {
+    name: String,
+    mirror: Mirror,
+    members: BTreeMap<u32, Member>,
+    numbers: Numbers,
+    refresh: Refresh,
+    obstacles: Obstacles,
+    /// What devices take; `None`: the kernel does not say.
+    devices: Option<AllXdpFeatures>,
+    next_check: Instant,
+    next_reread: Instant,
+}
+
+impl Bridge {
+    /// Begins to follow the bridge of this name.
+    ///
+    /// # Errors
+    /// There is no such bridge.
+    pub fn open(name: &str, now: Instant) -> host::Result<Self> {
+        Ok(Self {
+            name: name.to_owned(),
+            mirror: Mirror::open(name)?,
+            members: BTreeMap::new(),
+            numbers: Numbers::default(),
+            refresh: Refresh::new(now),
+            obstacles: Obstacles::open()?,
+            devices: AllXdpFeatures::open()?,
+            next_check: now + CHECK,
+            next_reread: now + REREAD,
+        })
+    }
+
+    /// Accelerates what is there at the start.
+    pub fn begin(&mut self, datapath: &mut Datapath, stations: &mut Stations, now: Instant) {
+        let ports: Vec<u32> = self.mirror.known().ports().keys().copied().collect();
+        ports.into_iter().for_each(|port| self.add(port, datapath));
+        let known: Vec<Station> = self.mirror.known().stations().copied().collect();
+        known.into_iter().for_each(|station| self.enter(station, datapath, stations, now));
+        self.judge(datapath, now);
+    }
+
+    /// Takes the kernel's news.
+    pub fn handle_netlink(&mut self, datapath: &mut Datapath, stations: &mut Stations, now: Instant) {
+        match self.mirror.handle_netlink() {
+            Ok(events) if events.is_empty() => {}
+            Ok(events) => self.handle(&events, datapath, stations, now),
+            Err(error) => tracing::warn!("{error}"),
+        }
+        match self.devices.as_mut().map(AllXdpFeatures::handle_netlink).transpose() {
+            Ok(Some(true)) => self.judge(datapath, now),
+            Ok(_) => {}
+            Err(error) => tracing::warn!("{error}"),
+        }
+    }
+
+    /// Readable when a device takes other frames than before.
+    pub fn devices(&self) -> Option<BorrowedFd<'_>> {
+        self.devices.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Closing first, then stations, then opening: see the head.
+    fn handle(&mut self, events: &[Event], datapath: &mut Datapath, stations: &mut Stations, now: Instant) {
+        for event in events {
+            match event {
+                Event::PortGone(port) => self.remove(*port, datapath, stations),
+                Event::PortChanged(port) => self.close_if_unfit(*port, datapath),
+                _ => {}
+            }
+        }
+        for event in events {
+            match event {
+                Event::BridgeGone => {
+                    tracing::warn!(bridge = %self.name, "the bridge is gone: waiting for it to come back")
+                }
+                Event::BridgeChanged => tracing::debug!(bridge = %self.name, "the bridge changed"),
+                Event::PortAdded(port) => self.add(*port, datapath),
+                Event::Station(station) => self.enter(*station, datapath, stations, now),
+                Event::StationGone(station) => Self::forget(*station, datapath, stations),
+                Event::PortGone(_) | Event::PortChanged(_) => {}
+            }
+        }
+        if events.iter().any(|event| !matches!(event, Event::Station(_) | Event::StationGone(_))) {
+            self.judge(datapath, now);
+        }
+    }
+
+    /// About every second, and a few stations each time.
+    pub fn chores(&mut self, datapath: &mut Datapath, stations: &mut Stations, now: Instant) {
+        if now >= self.next_reread {
+            self.next_reread = now + REREAD;
+            if let Err(error) = self.mirror.reread() {
+                tracing::warn!("{error}");
+            }
+        }
+        self.handle_netlink(datapath, stations, now);
+        if now >= self.next_check {
+            self.next_check = now + CHECK;
+            self.look_again();
+            self.judge(datapath, now);
+        }
+        self.refresh.turn(&mut self.mirror, &self.numbers, datapath, stations, now);
+    }
+
+    /// The port whose look is the oldest: with hundreds of containers' ports each is seen every few minutes.
+    fn look_again(&mut self) {
+        let ports = self.mirror.known().ports();
+        let oldest = self.members.iter_mut().min_by_key(|(_, member)| member.looked_turn);
+        if let Some((index, member)) = oldest
+            && let Some(port) = ports.get(index)
+        {
+            member.look(port);
+        }
+    }
+
+    /// Decides for every port anew, and has it so.
+    fn judge(&mut self, datapath: &mut Datapath, now: Instant) {
+        let Self { mirror, members, devices, obstacles, .. } = self;
+        let Some(bridge) = mirror.known().bridge() else { return };
+        datapath.set_vlan_filtering(bridge.vlan_filtering);
+        let ports = mirror.known().ports();
+        let obstacles = sentences(obstacles.look(mirror.known(), &unstrange(mirror)));
+        let mut here: Vec<(&BridgePort, &mut Member)> =
+            members.iter_mut().filter_map(|(index, member)| Some((ports.get(index)?, member))).collect();
+        let facts: Vec<policy::Facts> = here
+            .iter_mut()
+            .map(|(port, member)| member.gather(port, bridge, &obstacles, devices.as_ref()))
+            .collect();
+        let candidates = policy::candidates(&facts, false);
+        // All that is closed before anything is opened.
+        for ((port, member), candidate) in here.iter_mut().zip(&candidates) {
+            member.close_unless(port, *candidate, datapath);
+        }
+        for ((port, member), candidate) in here.into_iter().zip(candidates) {
+            member.open(port, candidate, bridge.vlan_filtering, datapath, now);
+        }
+    }
+
+    fn add(&mut self, port: u32, datapath: &mut Datapath) {
+        if self.members.contains_key(&port) {
+            return;
+        }
+        let Some(known) = self.mirror.known().ports().get(&port) else { return };
+        let wire = self.numbers.give(port);
+        self.members.insert(port, Member::new(known, wire, datapath));
+    }
+
+    fn remove(&mut self, port: u32, datapath: &mut Datapath, stations: &mut Stations) {
+        let Some(member) = self.members.remove(&port) else { return };
+        if let Some(wire) = member.wire() {
+            member.leave(port, datapath);
+            stations.unmirror_port(&mut datapath.copies(), Port::Wire(wire));
+        }
+        self.numbers.free(port);
+    }
+
+    fn close_if_unfit(&mut self, port: u32, datapath: &mut Datapath) {
+        let known = self.mirror.known().ports().get(&port);
+        if let (Some(known), Some(member)) = (known, self.members.get_mut(&port)) {
+            member.close_if_unfit(known, datapath);
+        }
+    }
+
+    fn enter(&self, station: Station, datapath: &mut Datapath, stations: &mut Stations, now: Instant) {
+        if station.kind == StationKind::Local {
+            return;
+        }
+        // Nothing of a locked station is forwarded.
+        let place = self.numbers.of(station.port).filter(|_| !station.locked).map_or(Port::Host, Port::Wire);
+        stations.mirror(&mut datapath.copies(), station.key, place, now);
+    }
+
+    fn forget(station: Station, datapath: &mut Datapath, stations: &mut Stations) {
+        stations.unmirror(&mut datapath.copies(), station.key);
+    }
+
+    /// The host's own addresses, that nobody may claim.
+    pub fn own_macs(&self) -> impl Iterator<Item = (Mac, Port)> {
+        let local = self.mirror.known().stations().filter(|station| station.kind == StationKind::Local);
+        local.map(|station| (station.key.mac, Port::Host))
+    }
+
+    /// Name of the port that is this wire.
+    pub fn port_name(&self, wire: WireId) -> Option<&str> {
+        let port = self.numbers.port(wire)?;
+        self.mirror.known().ports().get(&port).map(|port| port.link.name.as_str())
+    }
+
+    /// Detaches everything, flags first.
+    pub fn end(&mut self, datapath: &mut Datapath) {
+        for (port, member) in std::mem::take(&mut self.members) {
+            member.leave(port, datapath);
+        }
+    }
+}
+
+impl AsFd for Bridge {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.mirror.as_fd()
+    }
+}
+
+/// Programs on the ports that are ours, or gone.
+fn unstrange(mirror: &Mirror) -> BTreeSet<u32> {
+    let programs = mirror.known().ports().values().filter_map(|port| port.link.xdp);
+    programs.map(|xdp| xdp.program_id).filter(|id| look::is_no_stranger(*id)).collect()
+}
+
+/// What XDP would bypass, by port; `None`: on all of the bridge. Where that cannot be read there may be something.
+fn sentences(found: host::Result<Vec<Obstacle>>) -> Vec<(Option<u32>, String)> {
+    match found {
+        Ok(found) => found.into_iter().map(|one| (one.port, one.kind.to_string())).collect(),
+        Err(error) => vec![(None, format!("what XDP would bypass cannot be read: {error}"))],
+    }
+}
+
+/// Follows the bridge of a gateway without peers.
+pub(super) fn follow(plan: &Plan, now: Instant) -> host::Result<Option<Bridge>> {
+    let alone = plan.accelerates.as_deref().filter(|_| plan.joins.is_none());
+    alone.map(|name| Bridge::open(name, now)).transpose()
+}

@@ -151,8 +151,8 @@ impl fmt::Display for Reason {
             ),
             Self::TooManyPorts => f.write_str("XDP counts 255 ports at most: use another bridge for the rest"),
             Self::TakesNoFrames { veth: true } => f.write_str(
-                "frames go to it by the kernel alone, for its far end takes none by XDP: `ethtool -K FAR gro on` in \
-                 the far end's namespace",
+                "frames go to it by the kernel alone, for its far end takes none by XDP: `ethtool -K FAR gro on`, in \
+                 the far end's namespace while it is up",
             ),
             Self::TakesNoFrames { veth: false } => f.write_str(
                 "frames go to it by the kernel alone, for its driver takes none by XDP: another driver or NIC would",

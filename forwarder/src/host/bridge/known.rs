@@ -41,9 +41,19 @@ pub struct Known {
 }
 
 impl Known {
-    /// Of the bridge of this name; nothing yet.
-    pub fn of(wanted: &str) -> Self {
-        Self { wanted: wanted.to_owned(), ..Self::default() }
+    /// What dumps of all interfaces and of all bridges' ports say about the bridge called `wanted`. Stations are not
+    /// among it; nor is anything where there is no such bridge.
+    pub fn read(wanted: &str, links: &[Vec<u8>]) -> Self {
+        let mut known = Self { wanted: wanted.to_owned(), ..Self::default() };
+        known.bridge = links.iter().find_map(|rest| {
+            let LinkNews::Whole(link, attributes) = parse::link(rest)? else { return None };
+            (link.name == wanted).then(|| parse::bridge(link, attributes)).flatten()
+        });
+        for rest in links {
+            // Events are not wanted here, only the state.
+            let _ = known.take(nix::libc::RTM_NEWLINK, rest, &mut Vec::new());
+        }
+        known
     }
 
     /// The bridge, if there is one now.
@@ -197,20 +207,6 @@ impl Known {
     fn forgotten(&mut self, rest: &[u8], events: &mut Vec<Event>) {
         let Some(station) = self.index().and_then(|bridge| parse::station(rest, bridge)) else { return };
         events.extend(self.stations.remove(&station.sort_key()).map(Event::StationGone));
-    }
-
-    /// The bridge of the wanted name, if this message is about it.
-    pub(super) fn find_bridge(&self, rest: &[u8]) -> Option<Bridge> {
-        let LinkNews::Whole(link, attributes) = parse::link(rest)? else { return None };
-        (link.name == self.wanted).then(|| parse::bridge(link, attributes)).flatten()
-    }
-
-    /// Begins with `bridge` and its ports, as a dump tells of them.
-    pub(super) fn adopt<'a>(&mut self, bridge: Bridge, links: impl Iterator<Item = &'a Vec<u8>>) {
-        self.bridge = Some(bridge);
-        for rest in links {
-            let _ = self.take(nix::libc::RTM_NEWLINK, rest, &mut Vec::new());
-        }
     }
 
     /// Adds stations, as a dump tells of them.

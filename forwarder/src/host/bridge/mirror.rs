@@ -49,7 +49,7 @@ impl Mirror {
         // Subscribed first, read then: what changes in between is told twice, not never.
         let subscription = Subscription::open(GROUPS).map_err(Error::os("follow changes of the bridge"))?;
         let requests = Requests::routing().map_err(Error::os("open a netlink socket"))?;
-        let mut mirror = Self { known: Known::of(name), requests, subscription, pending: Vec::new() };
+        let mut mirror = Self { known: Known::read(name, &[]), requests, subscription, pending: Vec::new() };
         mirror.reread()?;
         if mirror.known.bridge().is_none() {
             return Err(mirror.no_such_bridge(name));
@@ -73,8 +73,7 @@ impl Mirror {
     /// news (the ageing time by an old ioctl), and news can come in the wrong order, so this should be done every
     /// minute: about a millisecond for a thousand stations.
     pub fn reread(&mut self) -> Result<()> {
-        let mut new = Known::of(&self.known.wanted);
-        self.read_links(&mut new)?;
+        let mut new = self.read_links()?;
         self.read_stations(&mut new)?;
         self.known.replace(new, &mut self.pending);
         Ok(())
@@ -108,15 +107,11 @@ impl Mirror {
         Ok(())
     }
 
-    fn read_links(&mut self, known: &mut Known) -> Result<()> {
-        // Twice, for ports may be told of before their bridge. Events are not wanted here, only the state.
-        let links = self.dump(libc::RTM_GETLINK, &question(RtAddrFamily::Unspecified, &[])?)?;
-        let bridge = links.iter().find_map(|rest| known.find_bridge(rest));
-        let Some(bridge) = bridge else { return Ok(()) };
-        let ports_of = [put(Ifla::ExtMask, VLANS_IN_RANGES)?];
-        let ports = self.dump(libc::RTM_GETLINK, &question(bridge_family(), &ports_of)?)?;
-        known.adopt(bridge, links.iter().chain(&ports));
-        Ok(())
+    fn read_links(&mut self) -> Result<Known> {
+        let mut links = self.dump(libc::RTM_GETLINK, &question(RtAddrFamily::Unspecified, &[])?)?;
+        let with_vlans = [put(Ifla::ExtMask, VLANS_IN_RANGES)?];
+        links.extend(self.dump(libc::RTM_GETLINK, &question(bridge_family(), &with_vlans)?)?);
+        Ok(Known::read(&self.known.wanted, &links))
     }
 
     fn read_stations(&mut self, known: &mut Known) -> Result<()> {

@@ -13,6 +13,8 @@
 mod facts;
 mod known;
 mod mirror;
+/// What XDP would bypass.
+pub mod obstacles;
 mod parse;
 mod stations;
 #[cfg(test)]
@@ -21,4 +23,5 @@ mod tests;
 pub use facts::{Bridge, FarEnd, Port, PortSettings, PortState, Station, StationKind, VlanRange, Vlans};
 pub use known::{Event, Known, STATIONS};
 pub use mirror::Mirror;
+pub use obstacles::{Obstacle, ObstacleKind, Obstacles};
 pub use stations::{enter_stations, remove_stations};

@@ -263,3 +263,55 @@ fn kind(state: u16, flags: u8) -> StationKind {
         StationKind::Learned
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `IFLA_AF_SPEC`'s inside, of rows of flags and VLAN.
+    fn spec(rows: &[(u16, u16)]) -> Vec<u8> {
+        rows.iter()
+            .flat_map(|(flags, vid)| [8, vlan::INFO, *flags, *vid])
+            .flat_map(u16::to_ne_bytes)
+            .collect()
+    }
+
+    #[test]
+    fn vlans_come_in_ranges_or_one_by_one_and_mean_the_same() {
+        let begin = vlan::RANGE_BEGIN;
+        let end = vlan::RANGE_END;
+        let ranges = spec(&[(vlan::PVID | vlan::UNTAGGED, 1), (begin, 100), (end, 102)]);
+        let single = spec(&[(vlan::PVID | vlan::UNTAGGED, 1), (0, 100), (0, 101), (0, 102)]);
+        let found = vlans(Nested::of(&ranges));
+        assert_eq!(found, vlans(Nested::of(&single)));
+        assert_eq!(found.pvid, Some(1));
+        assert_eq!(found.untagged_ranges().count(), 1);
+        assert_eq!(
+            [1, 2, 100, 102, 103].map(|vlan| found.untagged(vlan)),
+            [Some(true), None, Some(false), Some(false), None]
+        );
+    }
+
+    #[test]
+    fn ranges_that_make_no_sense_let_nothing_more_pass() {
+        let backwards =
+            spec(&[(vlan::RANGE_BEGIN, 200), (vlan::RANGE_END, 100), (0, 0), (0, 4095), (0, 9000)]);
+        assert_eq!(vlans(Nested::of(&backwards)), Vlans::default());
+        let unended = spec(&[(vlan::RANGE_BEGIN, 7)]);
+        assert_eq!(vlans(Nested::of(&unended)), Vlans::default());
+    }
+
+    #[test]
+    fn a_neighbour_of_another_table_is_no_station() {
+        let mut rest = vec![0u8; NEIGHBOUR_HEADER];
+        rest[0] = BRIDGE_FAMILY;
+        rest.extend([10, 0, 2, 0, 2, 0, 0, 0, 0, 1, 0, 0]);
+        assert_eq!(station(&rest, 9), None, "of no bridge");
+        rest.extend([8, 0, 9, 0]);
+        rest.extend(9u32.to_ne_bytes());
+        assert_eq!(station(&rest, 9).unwrap().kind, StationKind::Learned);
+        assert_eq!(station(&rest, 8), None, "of another");
+        rest[0] = 2;
+        assert_eq!(station(&rest, 9), None, "ARP");
+    }
+}

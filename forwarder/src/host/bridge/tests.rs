@@ -353,3 +353,34 @@ fn many_stations_are_entered_and_removed_in_one_go() {
     });
     followed.assert_true();
 }
+
+#[test]
+fn vlans_of_ports_are_followed_where_the_kernel_filters() {
+    let Some(host) = bridge() else { return };
+    if !host.ip_takes("link set br0 type bridge vlan_filtering 1") {
+        crate::host::testing::skip("this kernel has no VLAN filtering in bridges");
+        return;
+    }
+    let mut followed = Followed::new(&host);
+    let bridge = followed.known().bridge().unwrap();
+    assert!(bridge.vlan_filtering && bridge.default_pvid == 1);
+    let untagged = |first, last| VlanRange { first, last, untagged: true };
+    let vlans = &followed.port("p1").unwrap().vlans;
+    assert_eq!((vlans.pvid, &vlans.ranges[..]), (Some(1), &[untagged(1, 1)][..]));
+    host.command("bridge", "vlan add dev p1 vid 100-200");
+    host.command("bridge", "vlan add dev p1 vid 5 pvid untagged");
+    followed.until("added", |known| {
+        let vlans = &named(known, "p1").unwrap().vlans;
+        let tagged = VlanRange { first: 100, last: 200, untagged: false };
+        vlans.pvid == Some(5) && vlans.ranges == [untagged(1, 1), untagged(5, 5), tagged]
+    });
+    assert_eq!(followed.port("p1").unwrap().vlans.untagged(150), Some(false));
+    host.command("bridge", "fdb add 02:00:00:00:00:77 dev p1 master static vlan 150");
+    followed.until("entered", |known| known.station(&FdbKey::new(150, MAC)).is_some());
+    host.command("bridge", "vlan del dev p1 vid 100-200");
+    followed.until("removed", |known| named(known, "p1").unwrap().vlans.untagged(150).is_none());
+    followed.until("gone with its VLAN", |known| known.station(&FdbKey::new(150, MAC)).is_none());
+    host.ip("link set br0 type bridge vlan_filtering 0");
+    followed.until("off", |known| !known.bridge().unwrap().vlan_filtering);
+    followed.assert_true();
+}

@@ -1,0 +1,264 @@
+//! One port of the bridge: what is known of it, what is attached to it, what XDP was told of it.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::{Duration, Instant},
+};
+
+use common::bridge::{PortCounters, PortValue, port_flag as flag};
+
+use super::{
+    look::{self, Looked},
+    policy::{self, Arrival, Attached, Facts, Ruling},
+};
+use crate::{
+    control::datapath::Datapath,
+    host::{
+        bridge::{Bridge, Port},
+        nic::{Preparation, xdp_features::AllXdpFeatures},
+    },
+    switch::WireId,
+    xdp::{
+        attach::{PortAttachment, XdpChoice},
+        maps::{MapError, ports::VlanSet},
+        programs::Programs,
+    },
+};
+
+/// What was refused is tried again after this long: the MTU may have been lowered, another owner be gone.
+const AGAIN: Duration = Duration::from_secs(5);
+/// Ethernet header and a tag, above the MTU.
+const HEADER_BYTES: u32 = 18;
+
+/// A port of the bridge.
+pub(super) struct Member {
+    wire: Option<WireId>,
+    looked: Looked,
+    /// When it was looked at, in looks of all ports.
+    pub looked_turn: u64,
+    facts: Option<Facts>,
+    held: Option<Held>,
+    refused: Option<(String, Instant)>,
+    ruling: Ruling,
+    /// What XDP was told.
+    told: PortValue,
+    vlans: VlanSet,
+    /// What the number's former port had counted.
+    counted: PortCounters,
+}
+
+/// XDP on the port, and what it takes; dropped in this order.
+struct Held {
+    _attachment: PortAttachment,
+    _preparation: Preparation,
+}
+
+impl Member {
+    pub fn new(port: &Port, wire: Option<WireId>, datapath: &mut Datapath) -> Self {
+        let counted =
+            wire.zip(datapath.programs()).and_then(|(wire, programs)| programs.port_counts.read(wire).ok());
+        Self {
+            wire,
+            looked: Looked::at(port),
+            looked_turn: next_turn(),
+            facts: None,
+            held: None,
+            refused: None,
+            ruling: Ruling::default(),
+            told: PortValue::default(),
+            vlans: VlanSet::default(),
+            counted: counted.unwrap_or_default(),
+        }
+    }
+
+    pub fn wire(&self) -> Option<WireId> {
+        self.wire
+    }
+
+    pub fn is_attached(&self) -> bool {
+        self.held.is_some()
+    }
+
+    pub fn ruling(&self) -> &Ruling {
+        &self.ruling
+    }
+
+    pub fn counted(&self) -> PortCounters {
+        self.counted
+    }
+
+    /// Looks at it anew.
+    pub fn look(&mut self, port: &Port) {
+        let takes_frames = self.looked.takes_frames;
+        self.looked = Looked { takes_frames, ..Looked::at(port) };
+        self.looked_turn = next_turn();
+    }
+
+    /// Puts together what is known of it. A refusal to attach is not said: it is no lasting fact, and tried again.
+    pub fn gather(
+        &mut self,
+        port: &Port,
+        bridge: &Bridge,
+        obstacles: &[(Option<u32>, String)],
+        devices: Option<&AllXdpFeatures>,
+    ) -> Facts {
+        self.looked.look_at_device(port, devices);
+        let here = |of: &Option<u32>| of.is_none_or(|index| index == port.link.index);
+        let obstacles = obstacles.iter().filter(|(of, _)| here(of)).map(|(_, sentence)| sentence.clone());
+        let facts = Facts {
+            running: port.link.up && port.link.running,
+            state: look::state(port),
+            answers_neighbours: port.settings.answers_neighbours,
+            vlan_tunnel: port.settings.vlan_tunnel,
+            vlans: look::vlans(bridge),
+            arrival: self.looked.arrival.clone(),
+            takes_frames: self.looked.takes_frames,
+            xdp: if self.held.is_some() { Attached::Native } else { Attached::No },
+            obstacles: obstacles.collect(),
+            numbered: self.wire.is_some(),
+        };
+        self.facts = Some(facts.clone());
+        facts
+    }
+
+    fn attached(&self) -> Attached {
+        match (&self.held, &self.refused) {
+            (Some(_), _) => Attached::Native,
+            (None, Some((sentence, _))) => Attached::Refused(sentence.clone()),
+            (None, None) => Attached::No,
+        }
+    }
+
+    /// News of the port, before it is judged: what it says against using it counts at once.
+    pub fn close_if_unfit(&mut self, port: &Port, datapath: &mut Datapath) {
+        let forwards = look::state(port) == policy::State::Forwarding && port.link.up && port.link.running;
+        let isolation = self.told.flags & flag::ISOLATED != 0;
+        if !forwards || isolation != port.settings.isolated {
+            self.tell(PortValue { flags: 0, ..self.told }, datapath);
+        }
+    }
+
+    /// Lets go of what is no candidate.
+    pub fn close_unless(&mut self, port: &Port, candidate: bool, datapath: &mut Datapath) {
+        if candidate || self.held.is_none() {
+            return;
+        }
+        tracing::info!(port = %port.link.name, "left to the kernel bridge");
+        self.tell(PortValue { flags: 0, ..self.told }, datapath);
+        self.held = None;
+    }
+
+    /// Attaches to a candidate, and tells XDP what may be done with it.
+    pub fn open(
+        &mut self,
+        port: &Port,
+        candidate: bool,
+        filters_vlans: bool,
+        datapath: &mut Datapath,
+        now: Instant,
+    ) {
+        if candidate && self.held.is_none() && self.refused.as_ref().is_none_or(|(_, again)| now >= *again) {
+            self.attach(port, datapath, now);
+        }
+        let Some(mut facts) = self.facts.clone() else { return };
+        facts.xdp = self.attached();
+        self.ruling = policy::rule(&facts, candidate);
+        let value = self.value(port, filters_vlans);
+        if filters_vlans {
+            self.tell_vlans(port, datapath);
+        }
+        self.tell(value, datapath);
+    }
+
+    fn attach(&mut self, port: &Port, datapath: &mut Datapath, now: Instant) {
+        match hold(port, self.wire, datapath) {
+            Ok(held) => {
+                tracing::info!(port = %port.link.name, "accelerated");
+                (self.held, self.refused) = (Some(held), None);
+            }
+            Err(sentence) => {
+                tracing::debug!(port = %port.link.name, %sentence, "not accelerated");
+                self.refused = Some((sentence, now + AGAIN));
+            }
+        }
+    }
+
+    fn value(&self, port: &Port, filters_vlans: bool) -> PortValue {
+        let veth = matches!(self.looked.arrival, Arrival::Finished { veth: true });
+        let flags = [
+            (self.ruling.from, flag::FROM),
+            (self.ruling.to, flag::TO),
+            (port.settings.isolated, flag::ISOLATED),
+            (veth, flag::UNFINISHED),
+            (self.told.flags & flag::CAPTURE != 0, flag::CAPTURE),
+        ];
+        PortValue {
+            ifindex: port.link.index,
+            flags: flags.into_iter().filter(|(set, _)| *set).map(|(_, bit)| bit).sum(),
+            max_frame: port.link.mtu.saturating_add(HEADER_BYTES),
+            pvid: port.vlans.pvid.filter(|_| filters_vlans).unwrap_or(0),
+            reserved: 0,
+        }
+    }
+
+    fn tell(&mut self, value: PortValue, datapath: &mut Datapath) {
+        if self.told == value {
+            return;
+        }
+        let (Some(wire), Some(programs)) = (self.wire, datapath.programs()) else { return };
+        match programs.ports.set(wire, value) {
+            Ok(()) => self.told = value,
+            Err(error) => tracing::warn!("{error}"),
+        }
+    }
+
+    fn tell_vlans(&mut self, port: &Port, datapath: &mut Datapath) {
+        let mut vlans = VlanSet::default();
+        for range in &port.vlans.ranges {
+            (range.first..=range.last).for_each(|vlan| vlans.insert(vlan, range.untagged));
+        }
+        if vlans == self.vlans {
+            return;
+        }
+        let (Some(wire), Some(programs)) = (self.wire, datapath.programs()) else { return };
+        match programs.vlans.set(wire, &vlans) {
+            Ok(()) => self.vlans = vlans,
+            Err(error) => tracing::warn!("{error}"),
+        }
+    }
+
+    /// The port is none any more, or we end: nothing of it is used from here on.
+    pub fn leave(mut self, port: u32, datapath: &mut Datapath) {
+        self.tell(PortValue::default(), datapath);
+        let (Some(wire), Some(programs)) = (self.wire, datapath.programs()) else { return };
+        let removed = [programs.devmap.remove(wire), programs.slots.remove(port).map(|_| ())];
+        removed.into_iter().filter_map(Result::err).for_each(|error| tracing::warn!("{error}"));
+    }
+}
+
+/// Attaches, then prepares the port; the sentence says why not.
+fn hold(port: &Port, wire: Option<WireId>, datapath: &mut Datapath) -> Result<Held, String> {
+    let (Some(wire), Some(programs)) = (wire, datapath.programs()) else {
+        return Err("there are no XDP programs".into());
+    };
+    // Attached first: it passes all until it is told otherwise, and where it is refused nothing was touched.
+    let attachment =
+        programs.attach_port(&port.link.name, XdpChoice::Native).map_err(|error| error.to_string())?;
+    let preparation = Preparation::of(&port.link).map_err(|error| error.to_string())?;
+    if let Some(refused) = preparation.refused().first() {
+        return Err(refused.clone());
+    }
+    enter(programs, wire, port.link.index).map_err(|error| error.to_string())?;
+    Ok(Held { _attachment: attachment, _preparation: preparation })
+}
+
+fn enter(programs: &mut Programs, wire: WireId, port: u32) -> Result<(), MapError> {
+    programs.devmap.set(wire, port)?;
+    programs.slots.insert(port, wire)
+}
+
+/// Looks of all ports are counted, so that the oldest is found.
+fn next_turn() -> u64 {
+    static TURN: AtomicU64 = AtomicU64::new(0);
+    TURN.fetch_add(1, Relaxed)
+}
