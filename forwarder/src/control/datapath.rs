@@ -139,11 +139,6 @@ impl Datapath {
         self.removed_nics.try_iter().for_each(drop);
     }
 
-    /// The eBPF programs and their maps, if there are any.
-    pub fn programs(&mut self) -> Option<&mut Programs> {
-        self.kernel.as_mut().map(|kernel| &mut kernel.programs)
-    }
-
     /// The copies of the MAC table.
     pub fn copies(&mut self) -> Copies<'_> {
         let map = self.kernel.as_mut().map(|kernel| &mut kernel.programs.fdb);
@@ -218,6 +213,11 @@ impl Datapath {
         for post in &self.posts {
             post.send(Command::NicMac(mac));
         }
+    }
+
+    /// The programs and their maps.
+    pub fn programs(&mut self) -> Option<&mut Programs> {
+        self.kernel.as_mut().map(|kernel| &mut kernel.programs)
     }
 
     /// What XDP has done with frames of a port of the bridge.

@@ -113,6 +113,9 @@ impl Gateway {
         if let Some(bridge) = &mut self.bridge {
             bridge.end(&mut self.datapath);
         }
+        if let Some(joined) = &mut self.joined {
+            joined.end(&mut self.datapath);
+        }
         tracing::info!("stopped");
         self.confirmation.outcome()?;
         self.role.take_failure().map_or(Ok(()), Err)

@@ -110,6 +110,16 @@ impl Joined {
         wire.map_or(switch::Port::Host, |wire| switch::Port::Wire(wire.id))
     }
 
+    /// Detaches everything, flags first.
+    pub fn end(&mut self, datapath: &mut Datapath) {
+        for wire in std::mem::take(&mut self.wires).into_values() {
+            if let Some(Err(error)) = datapath.programs().map(|programs| programs.ports.clear(wire.id)) {
+                tracing::warn!("{error}");
+            }
+        }
+        datapath.abandon_wires();
+    }
+
     /// Serves the ports that can be, and no others. Stations at one that changes are entered anew.
     fn settle_ports(&mut self, datapath: &mut Datapath, stations: &mut Stations) {
         let wanted: Vec<Port> =

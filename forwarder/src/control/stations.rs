@@ -101,21 +101,6 @@ impl Stations {
         }
     }
 
-    /// A kernel bridge has `key` at `port`.
-    pub fn mirror(&mut self, copies: &mut Copies<'_>, key: FdbKey, port: Port, now: Instant) {
-        self.table.mirror(key, port, now).into_iter().for_each(|change| copies.publish(change));
-    }
-
-    /// It has forgotten `key`.
-    pub fn unmirror(&mut self, copies: &mut Copies<'_>, key: FdbKey) {
-        self.table.unmirror(key).into_iter().for_each(|change| copies.publish(change));
-    }
-
-    /// It has lost `port`, or we have.
-    pub fn unmirror_port(&mut self, copies: &mut Copies<'_>, port: Port) {
-        self.table.unmirror_port(port).into_iter().for_each(|change| copies.publish(change));
-    }
-
     /// The peer is gone, with all stations behind it.
     pub fn forget_peer(&mut self, copies: &mut Copies<'_>, peer_id: PeerId) {
         for change in self.table.forget_peer(peer_id) {
@@ -139,6 +124,27 @@ impl Stations {
         let ktime_ns = monotonic_ns();
         let heard = |key| copies.map.as_deref().and_then(|map| heard_by_ebpf(map, key, now, ktime_ns));
         for change in self.table.age(now, heard) {
+            copies.publish(change);
+        }
+    }
+
+    /// A kernel bridge says that `key` stands at `port`.
+    pub fn mirror(&mut self, copies: &mut Copies<'_>, key: FdbKey, port: Port, now: Instant) {
+        if let Some(change) = self.table.mirror(key, port, now) {
+            copies.publish(change);
+        }
+    }
+
+    /// The bridge has forgotten `key`.
+    pub fn unmirror(&mut self, copies: &mut Copies<'_>, key: FdbKey) {
+        if let Some(change) = self.table.unmirror(key) {
+            copies.publish(change);
+        }
+    }
+
+    /// A port of the bridge is gone.
+    pub fn unmirror_port(&mut self, copies: &mut Copies<'_>, port: Port) {
+        for change in self.table.unmirror_port(port) {
             copies.publish(change);
         }
     }

@@ -28,6 +28,7 @@ mod load;
 mod negotiation;
 mod observation;
 mod roaming;
+mod segments;
 mod sessions;
 mod stations;
 mod switching;
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
         observation::SUITE,
         capture::SUITE,
         ageing::SUITE,
+        segments::SUITE,
         sessions::SUITE,
         sessions::LIFE,
         sessions::KEEPALIVE,

@@ -1,0 +1,195 @@
+//! Segments of one `trestle.toml`: what has not changed is not touched.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use trestle_tests::agent::Agent;
+use trestle_tests::gateway::{Mode, Start, binary};
+use trestle_tests::network::{GATEWAY, Layout};
+use trestle_tests::process::{self, Process, wait_until};
+use trestle_tests::runner::Suite;
+use trestle_tests::site::Site;
+use trestle_tests::{Result, scenarios};
+
+pub const SUITE: Suite = Suite {
+    name: "segments",
+    // How frames come to the workers has no part in it.
+    modes: &[Mode::Socket],
+    site: |mode| {
+        let site = Site::prepare(Layout::default(), Start::reference(mode))?;
+        site.network.router.nft(&format!(
+            "table ip segments {{
+               chain in {{
+                 type nat hook prerouting priority -100
+                 udp dport {{ 1001, 1002, 1003 }} dnat to {GATEWAY}
+               }}
+             }}"
+        ))?;
+        Ok(site)
+    },
+    fresh: true,
+    scenarios: scenarios![
+        a_reload_touches_only_the_segments_that_have_changed,
+        a_segment_that_dies_comes_back_alone_and_all_end_with_the_supervisor,
+    ],
+};
+
+/// A start, or the end of a process that tells its peers, on a busy machine.
+const SOON: Duration = Duration::from_secs(20);
+
+/// A supervisor with its segments.
+struct Supervised {
+    process: Process,
+    folder: PathBuf,
+}
+
+impl Supervised {
+    /// Writes the segments and starts them in the gateway's namespace.
+    fn start(site: &Site, segments: &[&str]) -> Result<Self> {
+        let folder = site.folder().to_owned();
+        for number in 1..=3 {
+            let text = format!(
+                "port 100{number}\ndev tap{number}\nca ca.crt\ncert server.crt\nkey server.key\nkeepalive 1 20\n\
+                 server-bridge 10.{number}.0.1 255.255.255.0 10.{number}.0.100 10.{number}.0.110\nexplicit-exit-notify 1\n"
+            );
+            write(&folder.join(format!("{number}.conf")), &text)?;
+        }
+        write(&folder.join("trestle.toml"), &segments.concat())?;
+        let mut command = site.network.gateway.command(&binary()?.display().to_string());
+        command.args(["run", "--config", "trestle.toml", "--control"]).arg(folder.join("control.sock"));
+        command.current_dir(&folder);
+        let process = Process::spawn("supervisor", &mut command, &folder.join("gateway.log"))?;
+        Ok(Self { process, folder })
+    }
+
+    fn call(&self, site: &Site, words: &[&str]) -> Result<process::Output> {
+        let mut command = site.network.gateway.command(&binary()?.display().to_string());
+        command.args(words).arg("--control").arg(self.folder.join("control.sock"));
+        process::output(&mut command, 20)
+    }
+
+    /// Writes the file anew; what `trestle reload` says, and whether it succeeded.
+    fn reload(&self, site: &Site, segments: &[&str]) -> Result<(bool, String)> {
+        write(&self.folder.join("trestle.toml"), &segments.concat())?;
+        let output = self.call(site, &["reload"])?;
+        Ok((output.code == Some(0), output.stdout + &output.stderr))
+    }
+
+    fn status(&self, site: &Site, segment: &str) -> Result<Value> {
+        let output = self.call(site, &["status", "-j", "--segment", segment])?;
+        Ok(serde_json::from_str(&output.stdout).unwrap_or(Value::Null))
+    }
+
+    /// The segment's status once it serves.
+    fn wait_status(&self, site: &Site, segment: &str) -> Result<Value> {
+        let ready = || self.status(site, segment).ok().filter(|status| status["pid"].is_u64());
+        wait_until(&format!("segment {segment}"), SOON, ready, || self.process.log_tail())
+    }
+
+    /// Process, number and seconds of the session of a segment with one peer.
+    fn session(&self, site: &Site, segment: &str) -> Result<(u64, u64, u64)> {
+        let status = self.status(site, segment)?;
+        let number = |value: &Value| value.as_u64().unwrap_or(u64::MAX);
+        let peer = &status["peers"][0];
+        Ok((number(&status["pid"]), number(&peer["peer_id"]), number(&peer["connected_s"])))
+    }
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text).expect("the site's folder is ours");
+    Ok(())
+}
+
+fn segment(number: u32) -> String {
+    format!("[segment.s{number}]\nserver = '{number}.conf'\ndatapath = 'socket'\n")
+}
+
+/// A stock client of segment `number`, connected.
+fn connect(site: &Site, number: usize) -> Result<Agent> {
+    let namespace = &site.network.agents[number - 1];
+    let arguments = ["--remote", "203.0.113.1", &format!("100{number}")];
+    let name = format!("agent{number}");
+    let mut agent = Agent::launch(namespace, site.folder(), &site.pki, &name, &arguments)?;
+    agent.wait_connected(namespace)?;
+    Ok(agent)
+}
+
+fn a_reload_touches_only_the_segments_that_have_changed(site: &mut Site) -> Result<()> {
+    let [one, two, three] = [1, 2, 3].map(segment);
+    let supervised = Supervised::start(site, &[&one, &two])?;
+    supervised.wait_status(site, "s1")?;
+    supervised.wait_status(site, "s2")?;
+    let both = supervised.call(site, &["peers", "-j"])?.stdout;
+    let both: Value = serde_json::from_str(&both).unwrap_or_default();
+    assert!(
+        both["segments"]["s1"]["peers"].is_array() && both["segments"]["s2"]["peers"].is_array(),
+        "{both}"
+    );
+    let (_first, second) = (connect(site, 1)?, connect(site, 2)?);
+    site.network.gateway.ip("address add 10.1.0.1/24 dev tap1")?;
+    let (pid, peer_id, age) = supervised.session(site, "s1")?;
+    let pings = "-i 0.1 -c 1000 -W 2 10.1.0.1";
+    let mut pinging = site.network.agents[0].command("ping");
+    pinging.args(pings.split(' '));
+    let mut pinging = Process::spawn("ping", &mut pinging, &site.folder().join("ping.log"))?;
+
+    let (done, said) = supervised.reload(site, &[&one, &two, &three])?;
+    assert!(done && said == "s1: kept\ns2: kept\ns3: started\n", "{said}");
+    supervised.wait_status(site, "s3")?;
+
+    let broken = "[segment.s3]\nserver = '3.conf'\nwrokers = 1\n";
+    let (done, said) = supervised.reload(site, &[&two, broken])?;
+    let wanted = "trestle: nothing was changed: trestle.toml:6: `segment.s3.wrokers` is unknown; perhaps `workers` is meant\n";
+    assert!(!done && said == wanted, "{said}");
+    let unusable = "[segment.s3]\nserver = 'none.conf'\n";
+    let (done, said) = supervised.reload(site, &[&two, unusable])?;
+    assert!(!done && said.contains("none.conf: the configuration cannot be read"), "{said}");
+    let (done, said) = supervised.reload(site, &[&one, &two, "[segment.x]\nserver = './1.conf'\n"])?;
+    assert!(!done && said.contains("is segment `s1`'s already"), "{said}");
+
+    let guarded = format!("{two}guards.broadcast = 100\n");
+    let (done, said) = supervised.reload(site, &[&one, &guarded])?;
+    assert!(done && said == "s1: kept\ns2: restarted\ns3: stopped\n", "{said}");
+    wait_until(
+        "the client back",
+        SOON,
+        || (second.times("Initialization Sequence Completed") > 1).then_some(()),
+        || second.log(),
+    )?;
+
+    // By content, not by name: a signal has it read, too.
+    let before = supervised.session(site, "s2")?.0;
+    let conf = fs::read_to_string(site.folder().join("2.conf")).unwrap_or_default();
+    write(&site.folder().join("2.conf"), &format!("{conf}max-clients 7\n"))?;
+    let (done, said) = supervised.reload(site, &[&one, &guarded])?;
+    assert!(done && said == "s1: kept\ns2: restarted\n", "{said}");
+    assert_ne!(supervised.wait_status(site, "s2")?["pid"].as_u64(), Some(before));
+
+    let (same_pid, same_peer, later) = supervised.session(site, "s1")?;
+    assert_eq!((same_pid, same_peer), (pid, peer_id));
+    assert!(later > age && later < 1000, "{age} s, then {later} s");
+    pinging.signal(Signal::SIGINT)?;
+    pinging.wait(SOON)?;
+    assert!(pinging.log().contains(" 0% packet loss"), "{}", pinging.log_tail());
+    Ok(())
+}
+
+fn a_segment_that_dies_comes_back_alone_and_all_end_with_the_supervisor(site: &mut Site) -> Result<()> {
+    let mut supervised = Supervised::start(site, &[&segment(1), &segment(2)])?;
+    let pid = |status: &Value| status["pid"].as_u64().unwrap_or_default();
+    let first = pid(&supervised.wait_status(site, "s1")?);
+    let second = pid(&supervised.wait_status(site, "s2")?);
+    site.network.gateway.run("kill", &format!("-9 {first}"))?;
+    let again =
+        || supervised.status(site, "s1").ok().map(|s| pid(&s)).filter(|now| *now != 0 && *now != first);
+    let again = wait_until("the segment again", SOON, again, || supervised.process.log_tail())?;
+    assert_eq!(pid(&supervised.wait_status(site, "s2")?), second);
+    supervised.process.kill()?;
+    let gone = |pid: u64| !Path::new(&format!("/proc/{pid}")).exists();
+    wait_until("the end of all", SOON, || (gone(again) && gone(second)).then_some(()), String::new)?;
+    assert!(!site.network.gateway.has_device("tap1") && !site.network.gateway.has_device("tap2"));
+    Ok(())
+}
