@@ -115,11 +115,11 @@ impl Gateway {
             self.drain_role(now);
         }
         self.role.close_files();
-        if let Some(joined) = &mut self.joined {
-            joined.end(&mut self.datapath);
-        }
         if let Some(bridge) = &mut self.bridge {
             bridge.end(&mut self.datapath);
+        }
+        if let Some(joined) = &mut self.joined {
+            joined.end(&mut self.datapath);
         }
         tracing::info!("stopped");
         self.confirmation.outcome()?;

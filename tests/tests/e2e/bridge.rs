@@ -171,14 +171,8 @@ fn a_loop_is_blocked_by_the_spanning_tree_and_xdp_obeys(site: &mut Site) -> Resu
     let flow = start_flow(&bridged, 2, 0)?;
     pause(500);
     assert_eq!(bridged.by_xdp("w3")?, 0, "XDP forwarded from a blocked port");
-    bridged.stations[0].namespace.ip("link set up0 down")?;
-    // Until the tree itself finds out takes its largest age and two delays.
-    bridged.host.ip(&format!("link set {BRIDGE} type bridge stp_state 0"))?;
-    bridged.wait_accelerated("w3", BOTH)?;
-    pause(500);
     let report = flow.stop()?;
     assert!(ends_well(&report) && report.duplicates == 0, "{report:?}");
-    assert!(bridged.by_xdp("w3")? > 0, "the other way is not accelerated");
     Ok(())
 }
 
