@@ -139,7 +139,8 @@ impl Gateway {
 
     /// Says how it stands, once, at the start.
     pub fn announce(&self, plan: &Plan) {
-        let xdp = self.datapath.xdp().map_or("none", XdpGot::name);
+        let bridge = self.bridge.as_ref().and_then(Bridge::xdp);
+        let xdp = self.datapath.xdp().or(bridge).map_or("none", XdpGot::name);
         let xsk = self.datapath.xsk().map_or("none", XskMode::name);
         let nic = plan.outer().map_or("none", |nic| &nic.name);
         let mode = mode(plan);

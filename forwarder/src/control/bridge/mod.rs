@@ -26,7 +26,7 @@ use crate::{
         nic::xdp_features::AllXdpFeatures,
     },
     switch::{Port, WireId},
-    xdp::attach::XdpChoice,
+    xdp::attach::{XdpChoice, XdpGot},
 };
 
 mod look;
@@ -274,6 +274,12 @@ impl Bridge {
         let others =
             nailed.filter(|station| !self.is_own(station.port) || station.kind == StationKind::Local);
         others.map(|station| (station.key.mac, self.place(station)))
+    }
+
+    /// Which XDP was got: the worst on any port.
+    pub fn xdp(&self) -> Option<XdpGot> {
+        let got = |wanted| self.members.values().any(|member| member.xdp() == Some(wanted));
+        [XdpGot::Generic, XdpGot::Native].into_iter().find(|xdp| got(*xdp))
     }
 
     /// Name of the port that is this wire.
