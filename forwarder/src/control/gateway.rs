@@ -379,6 +379,11 @@ impl Gateway {
                     self.begin_capture(client, &ask);
                     continue;
                 }
+                Asked::Guards(guards) => {
+                    let answer = self.change_guards(guards, now);
+                    self.management.reply(client, &answer);
+                    continue;
+                }
             };
             if request == Request::Reload
                 && let Some(answer) = self.reread()
