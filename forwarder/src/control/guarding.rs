@@ -114,9 +114,12 @@ impl Gateway {
         self.drain_guard();
     }
 
-    pub(super) fn handle_move(&mut self, from: Port, to: Port, now: Instant) {
-        if let Some(loops) = &mut self.guarding.loops {
-            loops.handle_move(from, to, now);
+    /// To be called whenever stations were entered.
+    pub(super) fn handle_moves(&mut self, now: Instant) {
+        for peer_id in self.stations.take_moves() {
+            if let Some(loops) = &mut self.guarding.loops {
+                loops.handle_move(peer_id, now);
+            }
         }
     }
 
