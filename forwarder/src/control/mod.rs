@@ -42,6 +42,7 @@ mod streams;
 mod surroundings;
 mod wires;
 
+pub use bridge::forecast::{Outlook, Said, forecast};
 pub use error::Error;
 pub(crate) use signals::{Signals, Wish};
 

@@ -138,20 +138,7 @@ impl Member {
         devices: Option<&AllXdpFeatures>,
     ) -> Facts {
         self.looked.look_at_device(port, devices);
-        let here = |of: &Option<u32>| of.is_none_or(|index| index == port.link.index);
-        let obstacles = obstacles.iter().filter(|(of, _)| here(of)).map(|(_, sentence)| sentence.clone());
-        let facts = Facts {
-            running: port.link.up && port.link.running,
-            state: look::state(port),
-            answers_neighbours: port.settings.answers_neighbours,
-            vlan_tunnel: port.settings.vlan_tunnel,
-            vlans: look::vlans(bridge),
-            arrival: self.looked.arrival.clone(),
-            takes_frames: self.looked.takes_frames,
-            xdp: self.attachment(),
-            obstacles: obstacles.collect(),
-            numbered: self.wire.is_some(),
-        };
+        let facts = self.looked.facts(port, bridge, obstacles, self.attachment(), self.wire.is_some());
         self.facts = Some(facts.clone());
         facts
     }

@@ -29,6 +29,8 @@ use crate::{
     xdp::attach::{XdpChoice, XdpGot},
 };
 
+/// What would become of ports, for who asks before a start.
+pub mod forecast;
 mod look;
 mod member;
 mod numbers;
