@@ -35,6 +35,7 @@ mod pool_schedule;
 mod report;
 mod reread;
 mod role;
+mod servers;
 mod sessions;
 mod signals;
 mod start;
