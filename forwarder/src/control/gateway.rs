@@ -453,10 +453,7 @@ impl Gateway {
         while let Some(event) = self.role.poll_event() {
             match self.sessions.handle(&self.datapath.posts, event, now) {
                 Some(Consequence::FindPath(peer_id)) => {
-                    let peer = self.sessions.peers.get(&peer_id);
-                    if let Some(limit) = peer.and_then(|peer| peer.max_stations) {
-                        self.stations.limit_peer(peer_id, limit);
-                    }
+                    self.stations.limit_peer(peer_id, self.sessions.mac_limit(peer_id));
                     self.find_path(peer_id);
                     self.guard_peer(peer_id, now);
                     paths_changed = true;

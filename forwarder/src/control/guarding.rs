@@ -83,6 +83,10 @@ impl Gateway {
             tracing::error!("the guards were not changed: {error}");
             return json!({ "error": error.to_string() });
         }
+        self.sessions.change_guards(&self.datapath.posts, guards);
+        for &peer_id in &peers {
+            self.stations.limit_peer(peer_id, self.sessions.mac_limit(peer_id));
+        }
         match (was_on, guards.loop_guard) {
             // Nobody would let them go.
             (true, false) => held.into_iter().for_each(|peer_id| self.let_go(peer_id)),
@@ -90,8 +94,6 @@ impl Gateway {
             _ => {}
         }
         self.post_guards();
-        let limit = self.sessions.limit_stations(&self.datapath.posts, guards);
-        self.stations.limit_peers(limit);
         tracing::info!(?guards, "guards changed");
         json!({ "reload": { "guards": "applied live" } })
     }

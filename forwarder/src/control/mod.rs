@@ -34,6 +34,7 @@ mod pool_schedule;
 mod report;
 mod reread;
 mod role;
+mod servers;
 mod sessions;
 mod signals;
 mod start;

@@ -10,7 +10,7 @@ use std::{
 use openvpn::{
     data::{Cipher, DataChannel, Layout},
     ids::PeerId,
-    server::{Connected, Event, Path, Server},
+    server::{Connected, Event, Path, Server, Share},
 };
 
 use crate::{
@@ -64,9 +64,9 @@ pub(super) struct Sessions {
     pub peers: BTreeMap<PeerId, Peer>,
     clock: Clock,
     max_frame: usize,
-    /// Most stations behind a peer that has no limit of its own: by the server's file, and by the guards.
-    mac_limit_of_file: usize,
-    mac_limit: usize,
+    /// Most stations behind a peer that has no limit of its own, by its server's file.
+    limits_of_files: Vec<usize>,
+    guards: Guards,
     /// Sessions that have begun.
     begun: u64,
     refusals: Refusals,
@@ -86,31 +86,36 @@ pub(super) enum Consequence {
 }
 
 impl Sessions {
-    /// `mac_limit_of_file` is what the server's file says.
-    pub fn new(clock: Clock, max_frame: usize, mac_limit_of_file: usize, guards: Guards) -> Self {
+    /// `limits_of_files` are the servers' limits of stations behind a peer, in the order of their shares.
+    pub fn new(clock: Clock, max_frame: usize, limits_of_files: Vec<usize>, guards: Guards) -> Self {
         Self {
             peers: BTreeMap::new(),
             clock,
             max_frame,
-            mac_limit_of_file,
-            mac_limit: guards.mac_limit(mac_limit_of_file),
+            limits_of_files,
+            guards,
             begun: 0,
             refusals: Refusals::default(),
         }
     }
 
-    /// Most stations behind a peer that has no limit of its own.
-    pub const fn mac_limit(&self) -> usize {
-        self.mac_limit
+    /// Most stations behind a peer.
+    pub fn mac_limit(&self, peer_id: PeerId) -> usize {
+        let own = self.peers.get(&peer_id).and_then(|peer| peer.max_stations);
+        own.unwrap_or_else(|| self.mac_limit_of_server(peer_id))
     }
 
-    /// The same from now on. Stations that are there stay, should they be more.
-    pub fn limit_stations(&mut self, posts: &[Post], guards: Guards) -> usize {
-        self.mac_limit = guards.mac_limit(self.mac_limit_of_file);
-        for (peer_id, _) in self.peers.iter().filter(|(_, peer)| peer.max_stations.is_none()) {
-            owner(posts, *peer_id).send(Command::MacLimit(*peer_id, self.mac_limit));
+    fn mac_limit_of_server(&self, peer_id: PeerId) -> usize {
+        let server = Share::index_of(peer_id, self.limits_of_files.len());
+        self.guards.mac_limit(self.limits_of_files.get(server).copied().unwrap_or_default())
+    }
+
+    /// Other guards from now on. Stations that are there stay, should they be more than peers may have.
+    pub fn change_guards(&mut self, posts: &[Post], guards: Guards) {
+        self.guards = guards;
+        for peer_id in self.peers.keys() {
+            owner(posts, *peer_id).send(Command::MacLimit(*peer_id, self.mac_limit(*peer_id)));
         }
-        self.mac_limit
     }
 
     /// Carries out one event of the server.
@@ -170,7 +175,7 @@ impl Sessions {
             channel: DataChannel::new(peer_id, profile, self.max_frame),
             path,
             counters: Arc::clone(&counters),
-            mac_limit: max_stations.unwrap_or(self.mac_limit),
+            mac_limit: max_stations.unwrap_or_else(|| self.mac_limit_of_server(peer_id)),
         };
         owner(posts, peer_id).send(Command::AddPeer(Box::new(new)));
         let peer = Peer {

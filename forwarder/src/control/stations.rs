@@ -16,6 +16,9 @@ use crate::{
     xdp::maps::{Fdb, MapError, monotonic_ns},
 };
 
+/// Most stations behind a peer whose limit was not told: OpenVPN's default of `max-routes-per-client`.
+const UNTOLD_LIMIT: usize = 256;
+
 /// The MAC table. Every change goes to all [`Copies`], here and nowhere else.
 #[derive(Debug)]
 pub(super) struct Stations {
@@ -39,10 +42,11 @@ pub(super) struct Copies<'a> {
 }
 
 impl Stations {
-    pub fn new(ageing: Duration, limit_per_peer: usize, now: Instant) -> Self {
+    /// Before a peer's first frame comes its limit ([`Self::limit_peer`]).
+    pub fn new(ageing: Duration, now: Instant) -> Self {
         let ageing_interval = ageing_interval(ageing);
         Self {
-            table: Table::new(ageing, limit_per_peer, FDB_ENTRIES as usize),
+            table: Table::new(ageing, UNTOLD_LIMIT, FDB_ENTRIES as usize),
             fixed: Vec::new(),
             next_ageing: now + ageing_interval,
             ageing_interval,
@@ -50,12 +54,7 @@ impl Stations {
         }
     }
 
-    /// Most stations behind a peer that has no limit of its own, from now on.
-    pub fn limit_peers(&mut self, limit: usize) {
-        self.table.limit_peers(limit);
-    }
-
-    /// Gives a peer a limit of its own, until it is forgotten.
+    /// Gives a peer its limit, until it is forgotten.
     pub fn limit_peer(&mut self, peer_id: PeerId, limit: usize) {
         self.table.limit_peer(peer_id, limit);
     }
@@ -281,7 +280,7 @@ mod tests {
     fn a_worker_that_heard_a_peer_now_gone_is_told_how_things_stand() {
         let (_poll, post, mailbox) = mailbox();
         let now = Instant::now();
-        let mut stations = Stations::new(Duration::from_secs(300), 8, now);
+        let mut stations = Stations::new(Duration::from_secs(300), now);
         let posts = [post];
         let mut copies = Copies { posts: &posts, map: None, bridge: None };
         let (unknown, moved) = (FdbKey::new(0, [2, 0, 0, 0, 0, 1]), FdbKey::new(0, [2, 0, 0, 0, 0, 2]));
@@ -299,7 +298,7 @@ mod tests {
     #[test]
     fn moves_from_and_to_peers_are_noted_whoever_tells_of_them() {
         let now = Instant::now();
-        let mut stations = Stations::new(Duration::from_secs(300), 8, now);
+        let mut stations = Stations::new(Duration::from_secs(300), now);
         let mut copies = Copies { posts: &[], map: None, bridge: None };
         let [one, two] = [1, 2].map(|id| PeerId::new(id).unwrap());
         let key = FdbKey::new(0, MAC);
@@ -324,7 +323,7 @@ mod tests {
     fn what_a_bridge_has_beyond_our_table_stays_with_it_and_is_told_nobody() {
         let (_poll, post, mailbox) = mailbox();
         let now = Instant::now();
-        let mut stations = Stations::new(Duration::from_secs(300), 8, now);
+        let mut stations = Stations::new(Duration::from_secs(300), now);
         let posts = [post];
         let mut copies = Copies { posts: &posts, map: None, bridge: None };
         let key = |number: u32| {
@@ -355,7 +354,7 @@ mod tests {
     fn what_is_fixed_is_told_once() {
         let (_poll, post, mailbox) = mailbox();
         let now = Instant::now();
-        let mut stations = Stations::new(Duration::from_secs(300), 8, now);
+        let mut stations = Stations::new(Duration::from_secs(300), now);
         let posts = [post];
         let mut copies = Copies { posts: &posts, map: None, bridge: None };
         let (one, two) = ([(MAC, Port::Host)], [(MAC, Port::Wire(WireId::UPLINK))]);

@@ -7,6 +7,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use trestle_tests::agent::Agent;
+use trestle_tests::echo::ping;
 use trestle_tests::frame::{BROADCAST, frame, local_mac};
 use trestle_tests::gateway::{Mode, Start, binary};
 use trestle_tests::network::{GATEWAY, Layout};
@@ -36,6 +37,7 @@ pub const SUITE: Suite = Suite {
     fresh: true,
     scenarios: scenarios![
         a_reload_touches_only_the_segments_that_have_changed,
+        two_servers_with_authorities_of_their_own_share_one_segment,
         a_segment_that_dies_comes_back_alone_and_all_end_with_the_supervisor,
     ],
 };
@@ -239,4 +241,64 @@ fn a_segment_that_dies_comes_back_alone_and_all_end_with_the_supervisor(site: &m
     wait_until("the end of all", SOON, || (gone(again) && gone(second)).then_some(()), String::new)?;
     assert!(!site.network.gateway.has_device("tap1") && !site.network.gateway.has_device("tap2"));
     Ok(())
+}
+
+/// A server's file on `port`, its keys in `folder`, that leases ten addresses from 10.1.0.`first`.
+fn sharing(port: u16, folder: &str, first: u8) -> String {
+    format!(
+        "port {port}\ndev tap1\nca {folder}ca.crt\ncert {folder}server.crt\nkey {folder}server.key\nclient-to-client\n\
+         keepalive 1 20\nserver-bridge 10.1.0.1 255.255.255.0 10.1.0.{first} 10.1.0.{}\n",
+        first + 9
+    )
+}
+
+fn two_servers_with_authorities_of_their_own_share_one_segment(site: &mut Site) -> Result<()> {
+    let folder = site.folder().to_owned();
+    let other = Pki::new(Keys::Ecdsa)?;
+    fs::create_dir_all(folder.join("other")).expect("the site's folder is ours");
+    other.write_server(&folder.join("other"))?;
+    write(&folder.join("a.conf"), &sharing(1001, "", 100))?;
+    write(&folder.join("b.conf"), &sharing(1002, "other/", 120))?;
+    let both = "[segment.both]\nserver = ['a.conf', 'b.conf']\ndatapath = 'socket'\nworkers = 2\n";
+    let supervised = Supervised::start(site, &[both])?;
+    supervised.wait_status(site, "both")?;
+    let [one, two, ..] = &site.network.agents[..] else { panic!("two agents") };
+    let by = |port| ["--remote", "203.0.113.1", port];
+    let mut stranger = Agent::launch(two, &folder, &other, "stranger", &by("1001"))?;
+    stranger.process().wait_for("VERIFY ERROR", SOON)?;
+    drop(stranger);
+    let mut first = Agent::launch(one, &folder, &site.pki, "first", &by("1001"))?;
+    let mut second = Agent::launch(two, &folder, &other, "second", &by("1002"))?;
+    let addresses = (first.wait_connected(one)?, second.wait_connected(two)?);
+    assert_eq!((addresses.0.octets()[3], addresses.1.octets()[3]), (100, 120));
+    let status = supervised.wait_status(site, "both")?;
+    let peers: Vec<_> = status["peers"].as_array().into_iter().flatten().collect();
+    let mut numbers: Vec<_> = peers.iter().filter_map(|peer| peer["peer_id"].as_u64()).collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, [0, 256], "{status}");
+    let echoes = ping(one, addresses.1, 20, 1400)?;
+    assert!(echoes.complete(), "from one server's client to the other's: {echoes:?}");
+
+    let limited = format!("{both}guards.mac-limit = 3\n");
+    let (done, said) = supervised.reload(site, &[&limited])?;
+    assert!(done && said == "both: applied live\n", "{said}");
+    limits_stations(site, &supervised, "both")?;
+    write(&folder.join("b.conf"), &sharing(1001, "other/", 120))?;
+    let (done, said) = supervised.reload(site, &[&limited])?;
+    let wanted =
+        "b.conf: this listens on udp 0.0.0.0:1001, as a.conf has it; give one of them another `port`\n";
+    assert!(!done && said.ends_with(wanted), "{said}");
+    assert!(ping(two, addresses.0, 5, 56)?.complete());
+    Ok(())
+}
+
+/// The second agent has more stations than it may.
+fn limits_stations(site: &Site, supervised: &Supervised, segment: &str) -> Result<()> {
+    let port = RawPort::open(&site.network.agents[1], "tap0")?;
+    for number in 0..10 {
+        port.send(&frame(BROADCAST, local_mac(0x31_0000 + number), 0x88b5, &[0; 46]))?;
+    }
+    let lost =
+        || supervised.status(site, segment).ok()?["drops"]["mac_limit"].as_u64().filter(|lost| *lost > 5);
+    wait_until("the limit to bite", SOON, lost, || supervised.process.log_tail()).map(drop)
 }

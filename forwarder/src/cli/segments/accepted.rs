@@ -62,12 +62,12 @@ pub(super) fn accept(file: &Path, directory: &Path) -> Result<BTreeMap<String, A
     let mut accepted = BTreeMap::new();
     for (name, segment) in segments::read(file)?.segments {
         let control = directory.join(format!("{name}.sock"));
-        let words = words(&segment, &control)?;
+        let words = words(&segment, &control);
         let wrong = |error: Error| Error::new(format!("{}: segment `{name}`: {error}", segment.place()));
         let config = judge(&command_line(&segment.guards, &words)).map_err(wrong)?;
         claims.add(&segment, &config)?;
         let log = segment.verb.map(level);
-        let (contents, certificates) = (contents(&config.server), certificates(&config.server));
+        let (contents, certificates) = (contents(&config), certificates(&config));
         let guards = segment.guards;
         accepted.insert(name, Accepted { words, guards, log, control, contents, certificates });
     }
@@ -75,12 +75,7 @@ pub(super) fn accept(file: &Path, directory: &Path) -> Result<BTreeMap<String, A
 }
 
 /// The words that stand behind the guards in a segment's command line.
-fn words(segment: &Segment, control: &Path) -> Result<Vec<OsString>, Error> {
-    if let [_, second, ..] = &segment.servers[..] {
-        let cure = "a second server file in one segment comes later; give it a segment of its own, or a second \
-                    `local` line";
-        return Err(Error::new(format!("{}: {}: {cure}", segment.place(), second.display())));
-    }
+fn words(segment: &Segment, control: &Path) -> Vec<OsString> {
     let values = [
         ("uplink", segment.uplink.clone()),
         ("bridge", segment.bridge.clone()),
@@ -95,7 +90,7 @@ fn words(segment: &Segment, control: &Path) -> Result<Vec<OsString>, Error> {
     words.extend(["--control".into(), control.as_os_str().to_owned()]);
     words.extend(["--supervisor".into(), std::process::id().to_string().into(), "--".into()]);
     words.extend(segment.servers.iter().map(|path| path.as_os_str().to_owned()));
-    Ok(words)
+    words
 }
 
 fn word(value: impl clap::ValueEnum) -> Option<String> {
@@ -145,8 +140,9 @@ impl Claims {
                 )));
             }
         }
-        let file = &config.server.file;
-        for listener in &config.server.listeners {
+        let listeners =
+            config.servers().flat_map(|server| server.listeners.iter().map(|one| (&server.file, one)));
+        for (file, listener) in listeners {
             if let Some((_, other)) = self.listeners.iter().find(|(other, _)| other.overlaps(listener)) {
                 return Err(Error::new(format!(
                     "{}: {} and {} both listen on {listener}; give one of them another `port`",
@@ -161,15 +157,20 @@ impl Claims {
     }
 }
 
-/// Of a server's file and the keys that wrap control packets.
-fn contents(server: &config::Server) -> u64 {
-    let wrapping = &server.wrapping;
-    let keys = [&wrapping.tls_auth, &wrapping.tls_crypt, &wrapping.tls_crypt_v2].map(Option::as_ref);
-    digest(files(server, keys).chain([server.file.clone()]))
+/// Of the servers' files and the keys that wrap control packets.
+fn contents(config: &Config) -> u64 {
+    let keys = |server: &config::Server| {
+        let wrapping = &server.wrapping;
+        let keys = [&wrapping.tls_auth, &wrapping.tls_crypt, &wrapping.tls_crypt_v2].map(Option::as_ref);
+        files(server, keys).chain([server.file.clone()]).collect::<Vec<_>>()
+    };
+    digest(config.servers().flat_map(keys))
 }
 
-fn certificates(server: &config::Server) -> u64 {
-    digest(files(server, [Some(&server.ca), Some(&server.cert), Some(&server.key), server.crl.as_ref()]))
+fn certificates(config: &Config) -> u64 {
+    digest(config.servers().flat_map(|server| {
+        files(server, [Some(&server.ca), Some(&server.cert), Some(&server.key), server.crl.as_ref()])
+    }))
 }
 
 fn files<'a, const N: usize>(

@@ -20,7 +20,7 @@ fn dialler(lines: &str, now: Instant) -> Dialler {
 }
 
 fn sessions(now: Instant) -> Sessions {
-    Sessions::new(Clock::new(now), 1514, 8, Guards::default())
+    Sessions::new(Clock::new(now), 1514, vec![8], Guards::default())
 }
 
 /// Ports of the remotes that are called within `seconds`, in order.
