@@ -258,9 +258,8 @@ impl Gateway {
         }
         let drops = self.datapath.drops();
         let mut copies = self.datapath.copies();
-        if let Some(former) = self.stations.hear(&mut copies, &drops, key, port, now) {
-            self.handle_move(former, port, now);
-        }
+        self.stations.hear(&mut copies, &drops, key, port, now);
+        self.handle_moves(now);
     }
 
     /// What the kernel's bridge tells of its ports and stations.
@@ -268,6 +267,7 @@ impl Gateway {
         if let Some(bridge) = &mut self.bridge {
             bridge.handle_netlink(&mut self.datapath, &mut self.stations, now);
             let news = bridge.take_news();
+            self.handle_moves(now);
             // At most times stations that are nobody's next hop.
             if news.ports || news.nailed || self.surroundings.has_next_hop_among(&news.macs) {
                 self.find_paths(now);
@@ -377,6 +377,11 @@ impl Gateway {
                 Asked::Question(request) => request,
                 Asked::Capture(ask) => {
                     self.begin_capture(client, &ask);
+                    continue;
+                }
+                Asked::Guards(guards) => {
+                    let answer = self.change_guards(guards, now);
+                    self.management.reply(client, &answer);
                     continue;
                 }
             };

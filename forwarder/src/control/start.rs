@@ -114,11 +114,11 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
         .map(|(prepared, lanes)| Connections::start(prepared, lanes, &plan, &config.server, now))
         .transpose()?;
     let host_port = host_port.map(|port| port.name);
-    let mac_limit = config.guards.mac_limit(config.server.max_macs_per_peer);
+    let sessions = Sessions::new(clock, plan.max_frame, config.server.max_macs_per_peer, config.guards);
     let mut gateway = Gateway {
         role: role(config, former, pool_file, waker, now)?,
-        sessions: Sessions::new(clock, plan.max_frame, mac_limit),
-        stations: Stations::new(config.ageing, mac_limit, now),
+        stations: Stations::new(config.ageing, sessions.mac_limit(), now),
+        sessions,
         datapath: Datapath::new(working, kernel, xsk, preparation, Wires::new(&plan), peer_entries),
         bridge,
         poll,

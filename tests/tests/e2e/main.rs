@@ -46,6 +46,7 @@ fn main() -> ExitCode {
         fragments::UNSERVED,
         guards::SUITE,
         loops::SUITE,
+        loops::JOINED,
         loops::STORMS,
         checksums::FINISHED,
         checksums::UNFINISHED,
