@@ -80,6 +80,13 @@ fn bridge_state(site: &Site) -> Result<String> {
     Ok(format!("{}\n{}\n{}", state(site)?, host.run("bridge", "link show")?, kept.join("\n")))
 }
 
+/// Waits until the kernel has noticed that nobody has the TAP open.
+fn let_go_of_tap(site: &Site) -> Result<()> {
+    let host = &site.network.gateway;
+    let gone = || host.ip("link show tap0").ok().filter(|tap| tap.contains("NO-CARRIER")).map(drop);
+    wait_until("tap0 without carrier", Duration::from_secs(5), gone, String::new)
+}
+
 /// As the admin's own script leaves it.
 fn a_bridge_that_peers_joined_is_given_back(site: &mut Site) -> Result<()> {
     site.network.bridge_up()?;
@@ -87,6 +94,7 @@ fn a_bridge_that_peers_joined_is_given_back(site: &mut Site) -> Result<()> {
     // The kernel takes a TAP's carrier for there until a program has let go of it once, and openvpn had.
     site.start_gateway()?;
     assert_eq!(site.gateway()?.stop()?.code(), Some(0));
+    let_go_of_tap(site)?;
     let before = bridge_state(site)?;
     site.start_gateway()?;
     site.connect_agents(&[])?;
@@ -97,6 +105,7 @@ fn a_bridge_that_peers_joined_is_given_back(site: &mut Site) -> Result<()> {
     wait_until("a peer's MAC on the host port", Duration::from_secs(3), entered, String::new)?;
     assert_ne!(bridge_state(site)?, before, "a running gateway changes nothing: the test is blind");
     assert_eq!(site.gateway()?.process().wait(OVER)?.code(), Some(1), "{}", site.gateway()?.log());
+    let_go_of_tap(site)?;
     assert_eq!(bridge_state(site)?, before);
     assert!(reachable(&site.network.lan, GATEWAY, Duration::from_secs(5)));
     Ok(())
