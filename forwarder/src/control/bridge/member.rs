@@ -42,7 +42,8 @@ pub(super) struct Member {
     ruling: Ruling,
     /// What XDP was told.
     told: PortValue,
-    vlans: VlanSet,
+    /// Its VLANs as XDP was told; `None`: those of who had the number before may stand there.
+    vlans: Option<VlanSet>,
     /// What the number's former port had counted.
     counted: PortCounters,
 }
@@ -66,7 +67,7 @@ impl Member {
             refused: None,
             ruling: Ruling::default(),
             told: PortValue::default(),
-            vlans: VlanSet::default(),
+            vlans: None,
             counted: counted.unwrap_or_default(),
         }
     }
@@ -133,9 +134,14 @@ impl Member {
     pub fn close_if_unfit(&mut self, port: &Port, datapath: &mut Datapath) {
         let forwards = look::state(port) == policy::State::Forwarding && port.link.up && port.link.running;
         let isolation = self.told.flags & flag::ISOLATED != 0;
-        if !forwards || isolation != port.settings.isolated {
-            self.tell(PortValue { flags: 0, ..self.told }, datapath);
+        if !forwards || isolation != port.settings.isolated || self.vlans != Some(vlans(port)) {
+            self.close(datapath);
         }
+    }
+
+    /// Nothing comes from it or goes to it by XDP, until it is opened.
+    pub fn close(&mut self, datapath: &mut Datapath) {
+        self.tell(PortValue { flags: 0, ..self.told }, datapath);
     }
 
     /// Lets go of what is no candidate.
@@ -144,7 +150,7 @@ impl Member {
             return;
         }
         tracing::info!(port = %port.link.name, "left to the kernel bridge");
-        self.tell(PortValue { flags: 0, ..self.told }, datapath);
+        self.close(datapath);
         self.held = None;
     }
 
@@ -163,11 +169,12 @@ impl Member {
         let Some(mut facts) = self.facts.clone() else { return };
         facts.xdp = self.attached();
         self.ruling = policy::rule(&facts, candidate);
-        let value = self.value(port, filters_vlans);
-        if filters_vlans {
-            self.tell_vlans(port, datapath);
+        // Also where VLANs are not filtered: what stands there is what counts in the moment they are.
+        if self.tell_vlans(port, datapath) {
+            self.tell(self.value(port, filters_vlans), datapath);
+        } else {
+            self.close(datapath);
         }
-        self.tell(value, datapath);
     }
 
     fn attach(&mut self, port: &Port, datapath: &mut Datapath, now: Instant) {
@@ -212,19 +219,22 @@ impl Member {
         }
     }
 
-    fn tell_vlans(&mut self, port: &Port, datapath: &mut Datapath) {
-        let mut vlans = VlanSet::default();
-        for range in &port.vlans.ranges {
-            (range.first..=range.last).for_each(|vlan| vlans.insert(vlan, range.untagged));
+    /// Written word by word, so only while the port is closed. False: XDP has others than the bridge.
+    fn tell_vlans(&mut self, port: &Port, datapath: &mut Datapath) -> bool {
+        let vlans = vlans(port);
+        if self.vlans.as_ref() == Some(&vlans) {
+            return true;
         }
-        if vlans == self.vlans {
-            return;
-        }
-        let (Some(wire), Some(programs)) = (self.wire, datapath.programs()) else { return };
+        self.close(datapath);
+        let (Some(wire), Some(programs)) = (self.wire, datapath.programs()) else { return true };
         match programs.vlans.set(wire, &vlans) {
-            Ok(()) => self.vlans = vlans,
-            Err(error) => tracing::warn!("{error}"),
+            Ok(()) => self.vlans = Some(vlans),
+            Err(error) => {
+                tracing::warn!("{error}");
+                return false;
+            }
         }
+        true
     }
 
     /// The port is none any more, or we end: nothing of it is used from here on.
@@ -234,6 +244,14 @@ impl Member {
         let removed = [programs.devmap.remove(wire), programs.slots.remove(port).map(|_| ())];
         removed.into_iter().filter_map(Result::err).for_each(|error| tracing::warn!("{error}"));
     }
+}
+
+fn vlans(port: &Port) -> VlanSet {
+    let mut vlans = VlanSet::default();
+    for range in &port.vlans.ranges {
+        (range.first..=range.last).for_each(|vlan| vlans.insert(vlan, range.untagged));
+    }
+    vlans
 }
 
 /// Attaches, then prepares the port; the sentence says why not.
