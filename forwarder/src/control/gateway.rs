@@ -20,7 +20,6 @@ use super::{
     confirm::Confirmation,
     datapath::Datapath,
     guarding::Guarding,
-    joined::Joined,
     listeners::ControlSockets,
     plan::Plan,
     report::{About, StatusSchedule},
@@ -83,8 +82,6 @@ pub(super) struct Gateway {
     pub status_file: Option<StatusSchedule>,
     /// The kernel bridge that is accelerated; dropped before what it uses.
     pub bridge: Option<Bridge>,
-    /// `None` where no kernel bridge is joined, or no XDP.
-    pub joined: Option<Joined>,
     pub datapath: Datapath,
     pub captures: Captures,
     pub next_chores: Instant,
@@ -118,9 +115,6 @@ impl Gateway {
         if let Some(bridge) = &mut self.bridge {
             bridge.end(&mut self.datapath);
         }
-        if let Some(joined) = &mut self.joined {
-            joined.end(&mut self.datapath);
-        }
         tracing::info!("stopped");
         self.confirmation.outcome()?;
         self.role.take_failure().map_or(Ok(()), Err)
@@ -135,7 +129,6 @@ impl Gateway {
             (self.bridge.as_ref().and_then(Bridge::devices), token::BRIDGE),
             (self.datapath.sources(), token::SOURCES),
             (Some(self.signals.as_fd()), token::SIGNALS),
-            (self.joined.as_ref().map(Joined::readable), token::BRIDGE),
         ];
         for (fd, token) in fds {
             let Some(fd) = fd else { continue };
@@ -146,7 +139,8 @@ impl Gateway {
 
     /// Says how it stands, once, at the start.
     pub fn announce(&self, plan: &Plan) {
-        let xdp = self.datapath.xdp().map_or("none", XdpGot::name);
+        let bridge = self.bridge.as_ref().and_then(Bridge::xdp);
+        let xdp = self.datapath.xdp().or(bridge).map_or("none", XdpGot::name);
         let xsk = self.datapath.xsk().map_or("none", XskMode::name);
         let nic = plan.outer().map_or("none", |nic| &nic.name);
         let mode = mode(plan);
@@ -273,13 +267,11 @@ impl Gateway {
     fn handle_bridge(&mut self, now: Instant) {
         if let Some(bridge) = &mut self.bridge {
             bridge.handle_netlink(&mut self.datapath, &mut self.stations, now);
-            return self.fix_stations(now);
-        }
-        let Some(joined) = &mut self.joined else { return };
-        let news = joined.follow(&mut self.datapath, &mut self.stations, now);
-        // At most times stations that are nobody's next hop.
-        if news.ports || news.nailed || self.surroundings.has_next_hop_among(&news.macs) {
-            self.find_paths(now);
+            let news = bridge.take_news();
+            // At most times stations that are nobody's next hop.
+            if news.ports || news.nailed || self.surroundings.has_next_hop_among(&news.macs) {
+                self.find_paths(now);
+            }
         }
     }
 
@@ -334,15 +326,10 @@ impl Gateway {
     /// imitate from now on.
     fn fix_stations(&mut self, now: Instant) {
         let mut fixed = self.surroundings.fixed_stations(|mac| self.stations.stands(mac));
-        let own = self.bridge.iter().flat_map(Bridge::own_macs);
+        let own = self.bridge.iter().flat_map(Bridge::nailed);
         fixed.extend(own);
         fixed.sort_unstable_by_key(|(mac, _)| *mac);
         fixed.dedup_by_key(|(mac, _)| *mac);
-        for nailed in self.joined.iter().flat_map(Joined::nailed) {
-            if fixed.iter().all(|(mac, _)| *mac != nailed.0) {
-                fixed.push(nailed);
-            }
-        }
         self.stations.fix(&mut self.datapath.copies(), &fixed, now);
     }
 
@@ -390,6 +377,11 @@ impl Gateway {
                 Asked::Question(request) => request,
                 Asked::Capture(ask) => {
                     self.begin_capture(client, &ask);
+                    continue;
+                }
+                Asked::Guards(guards) => {
+                    let answer = self.change_guards(guards, now);
+                    self.management.reply(client, &answer);
                     continue;
                 }
             };
@@ -449,6 +441,7 @@ impl Gateway {
         if let Some(bridge) = &mut self.bridge {
             bridge.chores(&mut self.datapath, &mut self.stations, now);
         }
+        self.handle_bridge(now);
         self.write_status_file(now);
         self.role.keep_files(now);
     }

@@ -25,7 +25,6 @@ mod fitness;
 mod gateway;
 mod guarding;
 mod host_port;
-mod joined;
 mod listeners;
 mod loop_guard;
 mod peer_entries;

@@ -13,7 +13,10 @@ use openvpn::{
     server::{Connected, Event, Path, Server},
 };
 
-use crate::worker::{Clock, Command, NewPeer, Outer, PeerCounters, Post};
+use crate::{
+    config::Guards,
+    worker::{Clock, Command, NewPeer, Outer, PeerCounters, Post},
+};
 
 /// A connected peer as the control thread knows it.
 #[derive(Debug)]
@@ -61,6 +64,8 @@ pub(super) struct Sessions {
     pub peers: BTreeMap<PeerId, Peer>,
     clock: Clock,
     max_frame: usize,
+    /// Most stations behind a peer that has no limit of its own: by the server's file, and by the guards.
+    mac_limit_of_file: usize,
     mac_limit: usize,
     /// Sessions that have begun.
     begun: u64,
@@ -81,8 +86,31 @@ pub(super) enum Consequence {
 }
 
 impl Sessions {
-    pub fn new(clock: Clock, max_frame: usize, mac_limit: usize) -> Self {
-        Self { peers: BTreeMap::new(), clock, max_frame, mac_limit, begun: 0, refusals: Refusals::default() }
+    /// `mac_limit_of_file` is what the server's file says.
+    pub fn new(clock: Clock, max_frame: usize, mac_limit_of_file: usize, guards: Guards) -> Self {
+        Self {
+            peers: BTreeMap::new(),
+            clock,
+            max_frame,
+            mac_limit_of_file,
+            mac_limit: guards.mac_limit(mac_limit_of_file),
+            begun: 0,
+            refusals: Refusals::default(),
+        }
+    }
+
+    /// Most stations behind a peer that has no limit of its own.
+    pub const fn mac_limit(&self) -> usize {
+        self.mac_limit
+    }
+
+    /// The same from now on. Stations that are there stay, should they be more.
+    pub fn limit_stations(&mut self, posts: &[Post], guards: Guards) -> usize {
+        self.mac_limit = guards.mac_limit(self.mac_limit_of_file);
+        for (peer_id, _) in self.peers.iter().filter(|(_, peer)| peer.max_stations.is_none()) {
+            owner(posts, *peer_id).send(Command::MacLimit(*peer_id, self.mac_limit));
+        }
+        self.mac_limit
     }
 
     /// Carries out one event of the server.

@@ -32,7 +32,6 @@ use super::{
     gateway::{Gateway, token},
     guarding::Guarding,
     host_port,
-    joined::Joined,
     listeners::{self, ControlSockets},
     peer_entries::PeerEntries,
     plan::{self, Plan},
@@ -94,11 +93,11 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
     borrowed.iter_mut().for_each(|borrowed| borrowed.changed(&mut requests));
     let port_index = host_port.as_ref().map_or(0, |port| port.index);
     let kernel = plan.needs_programs().then(|| Kernel::load(&plan, &crew, port_index)).transpose()?;
+    let bridge = bridge::follow(&plan, port_index, now)?;
     // Threads inherit what is left, so this comes before the first.
     privileges::drop_privileges(identity, kept_besides(config, &plan))?;
     config.supervisor.map(end_with).transpose()?;
     let peer_entries = plan.joins.as_ref().map(|_| PeerEntries::open(port_index)).transpose()?;
-    let bridge = bridge::follow(&plan, now)?;
     let surroundings = Surroundings::open(plan.place(config, host_port.as_ref().map(|port| port.mac)), now)?;
 
     let waker =
@@ -115,14 +114,13 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
         .map(|(prepared, lanes)| Connections::start(prepared, lanes, &plan, &config.server, now))
         .transpose()?;
     let host_port = host_port.map(|port| port.name);
-    let mac_limit = config.guards.mac_limit(config.server.max_macs_per_peer);
+    let sessions = Sessions::new(clock, plan.max_frame, config.server.max_macs_per_peer, config.guards);
     let mut gateway = Gateway {
         role: role(config, former, pool_file, waker, now)?,
-        sessions: Sessions::new(clock, plan.max_frame, mac_limit),
-        stations: Stations::new(config.ageing, mac_limit, now),
+        stations: Stations::new(config.ageing, sessions.mac_limit(), now),
+        sessions,
         datapath: Datapath::new(working, kernel, xsk, preparation, Wires::new(&plan), peer_entries),
         bridge,
-        joined: None,
         poll,
         signals,
         sockets,
@@ -140,11 +138,6 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
         _borrowed: borrowed,
         stopping: false,
     };
-    if let (Some(bridge), Some(xdp)) = (&plan.joins, plan.xdp) {
-        let mut joined = Joined::open(&bridge.name, port_index, xdp)?;
-        joined.begin(&mut gateway.datapath, &mut gateway.stations, now);
-        gateway.joined = Some(joined);
-    }
     gateway.watch()?;
     gateway.post_guards();
     gateway.apply_surroundings(now);

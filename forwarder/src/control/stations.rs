@@ -44,6 +44,11 @@ impl Stations {
         }
     }
 
+    /// Most stations behind a peer that has no limit of its own, from now on.
+    pub fn limit_peers(&mut self, limit: usize) {
+        self.table.limit_peers(limit);
+    }
+
     /// Gives a peer a limit of its own, until it is forgotten.
     pub fn limit_peer(&mut self, peer_id: PeerId, limit: usize) {
         self.table.limit_peer(peer_id, limit);

@@ -121,11 +121,4 @@ impl Datapath {
             post.send(Command::RemoveNic(wire));
         }
     }
-
-    /// Takes all out.
-    pub fn abandon_wires(&mut self) {
-        while let Some(wire) = self.wires.served.keys().next().copied() {
-            self.abandon_wire(wire);
-        }
-    }
 }

@@ -95,6 +95,11 @@ impl Table {
         }
     }
 
+    /// Changes the limit of peers that have none of their own. Stations that are there stay.
+    pub fn limit_peers(&mut self, limit_per_peer: usize) {
+        self.limit_per_peer = limit_per_peer;
+    }
+
     /// Gives a peer a limit of its own, until it is forgotten.
     pub fn limit_peer(&mut self, peer: PeerId, limit: usize) {
         self.limits.insert(peer, limit);

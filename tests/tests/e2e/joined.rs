@@ -44,6 +44,7 @@ pub const ACCELERATED: Suite = Suite {
     scenarios: scenarios![
         known_frames_between_lan_and_peer_do_not_pass_the_bridge,
         a_station_that_moves_between_lan_and_peer_is_followed,
+        a_rule_on_the_bridge_holds_for_peers_as_well,
     ],
 };
 
@@ -195,7 +196,9 @@ fn the_bridge_goes_on_through_start_stop_and_kill_and_a_restart_takes_over(site:
     site.start_gateway()?;
     assert!(!entries(site)?.contains(&entered), "what a killed gateway left is still there");
     site.connect_agents(&[])?;
-    assert!(reachable(site.agent(0), LAN_HOST, SOON) && reachable(&site.network.lan, site.address(1), SOON));
+    // The LAN host has the addresses that the agents' interfaces had before: their questions correct them.
+    assert!(reachable(site.agent(0), LAN_HOST, SOON) && reachable(site.agent(1), LAN_HOST, SOON));
+    assert!(reachable(&site.network.lan, site.address(1), SOON));
     site.gateway()?.stop()?;
     assert!(!entries(site)?.contains("extern_learn"), "what a stopped gateway left is still there");
     sleep(Duration::from_millis(300));
@@ -315,6 +318,50 @@ fn known_frames_between_lan_and_peer_do_not_pass_the_bridge(site: &mut Site) -> 
     let health = site.gateway()?.status()?["health"].to_string();
     assert!(!health.contains("leave by the kernel's socket"), "{health}");
     Ok(())
+}
+
+fn a_rule_on_the_bridge_holds_for_peers_as_well(site: &mut Site) -> Result<()> {
+    let [agent, _, lan, _] = stations::all(site)?;
+    lan.announce(lan.mac)?;
+    agent.announce(agent.mac)?;
+    wait_place(site, lan.mac, NIC, "wire")?;
+    wait_place(site, agent.mac, "tap0", "peer")?;
+    let crosses = |payload: &'static [u8]| -> Result<[bool; 2]> {
+        agent.send_as(agent.mac, lan.mac, payload)?;
+        lan.send_as(lan.mac, agent.mac, payload)?;
+        Ok([lan.hears(payload), agent.hears(payload)])
+    };
+    assert_eq!(crosses(b"before the rule")?, [true; 2]);
+    let host = &site.network.gateway;
+    host.nft(
+        "table bridge guard { chain c { type filter hook forward priority 0; ether type 0x88b5 drop; }; }",
+    )?;
+    wait_ways(site, "[]", "nft")?;
+    assert_eq!(crosses(b"under the rule")?, [false; 2]);
+    site.network.gateway.nft("delete table bridge guard")?;
+    wait_ways(site, "peers", "")?;
+    assert_eq!(crosses(b"after the rule")?, [true; 2]);
+    Ok(())
+}
+
+/// Waits until `trestle ports` says of the NIC that so much of it is accelerated, and why not more.
+fn wait_ways(site: &mut Site, ways: &str, reason: &str) -> Result<()> {
+    let mut said = String::new();
+    let outcome = wait_until(
+        "the NIC's port to be judged anew",
+        SOON,
+        || {
+            let status = site.gateway().ok()?.status().ok()?;
+            let port = status["ports"].as_array()?.iter().find(|port| port["name"] == NIC)?.clone();
+            said = port.to_string();
+            let bridge = &port["bridge"];
+            (bridge["accelerated"].to_string().contains(ways)
+                && bridge["reasons"].to_string().contains(reason))
+            .then_some(())
+        },
+        String::new,
+    );
+    outcome.map_err(|error| Fault::other(format!("{error}: {said}")))
 }
 
 fn a_port_with_fewer_queues_than_workers_is_sent_by_all_of_them(site: &mut Site) -> Result<()> {

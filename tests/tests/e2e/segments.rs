@@ -7,10 +7,12 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use trestle_tests::agent::Agent;
+use trestle_tests::frame::{BROADCAST, frame, local_mac};
 use trestle_tests::gateway::{Mode, Start, binary};
 use trestle_tests::network::{GATEWAY, Layout};
 use trestle_tests::pki::{Keys, Pki};
 use trestle_tests::process::{self, Process, wait_until};
+use trestle_tests::raw::RawPort;
 use trestle_tests::runner::Suite;
 use trestle_tests::site::Site;
 use trestle_tests::{Result, scenarios};
@@ -129,13 +131,10 @@ fn a_reload_touches_only_the_segments_that_have_changed(site: &mut Site) -> Resu
         both["segments"]["s1"]["peers"].is_array() && both["segments"]["s2"]["peers"].is_array(),
         "{both}"
     );
-    let (_first, second) = (connect(site, 1)?, connect(site, 2)?);
-    site.network.gateway.ip("address add 10.1.0.1/24 dev tap1")?;
+    let (_first, _second) = (connect(site, 1)?, connect(site, 2)?);
     let (pid, peer_id, age) = supervised.session(site, "s1")?;
-    let pings = "-i 0.1 -c 1000 -W 2 10.1.0.1";
-    let mut pinging = site.network.agents[0].command("ping");
-    pinging.args(pings.split(' '));
-    let mut pinging = Process::spawn("ping", &mut pinging, &site.folder().join("ping.log"))?;
+    let before = supervised.session(site, "s2")?;
+    let (pinging, other) = (start_pinging(site, 1)?, start_pinging(site, 2)?);
 
     let (done, said) = supervised.reload(site, &[&one, &two, &three])?;
     assert!(done && said == "s1: kept\ns2: kept\ns3: started\n", "{said}");
@@ -151,15 +150,17 @@ fn a_reload_touches_only_the_segments_that_have_changed(site: &mut Site) -> Resu
     let (done, said) = supervised.reload(site, &[&one, &two, "[segment.x]\nserver = './1.conf'\n"])?;
     assert!(!done && said.contains("is segment `s1`'s already"), "{said}");
 
-    let guarded = format!("{two}guards.broadcast = 100\n");
+    let guarded = format!("{two}guards = {{ broadcast = 5, mac-limit = 3, loop-guard = false }}\n");
     let (done, said) = supervised.reload(site, &[&one, &guarded])?;
-    assert!(done && said == "s1: kept\ns2: restarted\ns3: stopped\n", "{said}");
-    wait_until(
-        "the client back",
-        SOON,
-        || (second.times("Initialization Sequence Completed") > 1).then_some(()),
-        || second.log(),
-    )?;
+    assert!(done && said == "s1: kept\ns2: applied live\ns3: stopped\n", "{said}");
+    limits_bite(site, &supervised)?;
+    let older = || {
+        let (same_pid, same_peer, later) = supervised.session(site, "s2").ok()?;
+        assert_eq!((same_pid, same_peer), (before.0, before.1));
+        (later > before.2).then_some(())
+    };
+    wait_until("the session to be older", SOON, older, String::new)?;
+    lost_nothing(other)?;
 
     // A revocation list's place: the authority's own file, whose bytes change and whose meaning does not.
     let ca = fs::read_to_string(site.folder().join("ca.crt")).unwrap_or_default();
@@ -190,10 +191,37 @@ fn a_reload_touches_only_the_segments_that_have_changed(site: &mut Site) -> Resu
     let (same_pid, same_peer, later) = supervised.session(site, "s1")?;
     assert_eq!((same_pid, same_peer), (pid, peer_id));
     assert!(later > age && later < 1000, "{age} s, then {later} s");
+    lost_nothing(pinging)
+}
+
+/// Agent `number` asks the host, until it is told to stop.
+fn start_pinging(site: &Site, number: usize) -> Result<Process> {
+    site.network.gateway.ip(&format!("address add 10.{number}.0.1/24 dev tap{number}"))?;
+    let mut ping = site.network.agents[number - 1].command("ping");
+    ping.args(format!("-i 0.1 -c 1000 -W 2 10.{number}.0.1").split(' '));
+    Process::spawn("ping", &mut ping, &site.folder().join(format!("ping{number}.log")))
+}
+
+fn lost_nothing(mut pinging: Process) -> Result<()> {
     pinging.signal(Signal::SIGINT)?;
     pinging.wait(SOON)?;
     assert!(pinging.log().contains(" 0% packet loss"), "{}", pinging.log_tail());
     Ok(())
+}
+
+/// The second agent floods, and has more stations than it may: most of that is lost, and known for what it is.
+fn limits_bite(site: &Site, supervised: &Supervised) -> Result<()> {
+    let port = RawPort::open(&site.network.agents[1], "tap0")?;
+    for number in 0..40 {
+        let source = local_mac(0x30_0000 + number % 10);
+        port.send(&frame(BROADCAST, source, 0x88b5, &[0; 46]))?;
+    }
+    let bitten = || {
+        let drops = supervised.status(site, "s2").ok()?["drops"].clone();
+        let lost = |reason: &str| drops[reason].as_u64().unwrap_or_default();
+        (lost("mac_limit") > 20 && lost("storm_broadcast") > 0).then_some(())
+    };
+    wait_until("the limits to bite", SOON, bitten, || supervised.process.log_tail())
 }
 
 fn a_segment_that_dies_comes_back_alone_and_all_end_with_the_supervisor(site: &mut Site) -> Result<()> {

@@ -9,7 +9,8 @@ use common::bridge::{PortCounters, PortValue, port_flag as flag};
 
 use super::{
     look::{self, Looked},
-    policy::{self, Arrival, Attached, Facts, Ruling},
+    peers::{OwnPort, Served},
+    policy::{self, Arrival, Attached, Facts, Reason, Ruling},
 };
 use crate::{
     control::datapath::Datapath,
@@ -19,7 +20,7 @@ use crate::{
     },
     switch::WireId,
     xdp::{
-        attach::{PortAttachment, XdpChoice},
+        attach::{PortAttachment, XdpChoice, XdpGot},
         maps::{MapError, ports::VlanSet},
         programs::Programs,
     },
@@ -38,6 +39,9 @@ pub(super) struct Member {
     pub looked_turn: u64,
     facts: Option<Facts>,
     held: Option<Held>,
+    /// What was prepared while its far end could be reached.
+    early: Option<Preparation>,
+    served: Served,
     refused: Option<(String, Instant)>,
     ruling: Ruling,
     /// What XDP was told.
@@ -50,20 +54,42 @@ pub(super) struct Member {
 
 /// XDP on the port, and what it takes; dropped in this order.
 struct Held {
-    _attachment: PortAttachment,
-    _preparation: Preparation,
+    attachment: PortAttachment,
+    _preparation: Option<Preparation>,
+}
+
+/// What is known and done of a port while far ends can still be reached: before privileges are given up.
+pub(super) struct Early {
+    looked: Looked,
+    preparation: Option<Preparation>,
+}
+
+impl Early {
+    /// Looks at the port, and prepares one whose far end stands for a wire.
+    pub fn of(port: &Port) -> Self {
+        let looked = Looked::at(port);
+        let wire = matches!(looked.arrival, Arrival::Finished { veth: true });
+        let preparation = wire.then(|| Preparation::of(&port.link)).transpose().unwrap_or_else(|error| {
+            tracing::warn!(port = %port.link.name, "{error}");
+            None
+        });
+        Self { looked, preparation }
+    }
 }
 
 impl Member {
-    pub fn new(port: &Port, wire: Option<WireId>, datapath: &mut Datapath) -> Self {
+    pub fn new(port: &Port, wire: Option<WireId>, early: Option<Early>, datapath: &mut Datapath) -> Self {
         let counted =
             wire.zip(datapath.programs()).and_then(|(wire, programs)| programs.port_counts.read(wire).ok());
+        let early = early.unwrap_or_else(|| Early { looked: Looked::at(port), preparation: None });
         Self {
             wire,
-            looked: Looked::at(port),
+            looked: early.looked,
             looked_turn: next_turn(),
             facts: None,
             held: None,
+            early: early.preparation,
+            served: Served::default(),
             refused: None,
             ruling: Ruling::default(),
             told: PortValue::default(),
@@ -74,6 +100,16 @@ impl Member {
 
     pub fn wire(&self) -> Option<WireId> {
         self.wire
+    }
+
+    /// Which XDP is on it.
+    pub fn xdp(&self) -> Option<XdpGot> {
+        self.held.as_ref().map(|held| held.attachment.xdp())
+    }
+
+    /// Whether it has AF_XDP sockets.
+    pub fn has_sockets(&self) -> bool {
+        self.served.is_open()
     }
 
     pub fn is_attached(&self) -> bool {
@@ -88,10 +124,13 @@ impl Member {
         self.counted
     }
 
-    /// Looks at it anew.
+    /// Looks at it anew. A far end that was seen, and cannot be any more, is taken for what it was: XDP passes what it leaves
+    /// unfinished.
     pub fn look(&mut self, port: &Port) {
-        let takes_frames = self.looked.takes_frames;
-        self.looked = Looked { takes_frames, ..Looked::at(port) };
+        let Looked { arrival, takes_frames } = self.looked.clone();
+        let new = Looked::at(port).arrival;
+        let blind = matches!(new, Arrival::Unknown(_)) && self.early.is_some();
+        self.looked = Looked { arrival: if blind { arrival } else { new }, takes_frames };
         self.looked_turn = next_turn();
     }
 
@@ -114,7 +153,7 @@ impl Member {
             vlans: look::vlans(bridge),
             arrival: self.looked.arrival.clone(),
             takes_frames: self.looked.takes_frames,
-            xdp: if self.held.is_some() { Attached::Native } else { Attached::No },
+            xdp: self.attachment(),
             obstacles: obstacles.collect(),
             numbered: self.wire.is_some(),
         };
@@ -123,10 +162,17 @@ impl Member {
     }
 
     fn attached(&self) -> Attached {
-        match (&self.held, &self.refused) {
-            (Some(_), _) => Attached::Native,
-            (None, Some((sentence, _))) => Attached::Refused(sentence.clone()),
-            (None, None) => Attached::No,
+        match &self.refused {
+            Some((sentence, _)) if self.held.is_none() => Attached::Refused(sentence.clone()),
+            _ => self.attachment(),
+        }
+    }
+
+    fn attachment(&self) -> Attached {
+        match self.xdp() {
+            Some(XdpGot::Native) => Attached::Native,
+            Some(XdpGot::Generic) => Attached::Generic,
+            None => Attached::No,
         }
     }
 
@@ -135,13 +181,8 @@ impl Member {
         let forwards = look::state(port) == policy::State::Forwarding && port.link.up && port.link.running;
         let isolation = self.told.flags & flag::ISOLATED != 0;
         if !forwards || isolation != port.settings.isolated || self.vlans != Some(vlans(port)) {
-            self.close(datapath);
+            self.shut(datapath);
         }
-    }
-
-    /// Nothing comes from it or goes to it by XDP, until it is opened.
-    pub fn close(&mut self, datapath: &mut Datapath) {
-        self.tell(PortValue { flags: 0, ..self.told }, datapath);
     }
 
     /// Lets go of what is no candidate.
@@ -150,8 +191,19 @@ impl Member {
             return;
         }
         tracing::info!(port = %port.link.name, "left to the kernel bridge");
-        self.close(datapath);
+        self.shut(datapath);
+        if let Some(wire) = self.wire {
+            self.served.close(wire, datapath);
+        }
         self.held = None;
+    }
+
+    /// Nothing of it is used, for now.
+    pub fn shut(&mut self, datapath: &mut Datapath) {
+        self.tell(PortValue { flags: self.told.flags & flag::CAPTURE, ..self.told }, datapath);
+        if let Some(wire) = self.wire {
+            datapath.let_peers_out(wire, false);
+        }
     }
 
     /// Attaches to a candidate, and tells XDP what may be done with it.
@@ -159,26 +211,38 @@ impl Member {
         &mut self,
         port: &Port,
         candidate: bool,
-        filters_vlans: bool,
+        terms: &Terms,
         datapath: &mut Datapath,
         now: Instant,
     ) {
+        let filters_vlans = terms.filters_vlans;
         if candidate && self.held.is_none() && self.refused.as_ref().is_none_or(|(_, again)| now >= *again) {
-            self.attach(port, datapath, now);
+            self.attach(port, terms, datapath, now);
         }
         let Some(mut facts) = self.facts.clone() else { return };
         facts.xdp = self.attached();
         self.ruling = policy::rule(&facts, candidate);
+        self.serve_peers(port, terms, datapath, now);
         // Also where VLANs are not filtered: what stands there is what counts in the moment they are.
-        if self.tell_vlans(port, datapath) {
-            self.tell(self.value(port, filters_vlans), datapath);
-        } else {
-            self.close(datapath);
+        if !self.tell_vlans(port, datapath) {
+            return self.shut(datapath);
+        }
+        self.tell(self.value(port, filters_vlans), datapath);
+        if let Some(wire) = self.wire {
+            datapath.let_peers_out(wire, self.ruling.peers);
         }
     }
 
-    fn attach(&mut self, port: &Port, datapath: &mut Datapath, now: Instant) {
-        match hold(port, self.wire, datapath) {
+    fn serve_peers(&mut self, port: &Port, terms: &Terms, datapath: &mut Datapath, now: Instant) {
+        let (Some(own), Some(wire), true) = (&terms.own, self.wire, self.ruling.from) else { return };
+        match self.served.serve(wire, port, own, datapath, now) {
+            Ok(()) => self.ruling.peers = true,
+            Err(why) => self.ruling.reasons.push(Reason::NoPeers(why)),
+        }
+    }
+
+    fn attach(&mut self, port: &Port, terms: &Terms, datapath: &mut Datapath, now: Instant) {
+        match hold(port, self.wire, terms.xdp, self.early.is_some(), datapath) {
             Ok(held) => {
                 tracing::info!(port = %port.link.name, "accelerated");
                 (self.held, self.refused) = (Some(held), None);
@@ -195,6 +259,7 @@ impl Member {
         let flags = [
             (self.ruling.from, flag::FROM),
             (self.ruling.to, flag::TO),
+            (self.ruling.peers, flag::TO_PEERS),
             (port.settings.isolated, flag::ISOLATED),
             (veth, flag::UNFINISHED),
             (self.told.flags & flag::CAPTURE != 0, flag::CAPTURE),
@@ -225,7 +290,7 @@ impl Member {
         if self.vlans.as_ref() == Some(&vlans) {
             return true;
         }
-        self.close(datapath);
+        self.shut(datapath);
         let (Some(wire), Some(programs)) = (self.wire, datapath.programs()) else { return true };
         match programs.vlans.set(wire, &vlans) {
             Ok(()) => self.vlans = Some(vlans),
@@ -240,7 +305,9 @@ impl Member {
     /// The port is none any more, or we end: nothing of it is used from here on.
     pub fn leave(mut self, port: u32, datapath: &mut Datapath) {
         self.tell(PortValue::default(), datapath);
-        let (Some(wire), Some(programs)) = (self.wire, datapath.programs()) else { return };
+        let Some(wire) = self.wire else { return };
+        self.served.close(wire, datapath);
+        let Some(programs) = datapath.programs() else { return };
         let removed = [programs.devmap.remove(wire), programs.slots.remove(port).map(|_| ())];
         removed.into_iter().filter_map(Result::err).for_each(|error| tracing::warn!("{error}"));
     }
@@ -254,20 +321,37 @@ fn vlans(port: &Port) -> VlanSet {
     vlans
 }
 
-/// Attaches, then prepares the port; the sentence says why not.
-fn hold(port: &Port, wire: Option<WireId>, datapath: &mut Datapath) -> Result<Held, String> {
+/// What holds for all ports alike.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms {
+    /// The bridge filters VLANs.
+    pub filters_vlans: bool,
+    /// Which XDP is wanted.
+    pub xdp: XdpChoice,
+    /// Our own port, where there are peers.
+    pub own: Option<OwnPort>,
+}
+
+/// Attaches, then prepares the port unless it `is_prepared`; the sentence says why not.
+fn hold(
+    port: &Port,
+    wire: Option<WireId>,
+    xdp: XdpChoice,
+    is_prepared: bool,
+    datapath: &mut Datapath,
+) -> Result<Held, String> {
     let (Some(wire), Some(programs)) = (wire, datapath.programs()) else {
         return Err("there are no XDP programs".into());
     };
     // Attached first: it passes all until it is told otherwise, and where it is refused nothing was touched.
-    let attachment =
-        programs.attach_port(&port.link.name, XdpChoice::Native).map_err(|error| error.to_string())?;
-    let preparation = Preparation::of(&port.link).map_err(|error| error.to_string())?;
-    if let Some(refused) = preparation.refused().first() {
+    let attachment = programs.attach_port(&port.link.name, xdp).map_err(|error| error.to_string())?;
+    let preparation =
+        (!is_prepared).then(|| Preparation::of(&port.link)).transpose().map_err(|error| error.to_string())?;
+    if let Some(refused) = preparation.iter().flat_map(Preparation::refused).next() {
         return Err(refused.clone());
     }
     enter(programs, wire, port.link.index).map_err(|error| error.to_string())?;
-    Ok(Held { _attachment: attachment, _preparation: preparation })
+    Ok(Held { attachment, _preparation: preparation })
 }
 
 fn enter(programs: &mut Programs, wire: WireId, port: u32) -> Result<(), MapError> {

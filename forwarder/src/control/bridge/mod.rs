@@ -26,18 +26,22 @@ use crate::{
         nic::xdp_features::AllXdpFeatures,
     },
     switch::{Port, WireId},
+    xdp::attach::{XdpChoice, XdpGot},
 };
 
 mod look;
 mod member;
 mod numbers;
+mod peers;
 /// What of a port is accelerated, and what is not and why.
 mod policy;
 mod refresh;
 mod report;
 
-use member::Member;
+use member::{Early, Member, Terms};
 use numbers::Numbers;
+use peers::OwnPort;
+pub(super) use peers::Peers;
 use refresh::Refresh;
 
 /// How often ports are looked at anew for what the kernel gives no news of.
@@ -51,6 +55,11 @@ const REREAD: Duration = Duration::from_secs(30);
 pub(super) struct Bridge {
     name: String,
     mirror: Mirror,
+    /// `None`: there are no peers.
+    peers: Option<Peers>,
+    /// Ports that were there while far ends could be reached, by interface.
+    early: BTreeMap<u32, Early>,
+    news: News,
     members: BTreeMap<u32, Member>,
     numbers: Numbers,
     refresh: Refresh,
@@ -66,10 +75,18 @@ impl Bridge {
     ///
     /// # Errors
     /// There is no such bridge.
-    pub fn open(name: &str, now: Instant) -> host::Result<Self> {
+    pub fn open(name: &str, peers: Option<Peers>, now: Instant) -> host::Result<Self> {
+        let mirror = Mirror::open(name)?;
+        // Without peers no privilege is given up that this takes: it can wait.
+        let others =
+            mirror.known().ports().iter().filter(|(index, _)| peers.is_some_and(|own| own.port != **index));
+        let early = others.map(|(index, port)| (*index, Early::of(port))).collect();
         Ok(Self {
             name: name.to_owned(),
-            mirror: Mirror::open(name)?,
+            mirror,
+            peers,
+            early,
+            news: News::default(),
             members: BTreeMap::new(),
             numbers: Numbers::default(),
             refresh: Refresh::new(now),
@@ -108,6 +125,11 @@ impl Bridge {
         self.devices.as_ref().map(AsFd::as_fd)
     }
 
+    /// What has changed since this was asked last, as far as somebody else depends on it.
+    pub fn take_news(&mut self) -> News {
+        std::mem::take(&mut self.news)
+    }
+
     /// Closing first, then stations, then opening: see the head.
     fn handle(&mut self, events: &[Event], datapath: &mut Datapath, stations: &mut Stations, now: Instant) {
         for event in events {
@@ -124,12 +146,19 @@ impl Bridge {
                 }
                 Event::BridgeChanged => tracing::debug!(bridge = %self.name, "the bridge changed"),
                 Event::PortAdded(port) => self.add(*port, datapath),
-                Event::Station(station) => self.enter(*station, datapath, stations, now),
-                Event::StationGone(station) => Self::forget(*station, datapath, stations),
+                Event::Station(station) => {
+                    self.news.take(station);
+                    self.enter(*station, datapath, stations, now);
+                }
+                Event::StationGone(station) => {
+                    self.news.take(station);
+                    self.forget(*station, datapath, stations);
+                }
                 Event::PortGone(_) | Event::PortChanged(_) => {}
             }
         }
         if events.iter().any(|event| !matches!(event, Event::Station(_) | Event::StationGone(_))) {
+            self.news.ports = true;
             self.judge(datapath, now);
         }
     }
@@ -168,13 +197,19 @@ impl Bridge {
 
     /// Decides for every port anew, and has it so.
     fn judge(&mut self, datapath: &mut Datapath, now: Instant) {
-        let Self { mirror, members, devices, obstacles, .. } = self;
+        let Self { mirror, members, devices, obstacles, peers, .. } = self;
         let Some(bridge) = mirror.known().bridge() else { return };
         if datapath.filters_vlans() != bridge.vlan_filtering {
             // No frame is judged half by the old way and half by the new.
-            members.values_mut().for_each(|member| member.close(datapath));
+            members.values_mut().for_each(|member| member.shut(datapath));
             datapath.set_vlan_filtering(bridge.vlan_filtering);
         }
+        let terms = Terms {
+            filters_vlans: bridge.vlan_filtering,
+            // Between ports generic XDP gains nothing.
+            xdp: peers.map_or(XdpChoice::Native, |peers| peers.xdp),
+            own: peers.map(|peers| OwnPort::of(peers, mirror.known(), bridge)),
+        };
         let ports = mirror.known().ports();
         let obstacles = sentences(obstacles.look(mirror.known(), &unstrange(mirror)));
         let mut here: Vec<(&BridgePort, &mut Member)> =
@@ -183,23 +218,29 @@ impl Bridge {
             .iter_mut()
             .map(|(port, member)| member.gather(port, bridge, &obstacles, devices.as_ref()))
             .collect();
-        let candidates = policy::candidates(&facts, false);
+        let candidates = policy::candidates(&facts, terms.own.is_some());
         // All that is closed before anything is opened.
         for ((port, member), candidate) in here.iter_mut().zip(&candidates) {
             member.close_unless(port, *candidate, datapath);
         }
         for ((port, member), candidate) in here.into_iter().zip(candidates) {
-            member.open(port, candidate, bridge.vlan_filtering, datapath, now);
+            member.open(port, candidate, &terms, datapath, now);
         }
     }
 
     fn add(&mut self, port: u32, datapath: &mut Datapath) {
-        if self.members.contains_key(&port) {
+        if self.members.contains_key(&port) || self.is_own(port) {
             return;
         }
         let Some(known) = self.mirror.known().ports().get(&port) else { return };
         let wire = self.numbers.give(port);
-        self.members.insert(port, Member::new(known, wire, datapath));
+        let early = self.early.remove(&port);
+        self.members.insert(port, Member::new(known, wire, early, datapath));
+    }
+
+    /// Whether that is our own port: the stations behind it are our peers'.
+    fn is_own(&self, port: u32) -> bool {
+        self.peers.is_some_and(|own| own.port == port)
     }
 
     fn remove(&mut self, port: u32, datapath: &mut Datapath, stations: &mut Stations) {
@@ -219,22 +260,36 @@ impl Bridge {
     }
 
     fn enter(&self, station: Station, datapath: &mut Datapath, stations: &mut Stations, now: Instant) {
-        if station.kind == StationKind::Local {
+        if station.kind == StationKind::Local || self.is_own(station.port) {
             return;
         }
-        // Nothing of a locked station is forwarded.
-        let place = self.numbers.of(station.port).filter(|_| !station.locked).map_or(Port::Host, Port::Wire);
-        stations.mirror(&mut datapath.copies(), station.key, place, now);
+        stations.mirror(&mut datapath.copies(), station.key, self.place(&station), now);
     }
 
-    fn forget(station: Station, datapath: &mut Datapath, stations: &mut Stations) {
-        stations.unmirror(&mut datapath.copies(), station.key);
+    /// Where a station stands. Nothing of a locked one is forwarded.
+    fn place(&self, station: &Station) -> Port {
+        let forwarded = !station.locked && station.kind != StationKind::Local;
+        self.numbers.of(station.port).filter(|_| forwarded).map_or(Port::Host, Port::Wire)
     }
 
-    /// The host's own addresses, that nobody may claim.
-    pub fn own_macs(&self) -> impl Iterator<Item = (Mac, Port)> {
-        let local = self.mirror.known().stations().filter(|station| station.kind == StationKind::Local);
-        local.map(|station| (station.key.mac, Port::Host))
+    fn forget(&self, station: Station, datapath: &mut Datapath, stations: &mut Stations) {
+        if !self.is_own(station.port) {
+            stations.unmirror(&mut datapath.copies(), station.key);
+        }
+    }
+
+    /// Stations that nobody may claim: the bridge's own and its ports', and those that the operator has nailed to a port.
+    pub fn nailed(&self) -> impl Iterator<Item = (Mac, Port)> {
+        let nailed = self.mirror.known().stations().filter(|station| is_nailed(station));
+        let others =
+            nailed.filter(|station| !self.is_own(station.port) || station.kind == StationKind::Local);
+        others.map(|station| (station.key.mac, self.place(station)))
+    }
+
+    /// Which XDP was got: the worst on any port.
+    pub fn xdp(&self) -> Option<XdpGot> {
+        let got = |wanted| self.members.values().any(|member| member.xdp() == Some(wanted));
+        [XdpGot::Generic, XdpGot::Native].into_iter().find(|xdp| got(*xdp))
     }
 
     /// Name of the port that is this wire.
@@ -271,8 +326,32 @@ fn sentences(found: host::Result<Vec<Obstacle>>) -> Vec<(Option<u32>, String)> {
     }
 }
 
-/// Follows the bridge of a gateway without peers.
-pub(super) fn follow(plan: &Plan, now: Instant) -> host::Result<Option<Bridge>> {
-    let alone = plan.accelerates.as_deref().filter(|_| plan.joins.is_none());
-    alone.map(|name| Bridge::open(name, now)).transpose()
+/// What was told of the bridge.
+#[derive(Debug, Default)]
+pub(super) struct News {
+    /// Its ports, or the bridge itself.
+    pub ports: bool,
+    /// Stations that nobody may claim.
+    pub nailed: bool,
+    /// These stations.
+    pub macs: BTreeSet<Mac>,
+}
+
+impl News {
+    fn take(&mut self, station: &Station) {
+        self.macs.insert(station.key.mac);
+        self.nailed |= is_nailed(station);
+    }
+}
+
+fn is_nailed(station: &Station) -> bool {
+    station.sticky || station.kind == StationKind::Local
+}
+
+/// Follows the bridge of the plan, `host_port` being the number of our own port. To be called before privileges are given
+/// up and threads begin: far ends in other network namespaces are reached by nobody afterwards.
+pub(super) fn follow(plan: &Plan, host_port: u32, now: Instant) -> host::Result<Option<Bridge>> {
+    let peers = plan.xdp.filter(|_| plan.joins.is_some()).map(|xdp| Peers { port: host_port, xdp });
+    let name = plan.accelerates.as_deref().filter(|_| plan.joins.is_none() || peers.is_some());
+    name.map(|name| Bridge::open(name, peers, now)).transpose()
 }

@@ -78,6 +78,8 @@ pub(super) enum Attached {
     No,
     /// In the driver.
     Native,
+    /// In the kernel's stack.
+    Generic,
     /// The kernel refused: its sentence.
     Refused(String),
 }
@@ -89,7 +91,9 @@ pub(super) struct Ruling {
     pub from: bool,
     /// XDP may forward frames to it.
     pub to: bool,
-    /// Why not, or not all; empty when both.
+    /// Frames for peers go to the workers, and theirs leave by it.
+    pub peers: bool,
+    /// Why not, or not all; empty when all there is to do is done.
     pub reasons: Vec<Reason>,
 }
 
@@ -112,6 +116,10 @@ pub(super) enum Reason {
         /// One end of a veth: what takes frames is the other.
         veth: bool,
     },
+    /// Between ports generic XDP gains nothing.
+    Generic,
+    /// Its peers' frames go by the bridge.
+    NoPeers(String),
     /// Nothing would be gained.
     Alone,
 }
@@ -157,6 +165,11 @@ impl fmt::Display for Reason {
             Self::TakesNoFrames { veth: false } => f.write_str(
                 "frames go to it by the kernel alone, for its driver takes none by XDP: another driver or NIC would",
             ),
+            Self::Generic => f.write_str(
+                "XDP runs in generic mode on it, for its driver has no other: frames for peers are taken from it, those \
+                 for other ports are the kernel's, which is as fast",
+            ),
+            Self::NoPeers(why) => write!(f, "frames between it and peers go by the bridge: {why}"),
             Self::Alone => f.write_str("there is no other port to exchange frames with by XDP"),
         }
     }
@@ -179,12 +192,14 @@ pub(super) fn rule(facts: &Facts, candidate: bool) -> Ruling {
         reasons.push(Reason::Alone);
     }
     reasons.extend(passing(facts));
-    let from = reasons.is_empty() && facts.xdp == Attached::Native;
-    let to = from && takes_frames(facts);
-    if from && !to {
+    let from = reasons.is_empty() && matches!(facts.xdp, Attached::Native | Attached::Generic);
+    let to = from && facts.xdp == Attached::Native && takes_frames(facts);
+    if from && facts.xdp == Attached::Generic {
+        reasons.push(Reason::Generic);
+    } else if from && !to {
         reasons.push(Reason::TakesNoFrames { veth: is_veth(facts) });
     }
-    Ruling { from, to, reasons }
+    Ruling { from, to, peers: false, reasons }
 }
 
 /// What speaks against attaching at all.
@@ -275,7 +290,10 @@ mod tests {
         for vlans in [Vlans::Ignored, Vlans::Filtered] {
             let facts = Facts { vlans, ..good() };
             assert_eq!(candidates(&[facts.clone(), facts.clone()], false), [true, true]);
-            assert_eq!(rule(&facts, true), Ruling { from: true, to: true, reasons: Vec::new() });
+            assert_eq!(
+                rule(&facts, true),
+                Ruling { from: true, to: true, peers: false, reasons: Vec::new() }
+            );
         }
     }
 
@@ -284,7 +302,7 @@ mod tests {
         for (facts, reason) in lasting_faults() {
             assert_eq!(candidates(&[good(), facts.clone(), good()], true), [true, false, true], "{reason:?}");
             let ruling = rule(&facts, false);
-            assert_eq!(ruling, Ruling { from: false, to: false, reasons: vec![reason] });
+            assert_eq!(ruling, Ruling { from: false, to: false, peers: false, reasons: vec![reason] });
         }
     }
 
@@ -293,7 +311,7 @@ mod tests {
         for (facts, reason) in passing_faults() {
             assert_eq!(candidates(&[good(), facts.clone()], false), [true, true], "{reason:?}");
             let ruling = rule(&facts, true);
-            assert_eq!(ruling, Ruling { from: false, to: false, reasons: vec![reason] });
+            assert_eq!(ruling, Ruling { from: false, to: false, peers: false, reasons: vec![reason] });
         }
     }
 
@@ -333,6 +351,12 @@ mod tests {
     }
 
     #[test]
+    fn generic_xdp_serves_peers_alone() {
+        let ruling = rule(&Facts { xdp: Attached::Generic, ..good() }, true);
+        assert_eq!(ruling, Ruling { from: true, to: false, peers: false, reasons: vec![Reason::Generic] });
+    }
+
+    #[test]
     fn frames_go_only_to_who_takes_them() {
         let veth = Arrival::Finished { veth: true };
         let nic = Arrival::Finished { veth: false };
@@ -356,7 +380,8 @@ mod tests {
     fn every_reason_is_a_sentence() {
         let all = lasting_faults().into_iter().chain(passing_faults()).map(|(_, reason)| reason);
         let veths = [true, false].map(|veth| Reason::TakesNoFrames { veth });
-        for reason in all.chain(veths).chain([Reason::Alone]) {
+        let others = [Reason::Alone, Reason::Generic, Reason::NoPeers("both are isolated".into())];
+        for reason in all.chain(veths).chain(others) {
             let own = !matches!(reason, Reason::Bypassed(_) | Reason::Refused(_) | Reason::TagsChange(_));
             let text = reason.to_string();
             assert!(!text.ends_with('.') && (!own || text.len() > 20), "{text}");

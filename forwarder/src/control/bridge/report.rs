@@ -42,8 +42,8 @@ impl Bridge {
             name: port.link.name.clone(),
             role: Role::Port,
             mode: UplinkMode::Bridge,
-            xdp: if member.is_attached() { Xdp::Native } else { Xdp::None },
-            xsk: Xsk::None,
+            xdp: member.xdp().map_or(Xdp::None, Into::into),
+            xsk: datapath.xsk().filter(|_| member.has_sockets()).map_or(Xsk::None, Into::into),
             rx_frames,
             tx_frames,
             queues: 0,
@@ -61,7 +61,7 @@ impl Bridge {
 
 fn ways(member: &Member) -> Vec<Way> {
     let ruling = member.ruling();
-    let ways = [(ruling.from, Way::From), (ruling.to, Way::To)];
+    let ways = [(ruling.from, Way::From), (ruling.to, Way::To), (ruling.peers, Way::Peers)];
     ways.into_iter().filter(|(open, _)| *open).map(|(_, way)| way).collect()
 }
 
