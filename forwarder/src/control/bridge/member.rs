@@ -46,7 +46,8 @@ pub(super) struct Member {
     ruling: Ruling,
     /// What XDP was told.
     told: PortValue,
-    vlans: VlanSet,
+    /// Its VLANs as XDP was told; `None`: those of who had the number before may stand there.
+    vlans: Option<VlanSet>,
     /// What the number's former port had counted.
     counted: PortCounters,
 }
@@ -92,7 +93,7 @@ impl Member {
             refused: None,
             ruling: Ruling::default(),
             told: PortValue::default(),
-            vlans: VlanSet::default(),
+            vlans: None,
             counted: counted.unwrap_or_default(),
         }
     }
@@ -109,6 +110,10 @@ impl Member {
     /// Whether it has AF_XDP sockets.
     pub fn has_sockets(&self) -> bool {
         self.served.is_open()
+    }
+
+    pub fn is_attached(&self) -> bool {
+        self.held.is_some()
     }
 
     pub fn ruling(&self) -> &Ruling {
@@ -162,7 +167,7 @@ impl Member {
     pub fn close_if_unfit(&mut self, port: &Port, datapath: &mut Datapath) {
         let forwards = look::state(port) == policy::State::Forwarding && port.link.up && port.link.running;
         let isolation = self.told.flags & flag::ISOLATED != 0;
-        if !forwards || isolation != port.settings.isolated {
+        if !forwards || isolation != port.settings.isolated || self.vlans != Some(vlans(port)) {
             self.shut(datapath);
         }
     }
@@ -181,7 +186,7 @@ impl Member {
     }
 
     /// Nothing of it is used, for now.
-    fn shut(&mut self, datapath: &mut Datapath) {
+    pub fn shut(&mut self, datapath: &mut Datapath) {
         self.tell(PortValue { flags: self.told.flags & flag::CAPTURE, ..self.told }, datapath);
         if let Some(wire) = self.wire {
             datapath.let_peers_out(wire, false);
@@ -205,11 +210,11 @@ impl Member {
         facts.xdp = self.attached();
         self.ruling = policy::rule(&facts, candidate);
         self.serve_peers(port, terms, datapath, now);
-        let value = self.value(port, filters_vlans);
-        if filters_vlans {
-            self.tell_vlans(port, datapath);
+        // Also where VLANs are not filtered: what stands there is what counts in the moment they are.
+        if !self.tell_vlans(port, datapath) {
+            return self.shut(datapath);
         }
-        self.tell(value, datapath);
+        self.tell(self.value(port, filters_vlans), datapath);
         if let Some(wire) = self.wire {
             datapath.let_peers_out(wire, self.ruling.peers);
         }
@@ -266,19 +271,22 @@ impl Member {
         }
     }
 
-    fn tell_vlans(&mut self, port: &Port, datapath: &mut Datapath) {
-        let mut vlans = VlanSet::default();
-        for range in &port.vlans.ranges {
-            (range.first..=range.last).for_each(|vlan| vlans.insert(vlan, range.untagged));
+    /// Written word by word, so only while the port is closed. False: XDP has others than the bridge.
+    fn tell_vlans(&mut self, port: &Port, datapath: &mut Datapath) -> bool {
+        let vlans = vlans(port);
+        if self.vlans.as_ref() == Some(&vlans) {
+            return true;
         }
-        if vlans == self.vlans {
-            return;
-        }
-        let (Some(wire), Some(programs)) = (self.wire, datapath.programs()) else { return };
+        self.shut(datapath);
+        let (Some(wire), Some(programs)) = (self.wire, datapath.programs()) else { return true };
         match programs.vlans.set(wire, &vlans) {
-            Ok(()) => self.vlans = vlans,
-            Err(error) => tracing::warn!("{error}"),
+            Ok(()) => self.vlans = Some(vlans),
+            Err(error) => {
+                tracing::warn!("{error}");
+                return false;
+            }
         }
+        true
     }
 
     /// The port is none any more, or we end: nothing of it is used from here on.
@@ -290,6 +298,14 @@ impl Member {
         let removed = [programs.devmap.remove(wire), programs.slots.remove(port).map(|_| ())];
         removed.into_iter().filter_map(Result::err).for_each(|error| tracing::warn!("{error}"));
     }
+}
+
+fn vlans(port: &Port) -> VlanSet {
+    let mut vlans = VlanSet::default();
+    for range in &port.vlans.ranges {
+        (range.first..=range.last).for_each(|vlan| vlans.insert(vlan, range.untagged));
+    }
+    vlans
 }
 
 /// What holds for all ports alike.
