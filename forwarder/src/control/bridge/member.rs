@@ -2,7 +2,7 @@
 
 use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use common::bridge::{PortCounters, PortValue, port_flag as flag};
@@ -11,6 +11,7 @@ use super::{
     look::{self, Looked},
     peers::{OwnPort, Served},
     policy::{self, Arrival, Attached, Facts, Reason, Ruling},
+    refusal::{Refusal, Refused},
 };
 use crate::{
     control::datapath::Datapath,
@@ -26,8 +27,6 @@ use crate::{
     },
 };
 
-/// What was refused is tried again after this long: the MTU may have been lowered, another owner be gone.
-const AGAIN: Duration = Duration::from_secs(5);
 /// Ethernet header and a tag, above the MTU.
 const HEADER_BYTES: u32 = 18;
 
@@ -42,7 +41,7 @@ pub(super) struct Member {
     /// What was prepared while its far end could be reached.
     early: Option<Preparation>,
     served: Served,
-    refused: Option<(String, Instant)>,
+    refused: Option<Refused>,
     ruling: Ruling,
     /// What XDP was told.
     told: PortValue,
@@ -150,7 +149,7 @@ impl Member {
 
     fn attached(&self) -> Attached {
         match &self.refused {
-            Some((sentence, _)) if self.held.is_none() => Attached::Refused(sentence.clone()),
+            Some(refused) if self.held.is_none() => Attached::Refused(refused.sentence.clone()),
             _ => self.attachment(),
         }
     }
@@ -203,7 +202,10 @@ impl Member {
         now: Instant,
     ) {
         let filters_vlans = terms.filters_vlans;
-        if candidate && self.held.is_none() && self.refused.as_ref().is_none_or(|(_, again)| now >= *again) {
+        if candidate
+            && self.held.is_none()
+            && self.refused.as_ref().is_none_or(|refused| now >= refused.again)
+        {
             self.attach(port, terms, datapath, now);
         }
         let Some(mut facts) = self.facts.clone() else { return };
@@ -234,9 +236,9 @@ impl Member {
                 tracing::info!(port = %port.link.name, "accelerated");
                 (self.held, self.refused) = (Some(held), None);
             }
-            Err(sentence) => {
-                tracing::debug!(port = %port.link.name, %sentence, "not accelerated");
-                self.refused = Some((sentence, now + AGAIN));
+            Err(refusal) => {
+                tracing::debug!(port = %port.link.name, sentence = %refusal.sentence, "not accelerated");
+                self.refused = Some(Refused::after(self.refused.as_ref(), refusal, now));
             }
         }
     }
@@ -319,25 +321,25 @@ pub(super) struct Terms {
     pub own: Option<OwnPort>,
 }
 
-/// Attaches, then prepares the port unless it `is_prepared`; the sentence says why not.
+/// Attaches, then prepares the port unless it `is_prepared`.
 fn hold(
     port: &Port,
     wire: Option<WireId>,
     xdp: XdpChoice,
     is_prepared: bool,
     datapath: &mut Datapath,
-) -> Result<Held, String> {
+) -> Result<Held, Refusal> {
     let (Some(wire), Some(programs)) = (wire, datapath.programs()) else {
-        return Err("there are no XDP programs".into());
+        return Err(Refusal::untouched("there are no XDP programs"));
     };
     // Attached first: it passes all until it is told otherwise, and where it is refused nothing was touched.
-    let attachment = programs.attach_port(&port.link.name, xdp).map_err(|error| error.to_string())?;
+    let attachment = programs.attach_port(&port.link.name, xdp).map_err(Refusal::untouched)?;
     let preparation =
-        (!is_prepared).then(|| Preparation::of(&port.link)).transpose().map_err(|error| error.to_string())?;
+        (!is_prepared).then(|| Preparation::of(&port.link)).transpose().map_err(Refusal::touched)?;
     if let Some(refused) = preparation.iter().flat_map(Preparation::refused).next() {
-        return Err(refused.clone());
+        return Err(Refusal::touched(refused));
     }
-    enter(programs, wire, port.link.index).map_err(|error| error.to_string())?;
+    enter(programs, wire, port.link.index).map_err(Refusal::touched)?;
     Ok(Held { attachment, _preparation: preparation })
 }
 

@@ -38,6 +38,7 @@ mod peers;
 /// What of a port is accelerated, and what is not and why.
 mod policy;
 mod refresh;
+mod refusal;
 mod report;
 
 use member::{Early, Member, Terms};
