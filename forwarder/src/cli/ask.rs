@@ -14,7 +14,7 @@ use super::{AskArgs, Error};
 use crate::{config::Guards, management::status::Request};
 
 /// The gateway answers between two turns of its control loop; longer means that it hangs.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// Segments stop side by side; certificates of many are judged one after another.
 const RELOAD_PATIENCE: Duration = Duration::from_secs(60);
 /// Longest answer read, in bytes: what the gateway sends at most.
@@ -94,6 +94,12 @@ pub(super) fn ask(path: &Path, request: Request) -> Result<String, Error> {
     // A reload waits for segments to stop.
     let patience = if request == Request::Reload { RELOAD_PATIENCE } else { PATIENCE };
     say(path, request.word(), patience)
+}
+
+/// Has one segment's gateway read its files anew. The supervisor waits for it, deaf to its own signals: no longer than for
+/// any other answer.
+pub(super) fn reload_segment(path: &Path) -> Result<String, Error> {
+    say(path, Request::Reload.word(), PATIENCE)
 }
 
 /// Has a gateway guard its segment so from now on.

@@ -98,7 +98,10 @@ const AGEING: Duration = Duration::from_secs(300);
 /// What is wrong with the command line, the configuration, or the host.
 pub fn run(args: RunArgs) -> Result<(), Error> {
     match &args.gateway.config {
-        Some(file) if args.servers.is_empty() => segments::run(file, &args.gateway.control.control),
+        Some(file) if args.servers.is_empty() => {
+            refuse_what_the_file_says(&args.gateway)?;
+            segments::run(file, &args.gateway.control.control)
+        }
         _ => start(configure(args)?),
     }
 }
@@ -204,6 +207,25 @@ fn load_further(path: &Path, first: &config::Server, notes: &mut Vec<Note>) -> R
 pub(super) fn unix_time() -> i64 {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(now.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// Beside --config only --control holds: anything else would be taken silently, and --confirm would save nobody.
+fn refuse_what_the_file_says(args: &GatewayArgs) -> Result<(), Error> {
+    if args.confirm.is_some() {
+        return Err(Error::new(
+            "--confirm does not reach the segments of --config: try one of them with `trestle run --confirm` first, \
+             then leave --confirm away",
+        ));
+    }
+    let named = !args.uplink.is_empty() || args.bridge.is_some() || args.workers.is_some();
+    let named = named || args.cpus.is_some() || args.ageing.is_some() || args.supervisor.is_some();
+    let chosen = args.datapath != Datapath::default() || args.xdp != XdpMode::default();
+    if named || chosen || args.guards.guards() != Guards::default() {
+        return Err(Error::new(
+            "beside --config only --control holds: write the rest into the file, under its segment",
+        ));
+    }
+    Ok(())
 }
 
 fn refuse_what_comes_later(args: &GatewayArgs) -> Result<(), Error> {

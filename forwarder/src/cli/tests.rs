@@ -33,6 +33,19 @@ fn what_is_not_there_yet_is_refused_in_one_sentence() {
 }
 
 #[test]
+fn nothing_is_taken_silently_beside_a_file_of_segments() {
+    let refused = |words: &[&str]| {
+        let words: Vec<_> = ["--config", "/nowhere/t.toml"].iter().chain(words).copied().collect();
+        run::run(run_args(&words)).unwrap_err().to_string()
+    };
+    assert!(refused(&["--confirm", "60"]).starts_with("--confirm does not reach"));
+    for words in [&["--bridge", "br0"][..], &["--xdp", "generic"], &["--no-loop-guard"], &["--ageing", "9"]] {
+        let sentence = refused(words);
+        assert!(sentence.starts_with("beside --config only --control holds"), "{sentence}");
+    }
+}
+
+#[test]
 fn a_bridge_alone_is_accelerated() {
     let (config, notes) = run::configure(run_args(&["--bridge", "br0"])).unwrap();
     assert!(matches!(config.role, config::Role::Accelerator));
@@ -149,4 +162,18 @@ fn a_question_gets_its_answer_over_the_socket() {
     let answer = ask::ask(&path, crate::management::status::Request::Peers).unwrap();
     std::fs::remove_file(&path).unwrap();
     assert_eq!((answer.as_str(), gateway.join().unwrap().as_str()), ("{\"peers\":[]}", "peers\n"));
+}
+
+#[test]
+fn a_segment_that_hangs_holds_its_supervisor_no_longer_than_an_answer_takes() {
+    let path = std::env::temp_dir().join(format!("trestle-silent-{}", std::process::id()));
+    // It takes connections, and never says a word.
+    let _silent = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let (done, finished) = std::sync::mpsc::channel();
+    let asked = path.clone();
+    std::thread::spawn(move || done.send(ask::reload_segment(&asked).unwrap_err().to_string()));
+    let sentence = finished.recv_timeout(ask::PATIENCE * 2);
+    std::fs::remove_file(&path).unwrap();
+    let sentence = sentence.unwrap();
+    assert!(sentence.contains("does not answer"), "{sentence}");
 }

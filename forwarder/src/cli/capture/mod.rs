@@ -72,10 +72,13 @@ fn open(path: &Path, asked: &Ask) -> Result<(BufReader<UnixStream>, Opening), Er
     let mut stream = ask::connect(path)?;
     let refused =
         |error: io::Error| Error::new(format!("the gateway does not answer ({error}); see its log"));
+    stream.set_read_timeout(Some(ask::PATIENCE)).map_err(refused)?;
     writeln!(stream, "{}", asked.line()).map_err(refused)?;
     let mut records = BufReader::with_capacity(1 << 18, stream);
     let mut first = String::new();
     (&mut records).take(1 << 20).read_line(&mut first).map_err(refused)?;
+    // Frames may be long in coming; the answer may not.
+    records.get_ref().set_read_timeout(None).map_err(refused)?;
     match ask::read(&first)? {
         Reply::Capture(opening) => Ok((records, opening)),
         Reply::Error(sentence) => Err(Error::new(sentence)),

@@ -13,10 +13,7 @@ use nix::{
 };
 
 use super::accepted::Accepted;
-use crate::{
-    cli::{Error, ask},
-    management::status::Request,
-};
+use crate::cli::{Error, ask};
 
 /// How an answer begins that says so.
 const TAKEN: &str = "{\"reload\"";
@@ -61,8 +58,7 @@ impl Segment {
     pub fn takes_live(&self, wanted: &Accepted) -> bool {
         self.child.is_some()
             && self.accepted.can_become(wanted)
-            && (self.accepted.has_certificates_of(wanted)
-                || taken(ask::ask(&wanted.control, Request::Reload)))
+            && (self.accepted.has_certificates_of(wanted) || taken(ask::reload_segment(&wanted.control)))
             && (self.accepted.guards == wanted.guards
                 || taken(ask::change_guards(&wanted.control, &wanted.guards)))
     }

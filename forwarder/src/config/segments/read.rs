@@ -109,10 +109,12 @@ impl<'a> Table<'a> {
                 let name = path.trim_end_matches('.');
                 let line = line_of(self.text, span.start);
                 let sentence = format!("`{name}` is not a table");
+                // Of segments there are several: each has a name, which a list (`[[segment]]`) would not give it.
+                let header = if name == "segment" { "segment.NAME" } else { name };
                 Err(Error::at(
                     Place::line(self.file, line),
                     sentence,
-                    format!("write `[{name}]` and its keys below"),
+                    format!("write `[{header}]` and its keys below"),
                 ))
             }
         }

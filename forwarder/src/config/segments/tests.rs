@@ -96,6 +96,10 @@ fn a_wrong_value_says_what_to_write() {
     refused("[segment.a]\nserver = ['x', 5]\n", "write a text in quotes, or a list of at most 16");
     refused("[segment.a]\nserver = ['x', 'x']\n", "t.toml:2: `server` names /etc/trestle/x twice");
     refused("segment = 5\n", "`segment` is not a table");
+    refused(
+        "[[segment]]\nname = 'a'\n",
+        "`segment` is not a table; write `[segment.NAME]` and its keys below",
+    );
 }
 
 #[test]
