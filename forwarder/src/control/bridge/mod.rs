@@ -29,6 +29,7 @@ use crate::{
     xdp::attach::{XdpChoice, XdpGot},
 };
 
+mod captured;
 mod look;
 mod member;
 mod numbers;
@@ -38,6 +39,7 @@ mod policy;
 mod refresh;
 mod report;
 
+pub(super) use captured::Standing;
 use member::{Early, Member, Terms};
 use numbers::Numbers;
 use peers::OwnPort;
