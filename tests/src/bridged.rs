@@ -91,7 +91,7 @@ impl Bridged {
         namespace.sysctl("net/ipv6/conf/default/disable_ipv6", "1")?;
         let port = format!("{}{number}", if kind == Kind::Wire { 'w' } else { 'c' });
         let address = Ipv4Addr::new(10, 10, 21, 11 + number);
-        let mac = crate::frame::local_mac(u32::from(number) + 1);
+        let mac = crate::frame::local_mac(u32::from(number) + 17);
         let show = crate::frame::show_mac(mac);
         self.host.ip_batch(&format!(
             "link add {port} type veth peer name eth0 address {show} netns {}

@@ -14,15 +14,11 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use common::{
-    FdbKey, FdbValue, Place,
-    bridge::{PortValue, port_flag},
-};
-use trestle::switch::WireId;
-use trestle::xdp::attach::{PortAttachment, XdpChoice};
-use trestle::xdp::programs::Programs;
+use serde_json::Value;
 use trestle_tests::frame::{self, BROADCAST, Mac};
+use trestle_tests::gateway::Gateway;
 use trestle_tests::netns::Namespace;
+use trestle_tests::process::wait_until;
 use trestle_tests::raw::RawPort;
 use trestle_tests::{Fault, Result};
 
@@ -31,12 +27,12 @@ use crate::rig::counter::Counter;
 use crate::rig::generator::Generator;
 use crate::rig::pump::Pump;
 use crate::rig::shared::ETHERTYPE_LOAD;
-use crate::rig::site::ETHERTYPE_PROBE;
+use crate::rig::site::{ETHERTYPE_PROBE, Folder};
 
 /// The bridge alone.
 pub const KERNEL: &str = "kernel-bridge";
-/// The bridge with `xdp_port` on its ports, and both stations in the database.
-pub const XDP: &str = "xdp-port";
+/// `trestle run --bridge` beside it, which has learnt both stations.
+pub const XDP: &str = "trestle-bridge";
 /// Both, in the order they take turns.
 pub const SYSTEMS: [&str; 2] = [KERNEL, XDP];
 /// Lengths of frames in bytes.
@@ -50,8 +46,8 @@ const FAR: &str = "far";
 /// The stations that the load goes between.
 const SENDER: Mac = [0x02, 0x5e, 0xfe, 0, 0, 1];
 const RECEIVER: Mac = [0x02, 0x5e, 0xfe, 0, 0, 2];
-/// Longest frame of a port with an MTU of 1500, with a tag.
-const LONGEST: u32 = 1518;
+/// How long the gateway may take to have both ports.
+const ACCELERATED: Duration = Duration::from_secs(10);
 /// How long ports may take to forward, and the bridge to have learnt.
 const SETTLE: Duration = Duration::from_millis(200);
 /// How long the last frames may be under way.
@@ -62,8 +58,8 @@ pub fn measure(system: &str, frame_bytes: u32, time: Duration) -> Result<Sample>
     let (gateway, world) = (Namespace::create("gateway")?, Namespace::create("world")?);
     lay_out(&gateway, &world)?;
     let counter = world.within(|| Counter::attach(FAR))??;
-    let held = (system == XDP).then(|| gateway.within(accelerate)).transpose()?.transpose()?;
     introduce(&world)?;
+    let held = (system == XDP).then(|| Held::start(&gateway)).transpose()?;
     let load = frame::frame(RECEIVER, SENDER, ETHERTYPE_LOAD, &[]);
     let load = frame::padded(load, frame_bytes as usize);
     let generator = world.within(|| Generator::repeating(NEAR, &load, 1))??;
@@ -121,43 +117,38 @@ fn introduce(world: &Namespace) -> Result<()> {
     Ok(())
 }
 
-/// The programs on both ports; dropping it detaches them.
+/// Trestle beside the bridge, in its namespace.
 struct Held {
-    programs: Programs,
-    _ports: Vec<PortAttachment>,
+    gateway: Gateway,
+    _folder: Folder,
 }
 
 impl Held {
+    /// Starts it, and waits until it has both ports.
+    fn start(namespace: &Namespace) -> Result<Self> {
+        let folder = Folder::create()?;
+        let gateway = Gateway::accelerate(namespace, folder.path(), BRIDGE)?;
+        let held = Self { gateway, _folder: folder };
+        let both = || held.ports().ok().filter(|ports| ports.iter().all(|(_, open)| *open)).map(drop);
+        wait_until("both ports to be accelerated", ACCELERATED, both, || held.gateway.log_tail())?;
+        Ok(held)
+    }
+
     /// Frames that XDP has carried.
     fn carried(&self) -> Result<u64> {
-        let counts = self.programs.port_counts.read(wire(1)?).map_err(refused)?;
-        Ok(counts.frames_to_ports)
+        Ok(self.ports()?.iter().map(|(frames, _)| frames).sum())
     }
-}
 
-/// What the gateway does to a bridge, of the calling thread's namespace, that has learnt both stations.
-fn accelerate() -> Result<Held> {
-    let mut programs = Programs::load().map_err(refused)?;
-    let mut ports = Vec::new();
-    for (number, port, station) in [(1, FROM, SENDER), (2, TO, RECEIVER)] {
-        let ifindex =
-            nix::net::if_::if_nametoindex(port).map_err(Fault::os(format!("looking for {port}")))?;
-        ports.push(programs.attach_port(port, XdpChoice::Native).map_err(refused)?);
-        programs.devmap.set(wire(number)?, ifindex).map_err(refused)?;
-        let value = FdbValue { place: Place::Wire as u32, port: number.into(), ..FdbValue::default() };
-        programs.fdb.insert(FdbKey::new(0, station), value).map_err(refused)?;
-        // As at any veth: its checksums are looked at.
-        let flags = port_flag::FROM | port_flag::TO | port_flag::UNFINISHED;
-        let value = PortValue { ifindex, flags, max_frame: LONGEST, ..PortValue::default() };
-        programs.ports.set(wire(number)?, value).map_err(refused)?;
+    /// Of each port what XDP has carried from it, and whether frames go to it or from it as the load needs.
+    fn ports(&self) -> Result<Vec<(u64, bool)>> {
+        let answer = self.gateway.ask("ports")?;
+        let ports = answer["ports"].as_array().ok_or_else(|| Fault::other("no ports in the answer"))?;
+        let of = |port: &Value| {
+            let needed = if port["name"] == FROM { "from" } else { "to" };
+            let ways = port["bridge"]["accelerated"].as_array();
+            let open = ways.is_some_and(|ways| ways.iter().any(|way| way == needed));
+            (port["bridge"]["frames"]["xdp"].as_u64().unwrap_or(0), open)
+        };
+        Ok(ports.iter().map(of).collect())
     }
-    Ok(Held { programs, _ports: ports })
-}
-
-fn wire(number: u16) -> Result<WireId> {
-    WireId::new(number).ok_or_else(|| Fault::other(format!("there is no port {number}")))
-}
-
-fn refused(error: impl std::error::Error) -> Fault {
-    Fault::other(error.to_string())
 }

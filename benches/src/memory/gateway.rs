@@ -15,7 +15,7 @@ use openvpn::{
     ids::{KeyId, PeerId},
 };
 use trestle::{
-    drops::{Drop, DropCounters},
+    drops::Drop,
     ports::{
         BATCH, Frame, Frames, Port,
         memory::{MemoryPort, wire},
@@ -48,11 +48,14 @@ const DEPTH: usize = 8192;
 /// Notices nobody has read yet; more are said again.
 const NOTICES: usize = 4096;
 
+/// Stations behind a peer, at most, where that is not what is measured.
+const MAC_LIMIT: usize = 4;
+
 /// Several workers that hand over to each other.
 #[derive(Debug)]
 pub struct Gateway {
     stands: Vec<Stand>,
-    _notices: Receiver<Notice>,
+    notices: Receiver<Notice>,
     _poll: Poll,
 }
 
@@ -82,6 +85,14 @@ impl Gateway {
     /// # Errors
     /// The system has no more file descriptors.
     pub fn new(workers: usize) -> io::Result<Self> {
+        Self::joining(Wires::Uplink, workers)
+    }
+
+    /// A gateway without peers whose segment has those wires.
+    ///
+    /// # Errors
+    /// The system has no more file descriptors.
+    pub fn joining(wires: Wires, workers: usize) -> io::Result<Self> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), Token(0))?);
         let (sender, notices) = crossbeam::channel::bounded(NOTICES);
@@ -92,9 +103,11 @@ impl Gateway {
         let now = Instant::now();
         let parts = mailboxes.into_iter().zip(Handovers::between(&bells)).enumerate();
         let stands = parts
-            .map(|(index, ((post, mailbox), handovers))| Stand::new(index, post, mailbox, handovers, now))
+            .map(|(index, ((post, mailbox), handovers))| {
+                Stand::new(index, wires, post, mailbox, handovers, now)
+            })
             .collect();
-        Ok(Self { stands, _notices: notices, _poll: poll })
+        Ok(Self { stands, notices, _poll: poll })
     }
 
     /// Connects a client whose packets leave by the NIC, and lets the gateway know the station behind it.
@@ -102,6 +115,14 @@ impl Gateway {
     /// # Errors
     /// `number` is no peer id.
     pub fn connect(&mut self, number: u32) -> io::Result<Client> {
+        self.connect_with(number, MAC_LIMIT)
+    }
+
+    /// The same, with at most `mac_limit` stations behind it.
+    ///
+    /// # Errors
+    /// `number` is no peer id.
+    pub fn connect_with(&mut self, number: u32, mac_limit: usize) -> io::Result<Client> {
         let client = Client::new(number)?;
         let peer_id = client.peer_id();
         let new = NewPeer {
@@ -109,7 +130,7 @@ impl Gateway {
             channel: DataChannel::new(peer_id, PROFILE, MAX_FRAME),
             path: client.path(),
             counters: Arc::new(PeerCounters::default()),
-            mac_limit: 4,
+            mac_limit,
         };
         let outer = Outer::by_nic(WireId::UPLINK, GATEWAY, client.remote(), NIC, ROUTER, MTU);
         let commands = [
@@ -127,9 +148,17 @@ impl Gateway {
     /// Enters a station into every worker's copy of the MAC table.
     pub fn station(&self, mac: Mac, port: Place) {
         let station = Some(Station { port, fixed: false });
-        for stand in &self.stands {
-            stand.post.send(Command::Station(Change { key: FdbKey::new(0, mac), station }));
-        }
+        self.tell(Change { key: FdbKey::new(0, mac), station });
+    }
+
+    /// The control thread's word on a station, to every worker.
+    pub fn tell(&self, change: Change) {
+        self.stands.iter().for_each(|stand| stand.post.send(Command::Station(change)));
+    }
+
+    /// What the workers have to say to the control thread.
+    pub fn notices(&self) -> impl Iterator<Item = Notice> {
+        self.notices.try_iter()
     }
 
     /// The worker that owns a peer.
@@ -141,6 +170,17 @@ impl Gateway {
     #[must_use]
     pub fn arrive(&self, worker: usize, frame: &[u8]) -> bool {
         self.stands[worker].nic.send(frame)
+    }
+
+    /// Puts a frame on the wire to the host port; false when the wire is full.
+    #[must_use]
+    pub fn arrive_from_host(&self, frame: &[u8]) -> bool {
+        self.stands.first().is_some_and(|stand| stand.host.send(frame))
+    }
+
+    /// Frames lost so far for that reason.
+    pub fn lost_by(&self, reason: Drop) -> u64 {
+        self.stands.iter().map(|stand| stand.counters.drops.get(reason)).sum()
     }
 
     /// One turn of each worker, in order.
@@ -160,19 +200,25 @@ impl Gateway {
 
     /// Frames lost so far, for whatever reason.
     pub fn lost(&self) -> u64 {
-        let lost = |drops: &DropCounters| Drop::ALL.iter().map(|reason| drops.get(*reason)).sum::<u64>();
-        self.stands.iter().map(|stand| lost(&stand.counters.drops)).sum()
+        Drop::ALL.iter().map(|reason| self.lost_by(*reason)).sum()
     }
 }
 
 impl Stand {
-    fn new(index: usize, post: Post, mailbox: Mailbox, handovers: Handovers, now: Instant) -> Self {
+    fn new(
+        index: usize,
+        wires: Wires,
+        post: Post,
+        mailbox: Mailbox,
+        handovers: Handovers,
+        now: Instant,
+    ) -> Self {
         let counters = Arc::new(WorkerCounters::default());
         let [(nic, far_nic), (tunnel, far_tunnel), (host, far_host)] =
             std::array::from_fn(|_| wire(DEPTH, &counters.drops));
         let settings = Settings {
             index,
-            segment: Segment { wires: Wires::Uplink, peer_to_peer: true },
+            segment: Segment { wires, peer_to_peer: true },
             nic_mac: NIC,
             max_frame: MAX_FRAME,
             report_interval: Duration::from_secs(30),

@@ -218,15 +218,24 @@ fn lay_out(gateway: &Namespace, world: &Namespace) -> Result<()> {
 }
 
 /// A folder for one site's files, removed when dropped.
-struct Folder(PathBuf);
+pub struct Folder(PathBuf);
 
 impl Folder {
-    fn create() -> Result<Self> {
+    /// A new one.
+    ///
+    /// # Errors
+    /// There is no room for temporary files.
+    pub fn create() -> Result<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("trestle-bench-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&path).map_err(Fault::io(format!("creating {}", path.display())))?;
         Ok(Self(path))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
     }
 }
 

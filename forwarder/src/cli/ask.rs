@@ -11,7 +11,7 @@ use std::{
 use serde::{Deserialize, de::DeserializeOwned};
 
 use super::{AskArgs, Error};
-use crate::management::status::Request;
+use crate::{config::Guards, management::status::Request};
 
 /// The gateway answers between two turns of its control loop; longer means that it hangs.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -91,8 +91,19 @@ pub(super) fn read<T: DeserializeOwned>(line: &str) -> Result<T, Error> {
 
 /// One request, one line in return.
 pub(super) fn ask(path: &Path, request: Request) -> Result<String, Error> {
+    // A reload waits for segments to stop.
+    let patience = if request == Request::Reload { RELOAD_PATIENCE } else { PATIENCE };
+    say(path, request.word(), patience)
+}
+
+/// Has a gateway guard its segment so from now on.
+pub(super) fn change_guards(path: &Path, guards: &Guards) -> Result<String, Error> {
+    say(path, &guards.line(), PATIENCE)
+}
+
+fn say(path: &Path, line: &str, patience: Duration) -> Result<String, Error> {
     let mut stream = connect(path)?;
-    exchange(&mut stream, request).map_err(|error| {
+    exchange(&mut stream, line, patience).map_err(|error| {
         Error::new(format!("the gateway at {} does not answer ({error}); see its log", path.display()))
     })
 }
@@ -102,12 +113,10 @@ pub(super) fn connect(path: &Path) -> Result<UnixStream, Error> {
     UnixStream::connect(path).map_err(|error| unreachable(path, &error))
 }
 
-fn exchange(stream: &mut UnixStream, request: Request) -> io::Result<String> {
-    // A reload waits for segments to stop.
-    let patience = if request == Request::Reload { RELOAD_PATIENCE } else { PATIENCE };
+fn exchange(stream: &mut UnixStream, request: &str, patience: Duration) -> io::Result<String> {
     stream.set_read_timeout(Some(patience))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    writeln!(stream, "{}", request.word())?;
+    writeln!(stream, "{request}")?;
     let mut line = String::new();
     BufReader::new(stream.take(ANSWER_BYTES)).read_line(&mut line)?;
     if line.ends_with('\n') {

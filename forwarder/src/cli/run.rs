@@ -10,16 +10,17 @@ use clap::Args;
 
 use super::{ControlArgs, Error, log, segments};
 use crate::config::{
-    self, Config, Datapath, Guards, Level, Note, Uplink, UplinkMode, XdpMode, guards::StormLimit,
+    self, Config, Datapath, Further, Guards, Level, Note, Uplink, UplinkMode, XdpMode, further,
+    guards::StormLimit,
 };
 use crate::control;
 
 /// What `trestle run` takes.
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// OpenVPN's server configuration, as it stands; with --bridge it may be left away
+    /// OpenVPN's server configuration, as it stands; several servers may share the segment; with --bridge it may be left away
     #[arg(value_name = "SERVER.CONF")]
-    server: Option<PathBuf>,
+    servers: Vec<PathBuf>,
     #[command(flatten)]
     gateway: GatewayArgs,
 }
@@ -97,7 +98,7 @@ const AGEING: Duration = Duration::from_secs(300);
 /// What is wrong with the command line, the configuration, or the host.
 pub fn run(args: RunArgs) -> Result<(), Error> {
     match &args.gateway.config {
-        Some(file) if args.server.is_none() => segments::run(file, &args.gateway.control.control),
+        Some(file) if args.servers.is_empty() => segments::run(file, &args.gateway.control.control),
         _ => start(configure(args)?),
     }
 }
@@ -119,24 +120,29 @@ pub(super) fn start((config, notes): (Config, Vec<Note>)) -> Result<(), Error> {
 /// # Errors
 /// What is not there yet, a wrong list, an unusable configuration or certificate.
 pub fn configure(args: RunArgs) -> Result<(Config, Vec<Note>), Error> {
-    let path = args.server;
-    if path.is_none() && args.gateway.bridge.is_some() {
+    let paths = args.servers;
+    if paths.is_empty() && args.gateway.bridge.is_some() {
         refuse_what_an_accelerator_has_not(&args.gateway)?;
         return args
             .gateway
             .configure(|| Ok((config::Server::none(), config::Role::Accelerator, Vec::new())));
     }
     args.gateway.configure(|| {
-        let path = path.as_deref().ok_or_else(|| {
+        let (first, paths) = paths.split_first().ok_or_else(|| {
             Error::new(
                 "no configuration is named; name OpenVPN's: `trestle run server.conf --uplink NIC`, or a bridge to \
                  be accelerated: `trestle run --bridge br0`",
             )
         })?;
-        let (server, loaded) = load(path)?;
-        let (wrappings, notes) = config::wrapping::load(&server)?;
-        let role = config::Role::Server { tls: loaded.tls, wrappings };
-        Ok((server, role, loaded.notes.into_iter().chain(notes).collect()))
+        let (Further { server, tls, wrappings }, mut notes) = load(first)?;
+        let further = paths.iter().map(|path| load_further(path, &server, &mut notes));
+        let further = further.collect::<Result<Vec<_>, Error>>()?;
+        let mut former = vec![&server];
+        for one in &further {
+            former.iter().try_for_each(|former| further::check(&one.server, former))?;
+            former.push(&one.server);
+        }
+        Ok((server, config::Role::Server { tls, wrappings, further }, notes))
     })
 }
 
@@ -177,10 +183,20 @@ impl GatewayArgs {
     }
 }
 
-fn load(path: &Path) -> Result<(config::Server, config::tls::Loaded), Error> {
+/// A server's file and all it names, and what the operator should read of those.
+fn load(path: &Path) -> Result<(Further, Vec<Note>), Error> {
     let server = config::read(path)?;
     let loaded = config::tls::load(&server, unix_time())?;
-    Ok((server, loaded))
+    let (wrappings, notes) = config::wrapping::load(&server)?;
+    let notes = loaded.notes.into_iter().chain(notes).collect();
+    Ok((Further { server, tls: loaded.tls, wrappings }, notes))
+}
+
+fn load_further(path: &Path, first: &config::Server, notes: &mut Vec<Note>) -> Result<Further, Error> {
+    let (further, more) = load(path)?;
+    notes.extend(further.server.notes.iter().cloned().chain(more));
+    notes.extend(further::passed_over(&further.server, first));
+    Ok(further)
 }
 
 /// Seconds since 1970.

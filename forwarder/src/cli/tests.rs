@@ -117,7 +117,7 @@ fn the_reference_deployment_becomes_a_configuration() {
     assert_eq!(defaults.uplink.as_ref().map(|uplink| uplink.mode), Some(UplinkMode::Bridge));
     assert_eq!(defaults.ageing, Duration::from_secs(300));
     assert_eq!((aged.ageing, aged.uplink), (Duration::from_secs(5), None));
-    let config::Role::Server { tls, wrappings } = &defaults.role else { panic!("{:?}", defaults.role) };
+    let config::Role::Server { tls, wrappings, .. } = &defaults.role else { panic!("{:?}", defaults.role) };
     let protocol = config::protocol::protocol(&defaults.server, Arc::clone(tls), wrappings.clone());
     assert_eq!(protocol.ping_restart, Some(Duration::from_secs(240)));
     assert_eq!(protocol.max_clients, 1024);

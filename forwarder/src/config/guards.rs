@@ -5,6 +5,9 @@
 
 use std::{num::NonZeroU32, str::FromStr};
 
+/// How a line for a running gateway begins.
+const WORD: &str = "guards";
+
 /// What guards a segment. The default keeps out loops and limits nothing else: a protocol that lives of broadcasts is
 /// no storm until somebody says so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +34,39 @@ impl Guards {
     /// Most stations behind a peer, of a server whose file says `of_file`.
     pub fn mac_limit(&self, of_file: usize) -> usize {
         self.mac_limit.map_or(of_file, |limit| usize::try_from(limit.get()).unwrap_or(usize::MAX))
+    }
+
+    /// As arguments of the command line that say all of it.
+    pub fn arguments(&self) -> Vec<String> {
+        let limits = [self.broadcast, self.multicast, self.unknown];
+        let storms = Storm::ALL.into_iter().zip(limits);
+        let storms =
+            storms.filter_map(|(storm, limit)| Some(format!("--storm-limit={}={}", storm.name(), limit?)));
+        let stations = self.mac_limit.map(|limit| format!("--mac-limit={limit}"));
+        let loops = (!self.loop_guard).then(|| "--no-loop-guard".to_owned());
+        storms.chain(stations).chain(loops).collect()
+    }
+
+    /// As a running gateway is told over its control socket: `guards` and the arguments of the command line.
+    pub fn line(&self) -> String {
+        [WORD.to_owned()].into_iter().chain(self.arguments()).collect::<Vec<_>>().join(" ")
+    }
+
+    /// From such a line; `None` for another.
+    pub fn from_line(line: &str) -> Option<Self> {
+        let mut words = line.split(' ');
+        words.next().filter(|word| *word == WORD)?;
+        words.try_fold(Self::default(), |guards, word| guards.with(word))
+    }
+
+    fn with(mut self, word: &str) -> Option<Self> {
+        match word.split_once('=') {
+            None if word == "--no-loop-guard" => self.loop_guard = false,
+            Some(("--storm-limit", limit)) => self.limit(limit.parse().ok()?),
+            Some(("--mac-limit", limit)) => self.mac_limit = Some(limit.parse().ok()?),
+            _ => return None,
+        }
+        Some(self)
     }
 
     /// Sets the limit of one kind of storm.
@@ -113,6 +149,21 @@ mod tests {
             ["", "broadcast", "broadcast=", "broadcast=0", "broadcast=-1", "storm=5", "unknown=4294967296"]
         {
             assert!(wrong.parse::<StormLimit>().unwrap_err().contains("broadcast=N"), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_a_running_gateway_is_told_is_what_was_meant() {
+        let some =
+            Guards { broadcast: NonZeroU32::new(9), mac_limit: NonZeroU32::new(2), ..Guards::default() };
+        for guards in [Guards::default(), some, Guards { loop_guard: false, unknown: some.broadcast, ..some }]
+        {
+            assert_eq!(Guards::from_line(&guards.line()), Some(guards), "{}", guards.line());
+        }
+        for wrong in
+            ["", "guard", "guards ", "guards --mac-limit", "guards --mac-limit=0", "guards --workers=2"]
+        {
+            assert_eq!(Guards::from_line(wrong), None, "{wrong}");
         }
     }
 

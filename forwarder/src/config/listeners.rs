@@ -56,6 +56,17 @@ impl Listener {
         SocketAddr::new(self.address.unwrap_or(every), self.port)
     }
 
+    /// Whether packets to `local` are for this one.
+    pub(crate) fn takes(&self, transport: Transport, local: SocketAddr) -> bool {
+        let family = match self.family {
+            Family::V4 => local.is_ipv4(),
+            Family::V6 => local.is_ipv6(),
+            Family::Dual => true,
+        };
+        let address = self.address.is_none_or(|address| address == local.ip());
+        self.transport == transport && self.port == local.port() && family && address
+    }
+
     /// Whether a client may reach both at one address.
     pub(crate) fn overlaps(&self, other: &Self) -> bool {
         let families = self.family == other.family || [self.family, other.family].contains(&Family::Dual);

@@ -21,6 +21,8 @@ mod compression;
 /// What is wrong with a configuration, with file and line.
 pub mod error;
 mod fallback;
+/// Several servers in one segment.
+pub mod further;
 /// What guards a segment against its own members.
 pub mod guards;
 /// The file's text into directives.
@@ -47,6 +49,7 @@ mod words;
 pub mod wrapping;
 
 pub use error::{Error, Level, Note, Place};
+pub use further::Further;
 pub use guards::Guards;
 pub use listeners::{Family, Listener};
 pub use server::{ClientFiles, HostAddress, LogFile, PoolFile, Server, Source, StatusFile};
@@ -96,6 +99,8 @@ pub enum Role {
         tls: Arc<rustls::ServerConfig>,
         /// How control packets are wrapped, with the keys.
         wrappings: openvpn::server::Wrappings,
+        /// Further servers of the same segment, each with clients of its own.
+        further: Vec<Further>,
     },
     /// A client of one server.
     Client {

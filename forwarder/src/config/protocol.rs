@@ -8,7 +8,7 @@ use std::{
 use openvpn::{
     client::Config as ClientProtocol,
     data::Framing,
-    server::{Compress, Config as Protocol, Former, Wrappings},
+    server::{Compress, Config as Protocol, Former, Share, Wrappings},
 };
 
 use super::{Server, client::Client, wrapping::OfClient};
@@ -42,6 +42,7 @@ pub fn protocol(server: &Server, tls: Arc<rustls::ServerConfig>, wrappings: Wrap
         exporter_only: server.exporter_only,
         former: Former::default(),
         directory: None,
+        share: Share::default(),
     }
 }
 

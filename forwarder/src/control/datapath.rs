@@ -236,6 +236,11 @@ impl Datapath {
         wires.filter_map(|wire| self.port_counts(wire)).map(|counts| counts.uncaptured).sum()
     }
 
+    /// What XDP was told of it.
+    pub fn filters_vlans(&self) -> bool {
+        self.kernel.as_ref().is_some_and(|kernel| kernel.settings.vlan_filtering != 0)
+    }
+
     /// Whether the bridge looks at VLAN tags.
     pub fn set_vlan_filtering(&mut self, filters: bool) {
         let Some(kernel) = &mut self.kernel else { return };

@@ -261,9 +261,8 @@ impl Gateway {
         }
         let drops = self.datapath.drops();
         let mut copies = self.datapath.copies();
-        if let Some(former) = self.stations.hear(&mut copies, &drops, key, port, now) {
-            self.handle_move(former, port, now);
-        }
+        self.stations.hear(&mut copies, &drops, key, port, now);
+        self.handle_moves(now);
     }
 
     /// What the kernel's bridge tells of its ports and stations.
@@ -271,6 +270,7 @@ impl Gateway {
         if let Some(bridge) = &mut self.bridge {
             bridge.handle_netlink(&mut self.datapath, &mut self.stations, now);
             let news = bridge.take_news();
+            self.handle_moves(now);
             // At most times stations that are nobody's next hop.
             if news.ports || news.nailed || self.surroundings.has_next_hop_among(&news.macs) {
                 self.find_paths(now);
@@ -382,6 +382,11 @@ impl Gateway {
                     self.begin_capture(client, &ask);
                     continue;
                 }
+                Asked::Guards(guards) => {
+                    let answer = self.change_guards(guards, now);
+                    self.management.reply(client, &answer);
+                    continue;
+                }
             };
             if request == Request::Reload
                 && let Some(answer) = self.reread()
@@ -451,10 +456,7 @@ impl Gateway {
         while let Some(event) = self.role.poll_event() {
             match self.sessions.handle(&self.datapath.posts, event, now) {
                 Some(Consequence::FindPath(peer_id)) => {
-                    let peer = self.sessions.peers.get(&peer_id);
-                    if let Some(limit) = peer.and_then(|peer| peer.max_stations) {
-                        self.stations.limit_peer(peer_id, limit);
-                    }
+                    self.stations.limit_peer(peer_id, self.sessions.mac_limit(peer_id));
                     self.find_path(peer_id);
                     self.guard_peer(peer_id, now);
                     paths_changed = true;

@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use common::Mac;
 use openvpn::ids::PeerId;
+use serde_json::{Value, json};
 
 use super::{
     Error,
@@ -25,22 +27,42 @@ pub(super) struct Guarding {
     pub loops: Option<LoopGuard>,
     /// For the workers.
     workers: Guards,
+    random: fn() -> Result<[u8; 32], Error>,
 }
 
 impl Guarding {
     /// As configured; `random` is the source of what nobody may guess.
     pub fn new(guards: config::Guards, random: fn() -> Result<[u8; 32], Error>) -> Result<Self, Error> {
-        let source = guards.loop_guard.then(random).transpose()?.map(|random| {
-            let mut mac = [0; 6];
-            mac.iter_mut().zip(random).for_each(|(to, from)| *to = from);
-            mac[0] = mac[0] & !GROUP | LOCAL;
-            mac
-        });
-        let nonces = move || random().ok().and_then(|random| random.first_chunk().copied());
-        let loops = source.map(|source| LoopGuard::new(source, Box::new(nonces)));
-        let config::Guards { broadcast, multicast, unknown, .. } = guards;
-        Ok(Self { loops, workers: Guards { broadcast, multicast, unknown, probe_source: source } })
+        let mut guarding = Self { loops: None, workers: Guards::default(), random };
+        guarding.change(guards)?;
+        Ok(guarding)
     }
+
+    /// As configured from now on. A loop guard that stays on keeps what it knows.
+    fn change(&mut self, guards: config::Guards) -> Result<(), Error> {
+        if guards.loop_guard != self.loops.is_some() {
+            (self.loops, self.workers.probe_source) = loop_guard(guards.loop_guard, self.random)?;
+        }
+        let config::Guards { broadcast, multicast, unknown, .. } = guards;
+        self.workers = Guards { broadcast, multicast, unknown, ..self.workers };
+        Ok(())
+    }
+}
+
+/// A loop guard and the source of its probes, where it is on.
+fn loop_guard(
+    on: bool,
+    random: fn() -> Result<[u8; 32], Error>,
+) -> Result<(Option<LoopGuard>, Option<Mac>), Error> {
+    let source = on.then(random).transpose()?.map(|random| {
+        let mut mac = [0; 6];
+        mac.iter_mut().zip(random).for_each(|(to, from)| *to = from);
+        mac[0] = mac[0] & !GROUP | LOCAL;
+        mac
+    });
+    let nonces = move || random().ok().and_then(|random| random.first_chunk().copied());
+    let loops = source.map(|source| LoopGuard::new(source, Box::new(nonces)));
+    Ok((loops, source))
 }
 
 impl Gateway {
@@ -49,6 +71,37 @@ impl Gateway {
         for post in &self.datapath.posts {
             post.send(Command::Guards(self.guarding.workers));
         }
+    }
+
+    /// Guards by other limits from now on, under connected peers; the answer says so, or why nothing was changed.
+    pub(super) fn change_guards(&mut self, guards: config::Guards, now: Instant) -> Value {
+        let peers: Vec<PeerId> = self.sessions.peers.keys().copied().collect();
+        let held: Vec<PeerId> =
+            peers.iter().copied().filter(|&peer_id| self.held(peer_id).is_some()).collect();
+        let was_on = self.guarding.loops.is_some();
+        if let Err(error) = self.guarding.change(guards) {
+            tracing::error!("the guards were not changed: {error}");
+            return json!({ "error": error.to_string() });
+        }
+        self.sessions.change_guards(&self.datapath.posts, guards);
+        for &peer_id in &peers {
+            self.stations.limit_peer(peer_id, self.sessions.mac_limit(peer_id));
+        }
+        match (was_on, guards.loop_guard) {
+            // Nobody would let them go.
+            (true, false) => held.into_iter().for_each(|peer_id| self.let_go(peer_id)),
+            (false, true) => peers.into_iter().for_each(|peer_id| self.guard_peer(peer_id, now)),
+            _ => {}
+        }
+        self.post_guards();
+        tracing::info!(?guards, "guards changed");
+        json!({ "reload": { "guards": "applied live" } })
+    }
+
+    fn let_go(&self, peer_id: PeerId) {
+        self.datapath.post(peer_id).send(Command::Hold(peer_id, false));
+        let peer = self.port_text(Port::Peer(peer_id));
+        tracing::info!(%peer, "without a loop guard {peer} is no longer held down");
     }
 
     pub(super) fn handle_probe(&mut self, nonce: Nonce, ingress: Ingress, now: Instant) {
@@ -63,9 +116,12 @@ impl Gateway {
         self.drain_guard();
     }
 
-    pub(super) fn handle_move(&mut self, from: Port, to: Port, now: Instant) {
-        if let Some(loops) = &mut self.guarding.loops {
-            loops.handle_move(from, to, now);
+    /// To be called whenever stations were entered.
+    pub(super) fn handle_moves(&mut self, now: Instant) {
+        for peer_id in self.stations.take_moves() {
+            if let Some(loops) = &mut self.guarding.loops {
+                loops.handle_move(peer_id, now);
+            }
         }
     }
 

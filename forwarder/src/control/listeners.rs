@@ -43,11 +43,12 @@ impl Opened {
     }
 }
 
-/// Opens all listeners of the file for `workers` workers.
-pub(super) fn open(server: &Server, workers: usize) -> Result<Opened, Error> {
+/// Opens all listeners of the files for `workers` workers.
+pub(super) fn open(config: &Config, workers: usize) -> Result<Opened, Error> {
     let tunnels = (0..workers).map(|_| Vec::new()).collect();
     let mut opened = Opened { control: Vec::new(), tunnels, streams: Vec::new() };
-    for listener in &server.listeners {
+    let listeners = config.servers().flat_map(|server| server.listeners.iter().map(move |one| (server, one)));
+    for (server, listener) in listeners {
         match listener.transport {
             Transport::Udp => open_udp(listener, server, &mut opened)?,
             Transport::Tcp => opened.streams.push(open_tcp(listener, server)?),

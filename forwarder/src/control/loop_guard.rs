@@ -158,15 +158,11 @@ impl LoopGuard {
         }
     }
 
-    /// A station was heard at another port than before.
-    pub fn handle_move(&mut self, from: Port, to: Port, now: Instant) {
-        for port in [from, to] {
-            if let Port::Peer(peer_id) = port
-                && let Some(watch) = self.peers.get_mut(&peer_id)
-            {
-                let next = watch.suspect(now);
-                self.schedule(peer_id, next);
-            }
+    /// A station moved from the peer or to it.
+    pub fn handle_move(&mut self, peer_id: PeerId, now: Instant) {
+        if let Some(watch) = self.peers.get_mut(&peer_id) {
+            let next = watch.suspect(now);
+            self.schedule(peer_id, next);
         }
     }
 

@@ -34,6 +34,7 @@ mod pool_schedule;
 mod report;
 mod reread;
 mod role;
+mod servers;
 mod sessions;
 mod signals;
 mod start;
@@ -42,6 +43,7 @@ mod streams;
 mod surroundings;
 mod wires;
 
+pub use bridge::forecast::{Outlook, Said, forecast};
 pub use error::Error;
 pub(crate) use signals::{Signals, Wish};
 

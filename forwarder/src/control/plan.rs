@@ -101,7 +101,7 @@ impl Plan {
             bridge: self.bridge,
             joined: self.joins.is_some(),
             host_port: host_port.filter(|_| !self.bridge),
-            listeners: config.server.listeners.clone(),
+            listeners: config.listeners().copied().collect(),
         }
     }
 

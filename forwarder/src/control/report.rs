@@ -47,7 +47,11 @@ impl About {
             bridge: plan.joins.as_ref().map(|bridge| bridge.name.clone()),
             mode: if plan.bridge { UplinkMode::Bridge } else { UplinkMode::Underlay },
             mtu: plan.host_port_mtu(),
-            max_peers: if plan.workers == 0 { 0 } else { config.server.max_clients },
+            max_peers: if plan.workers == 0 {
+                0
+            } else {
+                config.servers().map(|server| server.max_clients).sum()
+            },
         }
     }
 

@@ -7,20 +7,20 @@ use serde_json::{Value, json};
 use super::gateway::Gateway;
 use crate::config::{self, Server};
 
-/// What can be read again: the server's file as it was at the start.
+/// What can be read again: the servers' files as they were at the start.
 #[derive(Debug)]
-pub(super) struct Reread(Option<Server>);
+pub(super) struct Reread(Vec<Server>);
 
 impl Reread {
     /// Of a gateway with these settings.
     pub fn of(config: &config::Config) -> Self {
         let is_server = matches!(config.role, config::Role::Server { .. });
-        Self(is_server.then(|| config.server.clone()))
+        Self(config.servers().filter(|_| is_server).cloned().collect())
     }
 
     /// Certificates as they are now, if nothing else has changed.
-    fn tls(&self) -> Option<Result<Arc<rustls::ServerConfig>, String>> {
-        self.0.as_ref().map(read)
+    fn tls(&self) -> Option<Result<Vec<Arc<rustls::ServerConfig>>, String>> {
+        (!self.0.is_empty()).then(|| self.0.iter().map(read).collect())
     }
 }
 
@@ -73,7 +73,7 @@ mod tests {
         assert!(read(&running).unwrap_err().contains(":1: `nonsense`"));
         std::fs::remove_file(&path).unwrap();
         assert!(read(&running).unwrap_err().contains("cannot be read"));
-        let accelerator = Reread(None);
+        let accelerator = Reread(Vec::new());
         assert!(accelerator.tls().is_none());
     }
 }

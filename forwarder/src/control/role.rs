@@ -5,18 +5,15 @@ use std::{sync::Arc, time::Instant};
 
 use openvpn::{
     ids::PeerId,
-    server::{ControlError, Event, Job, JobDone, Path, Server, Transmit},
+    server::{ControlError, Event, Path, Transmit},
 };
 
-use super::{Error, dialler::Dialler, pool::Pool, pool_schedule::PoolSchedule, sessions::Sessions};
-
-/// Results taken in one go, so that none keeps the others waiting.
-const BATCH: usize = 256;
+use super::{Error, dialler::Dialler, servers::Servers, sessions::Sessions};
 
 /// Who we are.
 pub(super) enum Role {
-    /// The server that many clients call.
-    Server(Box<Listening>),
+    /// The servers that many clients call.
+    Server(Box<Servers>),
     /// The client that calls one server.
     Client(Box<Dialler>),
     /// Nobody: the gateway has no tunnels.
@@ -26,24 +23,11 @@ pub(super) enum Role {
     },
 }
 
-/// The server, and the threads that do its handshakes.
-pub(super) struct Listening {
-    server: Server,
-    pool: Pool<Job, JobDone>,
-    pool_file: Option<PoolSchedule>,
-}
-
 impl Role {
-    /// `server`, whose handshakes `pool` does, and whose addresses `pool_file` keeps.
-    pub fn server(mut server: Server, pool: Pool<Job, JobDone>, pool_file: Option<PoolSchedule>) -> Self {
-        server.offload_handshakes();
-        Self::Server(Box::new(Listening { server, pool, pool_file }))
-    }
-
     /// Everyone has been told that we stop.
     pub fn is_stopped(&self) -> bool {
         match self {
-            Self::Server(listening) => listening.server.is_stopped(),
+            Self::Server(servers) => servers.is_stopped(),
             Self::Client(dialler) => dialler.is_stopped(),
             Self::Accelerator { stopped } => *stopped,
         }
@@ -52,7 +36,7 @@ impl Role {
     /// A thread has ended, which none does by itself.
     pub fn has_lost_a_thread(&self) -> bool {
         match self {
-            Self::Server(listening) => listening.pool.has_lost_a_thread(),
+            Self::Server(servers) => servers.has_lost_a_thread(),
             Self::Client(_) | Self::Accelerator { .. } => false,
         }
     }
@@ -95,13 +79,7 @@ impl Role {
         sessions: &Sessions,
     ) -> Result<(), ControlError> {
         match self {
-            Self::Server(listening) => {
-                let server = &mut listening.server;
-                if let Some(peer_id) = server.peer_to_judge(&path, datagram) {
-                    sessions.report_one(server, peer_id);
-                }
-                server.handle_datagram(now, path, datagram)
-            }
+            Self::Server(servers) => servers.handle_datagram(now, path, datagram, sessions),
             Self::Client(dialler) => dialler.handle_datagram(now, path, datagram),
             Self::Accelerator { .. } => Err(ControlError::UnknownPeer),
         }
@@ -110,7 +88,7 @@ impl Role {
     /// The TCP connection at `path` is closed.
     pub fn handle_closed(&mut self, now: Instant, path: Path) {
         match self {
-            Self::Server(listening) => listening.server.handle_closed(now, path),
+            Self::Server(servers) => servers.handle_closed(now, path),
             // It calls by UDP only.
             Self::Client(_) | Self::Accelerator { .. } => {}
         }
@@ -118,22 +96,22 @@ impl Role {
 
     pub fn handle_float(&mut self, now: Instant, peer_id: PeerId, path: Path) {
         match self {
-            Self::Server(listening) => listening.server.handle_float(now, peer_id, path),
+            Self::Server(servers) => servers.handle_float(now, peer_id, path),
             Self::Client(dialler) => dialler.handle_float(peer_id, path),
             Self::Accelerator { .. } => {}
         }
     }
 
-    /// Certificates of a server from now on.
-    pub fn set_tls(&mut self, tls: &Arc<rustls::ServerConfig>) {
-        if let Self::Server(listening) = self {
-            listening.server.set_tls(tls);
+    /// Certificates of each server from now on.
+    pub fn set_tls(&mut self, tls: &[Arc<rustls::ServerConfig>]) {
+        if let Self::Server(servers) = self {
+            servers.set_tls(tls);
         }
     }
 
     pub fn handle_exit(&mut self, now: Instant, peer_id: PeerId) {
         match self {
-            Self::Server(listening) => listening.server.handle_exit(now, peer_id),
+            Self::Server(servers) => servers.handle_exit(now, peer_id),
             Self::Client(dialler) => dialler.handle_exit(now, peer_id),
             Self::Accelerator { .. } => {}
         }
@@ -141,7 +119,7 @@ impl Role {
 
     pub fn handle_rekey_request(&mut self, now: Instant, peer_id: PeerId) {
         match self {
-            Self::Server(listening) => listening.server.handle_rekey_request(now, peer_id),
+            Self::Server(servers) => servers.handle_rekey_request(now, peer_id),
             Self::Client(dialler) => dialler.handle_rekey_request(now),
             Self::Accelerator { .. } => {}
         }
@@ -150,7 +128,7 @@ impl Role {
     /// Takes what other threads have done for us; true when all is taken.
     pub fn handle_jobs(&mut self, now: Instant) -> bool {
         match self {
-            Self::Server(listening) => listening.handle_jobs(now),
+            Self::Server(servers) => servers.handle_jobs(now),
             Self::Client(dialler) => {
                 dialler.handle_answers(now);
                 true
@@ -164,10 +142,7 @@ impl Role {
             return;
         }
         match self {
-            Self::Server(listening) => {
-                sessions.report_activity(&mut listening.server, now);
-                listening.server.handle_timeout(now);
-            }
+            Self::Server(servers) => servers.handle_time(now, sessions),
             Self::Client(dialler) => dialler.handle_time(now, sessions),
             Self::Accelerator { .. } => {}
         }
@@ -186,10 +161,7 @@ impl Role {
     /// Once in a while: writes the file of addresses if it is time.
     pub fn keep_files(&mut self, now: Instant) {
         match self {
-            Self::Server(listening) => {
-                let Listening { server, pool_file, .. } = &mut **listening;
-                pool_file.iter_mut().for_each(|file| file.keep(server, now));
-            }
+            Self::Server(servers) => servers.keep_files(now),
             Self::Client(_) | Self::Accelerator { .. } => {}
         }
     }
@@ -197,17 +169,14 @@ impl Role {
     /// At the end: writes the file of addresses.
     pub fn close_files(&mut self) {
         match self {
-            Self::Server(listening) => {
-                let Listening { server, pool_file, .. } = &mut **listening;
-                pool_file.iter_mut().for_each(|file| file.write(server));
-            }
+            Self::Server(servers) => servers.close_files(),
             Self::Client(_) | Self::Accelerator { .. } => {}
         }
     }
 
     pub fn stop(&mut self, now: Instant) {
         match self {
-            Self::Server(listening) => listening.server.stop(now),
+            Self::Server(servers) => servers.stop(now),
             Self::Client(dialler) => dialler.stop(now),
             Self::Accelerator { stopped } => *stopped = true,
         }
@@ -219,11 +188,7 @@ impl Role {
     /// Has other threads do what takes long.
     pub fn give_jobs(&mut self) {
         match self {
-            Self::Server(listening) => {
-                while let Some(job) = listening.server.poll_job() {
-                    listening.pool.give(job);
-                }
-            }
+            Self::Server(servers) => servers.give_jobs(),
             // One handshake in an hour keeps nobody waiting.
             Self::Client(_) | Self::Accelerator { .. } => {}
         }
@@ -232,7 +197,7 @@ impl Role {
     #[must_use]
     pub fn poll_event(&mut self) -> Option<Event> {
         match self {
-            Self::Server(listening) => listening.server.poll_event(),
+            Self::Server(servers) => servers.poll_event(),
             Self::Client(dialler) => dialler.poll_event(),
             Self::Accelerator { .. } => None,
         }
@@ -241,7 +206,7 @@ impl Role {
     #[must_use]
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
         match self {
-            Self::Server(listening) => listening.server.poll_transmit(),
+            Self::Server(servers) => servers.poll_transmit(),
             Self::Client(dialler) => dialler.poll_transmit(),
             Self::Accelerator { .. } => None,
         }
@@ -250,19 +215,9 @@ impl Role {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         match self {
-            Self::Server(listening) => listening.server.poll_timeout().map(|(at, _)| at),
+            Self::Server(servers) => servers.poll_timeout(),
             Self::Client(dialler) => dialler.poll_timeout(),
             Self::Accelerator { .. } => None,
         }
-    }
-}
-
-impl Listening {
-    fn handle_jobs(&mut self, now: Instant) -> bool {
-        for _ in 0..BATCH {
-            let Some(done) = self.pool.take_done() else { return true };
-            self.server.handle_job(now, done);
-        }
-        false
     }
 }

@@ -10,10 +10,13 @@ use std::{
 use openvpn::{
     data::{Cipher, DataChannel, Layout},
     ids::PeerId,
-    server::{Connected, Event, Path, Server},
+    server::{Connected, Event, Path, Server, Share},
 };
 
-use crate::worker::{Clock, Command, NewPeer, Outer, PeerCounters, Post};
+use crate::{
+    config::Guards,
+    worker::{Clock, Command, NewPeer, Outer, PeerCounters, Post},
+};
 
 /// A connected peer as the control thread knows it.
 #[derive(Debug)]
@@ -61,7 +64,9 @@ pub(super) struct Sessions {
     pub peers: BTreeMap<PeerId, Peer>,
     clock: Clock,
     max_frame: usize,
-    mac_limit: usize,
+    /// Most stations behind a peer that has no limit of its own, by its server's file.
+    limits_of_files: Vec<usize>,
+    guards: Guards,
     /// Sessions that have begun.
     begun: u64,
     refusals: Refusals,
@@ -81,8 +86,36 @@ pub(super) enum Consequence {
 }
 
 impl Sessions {
-    pub fn new(clock: Clock, max_frame: usize, mac_limit: usize) -> Self {
-        Self { peers: BTreeMap::new(), clock, max_frame, mac_limit, begun: 0, refusals: Refusals::default() }
+    /// `limits_of_files` are the servers' limits of stations behind a peer, in the order of their shares.
+    pub fn new(clock: Clock, max_frame: usize, limits_of_files: Vec<usize>, guards: Guards) -> Self {
+        Self {
+            peers: BTreeMap::new(),
+            clock,
+            max_frame,
+            limits_of_files,
+            guards,
+            begun: 0,
+            refusals: Refusals::default(),
+        }
+    }
+
+    /// Most stations behind a peer.
+    pub fn mac_limit(&self, peer_id: PeerId) -> usize {
+        let own = self.peers.get(&peer_id).and_then(|peer| peer.max_stations);
+        own.unwrap_or_else(|| self.mac_limit_of_server(peer_id))
+    }
+
+    fn mac_limit_of_server(&self, peer_id: PeerId) -> usize {
+        let server = Share::index_of(peer_id, self.limits_of_files.len());
+        self.guards.mac_limit(self.limits_of_files.get(server).copied().unwrap_or_default())
+    }
+
+    /// Other guards from now on. Stations that are there stay, should they be more than peers may have.
+    pub fn change_guards(&mut self, posts: &[Post], guards: Guards) {
+        self.guards = guards;
+        for peer_id in self.peers.keys() {
+            owner(posts, *peer_id).send(Command::MacLimit(*peer_id, self.mac_limit(*peer_id)));
+        }
     }
 
     /// Carries out one event of the server.
@@ -142,7 +175,7 @@ impl Sessions {
             channel: DataChannel::new(peer_id, profile, self.max_frame),
             path,
             counters: Arc::clone(&counters),
-            mac_limit: max_stations.unwrap_or(self.mac_limit),
+            mac_limit: max_stations.unwrap_or_else(|| self.mac_limit_of_server(peer_id)),
         };
         owner(posts, peer_id).send(Command::AddPeer(Box::new(new)));
         let peer = Peer {

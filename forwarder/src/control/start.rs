@@ -16,7 +16,7 @@ use caps::Capability;
 use crossbeam::channel::bounded;
 use mio::{Poll, Waker};
 use nix::sys::{prctl, signal::Signal};
-use openvpn::server::{Former, Job, Server};
+use openvpn::server::{Former, Server, Share, Wrappings};
 
 use super::{
     Error,
@@ -40,6 +40,7 @@ use super::{
     report::{About, StatusSchedule},
     reread::Reread,
     role::Role,
+    servers::{self, Listening, Servers},
     sessions::Sessions,
     signals::Signals,
     stations::Stations,
@@ -59,6 +60,8 @@ use crate::{
 
 /// Notices that may wait for the control thread: a batch of new stations from each of many workers.
 const NOTICES: usize = 4096;
+/// Who had which address of a server, and the file of it.
+type Addresses = (Former, Option<PoolSchedule>);
 /// Where a client's file says nothing of its own address.
 const ANY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
@@ -78,9 +81,9 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
     let watched = management.register(poll.registry(), token::MANAGEMENT);
     watched.map_err(|error| Error::os("wait for events", error))?;
     let status_file = StatusSchedule::open(&config.server, now);
-    let (former, pool_file) = pool_schedule::open(&config.server, now);
+    let addresses = config.servers().map(|server| pool_schedule::open(server, now)).collect();
     write_pid(&config.server)?;
-    let listening = listeners::open(&config.server, plan.workers)?;
+    let listening = listeners::open(config, plan.workers)?;
     let config = &listening.bound(config).map_err(|error| Error::os("use its UDP sockets", error))?;
     let mut sockets = ControlSockets::new(listening.control, token::TUNNEL)
         .map_err(|error| Error::os("use its UDP sockets", error))?;
@@ -114,11 +117,12 @@ pub(super) fn start(config: &Config) -> Result<Gateway, Error> {
         .map(|(prepared, lanes)| Connections::start(prepared, lanes, &plan, &config.server, now))
         .transpose()?;
     let host_port = host_port.map(|port| port.name);
-    let mac_limit = config.guards.mac_limit(config.server.max_macs_per_peer);
+    let limits = config.servers().map(|server| server.max_macs_per_peer).collect();
+    let sessions = Sessions::new(clock, plan.max_frame, limits, config.guards);
     let mut gateway = Gateway {
-        role: role(config, former, pool_file, waker, now)?,
-        sessions: Sessions::new(clock, plan.max_frame, mac_limit),
-        stations: Stations::new(config.ageing, mac_limit, now),
+        role: role(config, addresses, waker, now)?,
+        stations: Stations::new(config.ageing, now),
+        sessions,
         datapath: Datapath::new(working, kernel, xsk, preparation, Wires::new(&plan), peer_entries),
         bridge,
         poll,
@@ -159,20 +163,17 @@ fn kept_besides(config: &Config, plan: &Plan) -> &'static [Capability] {
 }
 
 /// What the gateway is to the other end of its tunnels.
-fn role(
-    config: &Config,
-    former: Former,
-    pool_file: Option<PoolSchedule>,
-    waker: Arc<Waker>,
-    now: Instant,
-) -> Result<Role, Error> {
+fn role(config: &Config, addresses: Vec<Addresses>, waker: Arc<Waker>, now: Instant) -> Result<Role, Error> {
     match &config.role {
-        config::Role::Server { tls, wrappings } => {
-            let pool = Pool::start(plan::allowed_cpus().len(), Job::run, move || wake(&waker))?;
-            let mut protocol = config::protocol::protocol(&config.server, Arc::clone(tls), wrappings.clone());
-            protocol.former = former;
-            protocol.directory = ClientFiles::of(&config.server).map(|files| Arc::new(files) as _);
-            Ok(Role::server(Server::new(protocol, seed()?, now), pool, pool_file))
+        config::Role::Server { tls, wrappings, further } => {
+            let pool = Pool::start(plan::allowed_cpus().len(), servers::run, move || wake(&waker))?;
+            let first = (&config.server, tls, wrappings);
+            let further = further.iter().map(|one| (&one.server, &one.tls, &one.wrappings));
+            let all = std::iter::once(first).chain(further).zip(addresses).enumerate();
+            let all = all.map(|(index, (parts, addresses))| {
+                listening(parts, addresses, Share::new(index, config.servers().count()), now)
+            });
+            Ok(Role::Server(Box::new(Servers::new(all.collect::<Result<_, _>>()?, pool))))
         }
         config::Role::Client { file, tls, wrapping } => {
             let protocol = config::protocol::client_protocol(file, Arc::clone(tls), wrapping.clone());
@@ -183,6 +184,21 @@ fn role(
         }
         config::Role::Accelerator => Ok(Role::Accelerator { stopped: false }),
     }
+}
+
+/// One of the servers.
+fn listening(
+    (server, tls, wrappings): (&config::Server, &Arc<rustls::ServerConfig>, &Wrappings),
+    (former, pool_file): Addresses,
+    share: Option<Share>,
+    now: Instant,
+) -> Result<Listening, Error> {
+    let mut protocol = config::protocol::protocol(server, Arc::clone(tls), wrappings.clone());
+    protocol.former = former;
+    protocol.directory = ClientFiles::of(server).map(|files| Arc::new(files) as _);
+    protocol.share = share.unwrap_or_default();
+    let listeners = server.listeners.clone();
+    Ok(Listening { server: Server::new(protocol, seed()?, now), listeners, pool_file })
 }
 
 /// Tells the control thread that there is something to take.

@@ -1,6 +1,9 @@
 //! Who stands where: the MAC table, and its copies in the eBPF map and the workers.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use common::{FDB_ENTRIES, FdbKey, FdbValue, Mac, Place};
 use openvpn::ids::PeerId;
@@ -13,6 +16,9 @@ use crate::{
     xdp::maps::{Fdb, MapError, monotonic_ns},
 };
 
+/// Most stations behind a peer whose limit was not told: OpenVPN's default of `max-routes-per-client`.
+const UNTOLD_LIMIT: usize = 256;
+
 /// The MAC table. Every change goes to all [`Copies`], here and nowhere else.
 #[derive(Debug)]
 pub(super) struct Stations {
@@ -21,6 +27,8 @@ pub(super) struct Stations {
     fixed: Vec<(Mac, Port)>,
     next_ageing: Instant,
     ageing_interval: Duration,
+    /// Peers that a station moved from or to, see [`Stations::take_moves`].
+    moves: BTreeSet<PeerId>,
 }
 
 /// The copies of the MAC table.
@@ -34,22 +42,24 @@ pub(super) struct Copies<'a> {
 }
 
 impl Stations {
-    pub fn new(ageing: Duration, limit_per_peer: usize, now: Instant) -> Self {
+    /// Before a peer's first frame comes its limit ([`Self::limit_peer`]).
+    pub fn new(ageing: Duration, now: Instant) -> Self {
         let ageing_interval = ageing_interval(ageing);
         Self {
-            table: Table::new(ageing, limit_per_peer, FDB_ENTRIES as usize),
+            table: Table::new(ageing, UNTOLD_LIMIT, FDB_ENTRIES as usize),
             fixed: Vec::new(),
             next_ageing: now + ageing_interval,
             ageing_interval,
+            moves: BTreeSet::new(),
         }
     }
 
-    /// Gives a peer a limit of its own, until it is forgotten.
+    /// Gives a peer its limit, until it is forgotten.
     pub fn limit_peer(&mut self, peer_id: PeerId, limit: usize) {
         self.table.limit_peer(peer_id, limit);
     }
 
-    /// A frame from `key` was heard at `port`. If it moved there: from where.
+    /// A frame from `key` was heard at `port`.
     pub fn hear(
         &mut self,
         copies: &mut Copies<'_>,
@@ -57,13 +67,13 @@ impl Stations {
         key: FdbKey,
         port: Port,
         now: Instant,
-    ) -> Option<Port> {
+    ) {
         let former = self.table.get(key).map(|station| station.port);
         match self.table.hear(key, port, now) {
             Heard::Refreshed => {}
             Heard::Changed(change) => {
+                self.note_move(former, port);
                 copies.publish(change);
-                return former;
             }
             Heard::Refused(reason) => {
                 // The worker has counted all other reasons, by the frame; only it can lose one.
@@ -74,7 +84,20 @@ impl Stations {
                 copies.tell(Change { key, station: self.table.get(key) });
             }
         }
-        None
+    }
+
+    /// Peers that a station moved from or to since this was asked last, by whoever's word.
+    pub fn take_moves(&mut self) -> BTreeSet<PeerId> {
+        std::mem::take(&mut self.moves)
+    }
+
+    fn note_move(&mut self, former: Option<Port>, port: Port) {
+        let Some(former) = former.filter(|former| *former != port) else { return };
+        let peers = [former, port].into_iter().filter_map(|port| match port {
+            Port::Peer(peer_id) => Some(peer_id),
+            Port::Host | Port::Wire(_) => None,
+        });
+        self.moves.extend(peers);
     }
 
     /// A worker heard `key` at a peer that has gone since, and may have entered it there ahead of our word: it is told
@@ -130,7 +153,9 @@ impl Stations {
 
     /// A kernel bridge says that `key` stands at `port`.
     pub fn mirror(&mut self, copies: &mut Copies<'_>, key: FdbKey, port: Port, now: Instant) {
+        let former = self.table.get(key).map(|station| station.port);
         if let Some(change) = self.table.mirror(key, port, now) {
+            self.note_move(former, port);
             copies.publish(change);
         }
     }
@@ -255,7 +280,7 @@ mod tests {
     fn a_worker_that_heard_a_peer_now_gone_is_told_how_things_stand() {
         let (_poll, post, mailbox) = mailbox();
         let now = Instant::now();
-        let mut stations = Stations::new(Duration::from_secs(300), 8, now);
+        let mut stations = Stations::new(Duration::from_secs(300), now);
         let posts = [post];
         let mut copies = Copies { posts: &posts, map: None, bridge: None };
         let (unknown, moved) = (FdbKey::new(0, [2, 0, 0, 0, 0, 1]), FdbKey::new(0, [2, 0, 0, 0, 0, 2]));
@@ -271,10 +296,65 @@ mod tests {
     }
 
     #[test]
+    fn moves_from_and_to_peers_are_noted_whoever_tells_of_them() {
+        let now = Instant::now();
+        let mut stations = Stations::new(Duration::from_secs(300), now);
+        let mut copies = Copies { posts: &[], map: None, bridge: None };
+        let [one, two] = [1, 2].map(|id| PeerId::new(id).unwrap());
+        let key = FdbKey::new(0, MAC);
+        let mut moves = |at: Option<PeerId>| {
+            match at {
+                Some(peer_id) => {
+                    stations.hear(&mut copies, &DropCounters::default(), key, Port::Peer(peer_id), now);
+                }
+                None => stations.mirror(&mut copies, key, Port::Wire(WireId::UPLINK), now),
+            }
+            Vec::from_iter(stations.take_moves())
+        };
+        assert_eq!(moves(Some(one)), [], "it is new");
+        assert_eq!(moves(Some(one)), []);
+        assert_eq!(moves(None), [one], "the bridge's word");
+        assert_eq!(moves(None), []);
+        assert_eq!(moves(Some(two)), [two]);
+        assert_eq!(moves(Some(one)), [one, two]);
+    }
+
+    #[test]
+    fn what_a_bridge_has_beyond_our_table_stays_with_it_and_is_told_nobody() {
+        let (_poll, post, mailbox) = mailbox();
+        let now = Instant::now();
+        let mut stations = Stations::new(Duration::from_secs(300), now);
+        let posts = [post];
+        let mut copies = Copies { posts: &posts, map: None, bridge: None };
+        let key = |number: u32| {
+            let [_, a, b, c] = number.to_be_bytes();
+            FdbKey::new(0, [2, 0, 0, a, b, c])
+        };
+        let wires = [1, 2].map(|wire| Port::Wire(WireId::new(wire).unwrap()));
+        let beyond = FDB_ENTRIES..FDB_ENTRIES + 10_000;
+        for number in 0..beyond.end {
+            stations.mirror(&mut copies, key(number), wires[0], now);
+        }
+        assert_eq!(told(&mailbox).len(), FDB_ENTRIES as usize);
+        // They move and go as they like.
+        for number in beyond.clone() {
+            stations.mirror(&mut copies, key(number), wires[1], now);
+            stations.unmirror(&mut copies, key(number));
+        }
+        assert_eq!((told(&mailbox).len(), stations.table().len()), (0, FDB_ENTRIES as usize));
+        stations.mirror(&mut copies, key(0), wires[1], now);
+        stations.unmirror(&mut copies, key(1));
+        stations.mirror(&mut copies, key(beyond.start), wires[0], now);
+        let places: Vec<_> =
+            told(&mailbox).into_iter().map(|change| change.station.map(|station| station.port)).collect();
+        assert_eq!(places, [Some(wires[1]), None, Some(wires[0])], "a move, an end, and who takes the room");
+    }
+
+    #[test]
     fn what_is_fixed_is_told_once() {
         let (_poll, post, mailbox) = mailbox();
         let now = Instant::now();
-        let mut stations = Stations::new(Duration::from_secs(300), 8, now);
+        let mut stations = Stations::new(Duration::from_secs(300), now);
         let posts = [post];
         let mut copies = Copies { posts: &posts, map: None, bridge: None };
         let (one, two) = ([(MAC, Port::Host)], [(MAC, Port::Wire(WireId::UPLINK))]);

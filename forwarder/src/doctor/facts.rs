@@ -1,6 +1,7 @@
 //! What the doctor has seen. Plain data: what it means is said elsewhere, from made-up facts as well as from these.
 
 use crate::{
+    control::Outlook,
     host::{
         links::Link,
         nic::{Look, cloud::Cloud, journal::Left},
@@ -79,6 +80,8 @@ pub struct Nic {
     pub look: Result<Look, String>,
     /// What TC does with its frames.
     pub traffic_control: TrafficControl,
+    /// The driver says that it has native XDP; `None`: the kernel does not tell.
+    pub says_native: Option<bool>,
     /// Attaching a program natively.
     pub native: Attempt<()>,
     /// Attaching a program generically.
@@ -118,8 +121,6 @@ pub struct Bridge {
     pub address_set: Option<bool>,
     /// It keeps VLANs apart; `None` where that is not to be seen.
     pub vlan_filtering: Option<bool>,
-    /// Ports that do not forward, with why, as what follows the name: "is down".
-    pub closed: Vec<(String, &'static str)>,
-    /// Settings by which frames that cross it meet the host's packet filter (`bridge-nf-call-iptables` ...).
-    pub filters: Vec<String>,
+    /// What a start would do with its ports; or why that cannot be said.
+    pub outlooks: Result<Vec<Outlook>, String>,
 }

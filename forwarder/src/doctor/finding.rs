@@ -67,6 +67,11 @@ pub enum Mend {
     Setting(&'static str, u64),
 }
 
+/// What stands against a start on an interface leaves a bridge's port to the kernel, and the others start.
+pub fn of_port(finding: Finding) -> Finding {
+    Finding { level: finding.level.min(Level::Warning), ..finding }
+}
+
 impl Finding {
     /// Something found.
     pub fn new(about: &str, check: &'static str, level: Level, sentence: impl Into<String>) -> Self {

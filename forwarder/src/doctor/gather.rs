@@ -11,12 +11,13 @@ use super::{
     probe,
 };
 use crate::{
+    control::forecast,
     host::{
         self,
-        bridge::{self, Known, Mirror, PortState},
+        bridge::{Known, Mirror},
         links::{self, Link},
         netlink::Requests,
-        nic::{self, Look, SYSFS, cloud::Cloud, ethtool::Ethtool, journal},
+        nic::{self, Look, SYSFS, cloud::Cloud, ethtool::Ethtool, journal, xdp_features::AllXdpFeatures},
         preflight::{self, Kernel},
         privileges,
     },
@@ -74,6 +75,11 @@ impl Surroundings {
         self.addressed.contains(&link.index) || above.iter().any(|index| self.addressed.contains(index))
     }
 
+    /// It is a bridge's port.
+    pub fn is_port(&self, link: &Link) -> bool {
+        self.master(link).is_some_and(|master| master.bridge)
+    }
+
     fn master(&self, link: &Link) -> Option<Master> {
         let master = self.links.get(&link.master?)?;
         Some(Master { name: master.name.clone(), bridge: master.is_bridge() })
@@ -118,6 +124,7 @@ pub fn nic(link: &Link, around: &Surroundings, loaded: Option<&mut Programs>, bo
         ours: link.xdp.and_then(|program| programs::is_gateways(program.program_id)),
         look,
         traffic_control: traffic_control(link),
+        says_native: says_native(link),
         native,
         generic,
         sockets: sockets(link, bold),
@@ -133,6 +140,11 @@ fn traffic_control(link: &Link) -> TrafficControl {
         qdiscs: kinds.into_iter().flatten().collect(),
         programs: attach::foreign_tc_programs(&link.name),
     }
+}
+
+fn says_native(link: &Link) -> Option<bool> {
+    let can = AllXdpFeatures::open().ok().flatten()?.of(link.index)?;
+    Some(can.basic() && can.redirect())
 }
 
 fn privileged<T>() -> Attempt<T> {
@@ -216,39 +228,12 @@ pub fn bridge(link: &Link, around: &Surroundings) -> Bridge {
     let mirror = Mirror::open(&link.name).ok();
     let known = mirror.as_ref().map(Mirror::known);
     let bridge = known.and_then(Known::bridge);
-    let own = |pick: fn(&bridge::Bridge) -> bool| bridge.is_some_and(pick);
-    let calls = [
-        ("bridge-nf-call-iptables", own(|bridge| bridge.calls_iptables)),
-        ("bridge-nf-call-ip6tables", own(|bridge| bridge.calls_ip6tables)),
-        ("bridge-nf-call-arptables", own(|bridge| bridge.calls_arptables)),
-    ];
-    let is_one = |name: &str| {
-        let whole = fs::read_to_string(Path::new("/proc/sys/net/bridge").join(name));
-        whole.is_ok_and(|value| value.trim() == "1")
-    };
     Bridge {
         ports: around.ports(link).map(|port| port.name.clone()).collect(),
         addressed: around.is_addressed(link),
         address_set: number("addr_assign_type").map(|kind| kind == SET),
         vlan_filtering: bridge.as_ref().map(|bridge| bridge.vlan_filtering),
-        closed: known.map_or_else(Vec::new, closed_ports),
-        filters: calls
-            .into_iter()
-            .filter(|(name, own)| *own || is_one(name))
-            .map(|(name, _)| name.to_owned())
-            .collect(),
+        outlooks: forecast(&link.name).map_err(|error| error.to_string()),
         link: link.clone(),
     }
-}
-
-/// Those that do not forward, with why.
-fn closed_ports(known: &Known) -> Vec<(String, &'static str)> {
-    let why = |state| match state {
-        PortState::Forwarding => None,
-        PortState::Disabled => Some("is down or without carrier"),
-        PortState::Listening | PortState::Learning => Some("waits for the forward delay"),
-        PortState::Blocking => Some("is blocked by the spanning tree"),
-    };
-    let ports = known.ports().values();
-    ports.filter_map(|port| Some((port.link.name.clone(), why(port.settings.state)?))).collect()
 }

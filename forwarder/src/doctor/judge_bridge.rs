@@ -4,6 +4,7 @@ use super::{
     facts::Bridge,
     finding::{Finding, Level, Mend},
 };
+use crate::control::Outlook;
 
 /// All that is to be said of a bridge itself; its ports are looked at one by one.
 pub fn bridge(facts: &Bridge) -> Vec<Finding> {
@@ -11,8 +12,7 @@ pub fn bridge(facts: &Bridge) -> Vec<Finding> {
     findings.extend(stands(facts));
     findings.extend(address(facts));
     findings.extend(vlans(facts));
-    findings.extend(closed(facts));
-    findings.extend(filters(facts));
+    findings.extend(outlooks(facts));
     findings
 }
 
@@ -69,32 +69,39 @@ fn vlans(facts: &Bridge) -> Option<Finding> {
     (facts.vlan_filtering == Some(true)).then(|| found(facts, "vlans", Level::Note, sentence))
 }
 
-fn closed(facts: &Bridge) -> Option<Finding> {
-    let words: Vec<String> = facts.closed.iter().map(|(name, why)| format!("{name} {why}")).collect();
-    let sentence = format!("not every port forwards: {}; XDP obeys that", words.join(", "));
-    (!words.is_empty()).then(|| found(facts, "closed", Level::Note, sentence))
+/// What a start would do with each port.
+fn outlooks(facts: &Bridge) -> Vec<Finding> {
+    match &facts.outlooks {
+        Ok(outlooks) => outlooks.iter().flat_map(|outlook| port(&facts.link.name, outlook)).collect(),
+        Err(why) => {
+            let sentence = format!("what would be done with its ports cannot be said: {why}");
+            vec![found(facts, "acceleration", Level::Warning, sentence).cure("sudo trestle doctor")]
+        }
+    }
 }
 
-fn filters(facts: &Bridge) -> Option<Finding> {
-    if facts.filters.is_empty() {
-        return None;
+fn port(bridge: &str, outlook: &Outlook) -> Vec<Finding> {
+    let about = |level, sentence: String| Finding::new(&outlook.port, "acceleration", level, sentence);
+    if outlook.from && outlook.to {
+        let sentence =
+            format!("`trestle run --bridge {bridge}` forwards what it knows, from and to it, by XDP");
+        return vec![about(Level::Ok, sentence)];
     }
-    let settings = facts.filters.join(", ");
-    let sentence = format!(
-        "frames that cross {} meet the host's packet filter ({settings} is 1): its ports stay with the kernel, so that \
-         nothing is bypassed",
-        facts.link.name
-    );
-    let words: Vec<String> = facts.filters.iter().map(|name| format!("net.bridge.{name}=0")).collect();
-    Some(
-        found(facts, "filters", Level::Warning, sentence)
-            .cure(format!("if nobody relies on that: sysctl -w {}", words.join(" "))),
-    )
+    let what = if outlook.from { "by XDP only in part" } else { "stays with the kernel bridge" };
+    let peers =
+        if outlook.peers && !outlook.from { "; with a SERVER.CONF, peers' frames go by XDP" } else { "" };
+    let reasons = outlook.reasons.iter().map(|said| {
+        let level = if said.is_loss { Level::Warning } else { Level::Note };
+        let finding = about(level, format!("{what}: {}{peers}", said.cause));
+        Finding { cure: said.cure.clone(), ..finding }
+    });
+    reasons.collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::Said;
     use crate::host::links::{Link, sample};
 
     fn br0() -> Bridge {
@@ -104,8 +111,7 @@ mod tests {
             addressed: true,
             address_set: Some(true),
             vlan_filtering: Some(false),
-            filters: Vec::new(),
-            closed: Vec::new(),
+            outlooks: Ok(Vec::new()),
         }
     }
 
@@ -128,21 +134,36 @@ mod tests {
         assert_eq!(ills(&Bridge { addressed: false, ..loose }), []);
     }
 
-    #[test]
-    fn what_is_not_bypassed_is_told_with_the_setting() {
-        let filtered = Bridge { filters: vec!["bridge-nf-call-iptables".into()], ..br0() };
-        let findings = bridge(&filtered);
-        let finding = findings.iter().find(|finding| finding.check == "filters").unwrap();
-        assert!(finding.cure.as_ref().unwrap().ends_with("sysctl -w net.bridge.bridge-nf-call-iptables=0"));
-        assert_eq!(finding.mend, None, "what somebody may rely on is his to change");
+    fn outlook(from: bool, to: bool, is_loss: bool) -> Outlook {
+        let said = Said { cause: "a rule sees its frames".into(), cure: Some("remove it".into()), is_loss };
+        let reasons = if from && to { Vec::new() } else { vec![said] };
+        Outlook { port: "eth2".into(), from, to, peers: from, reasons }
     }
 
     #[test]
-    fn a_port_that_the_spanning_tree_closes_is_told() {
-        let closed = vec![("eth2".to_owned(), "is blocked by the spanning tree")];
-        let findings = bridge(&Bridge { closed, ..br0() });
-        let finding = findings.iter().find(|finding| finding.check == "closed").unwrap();
-        assert!(finding.sentence.contains(": eth2 is blocked by the spanning tree;"), "{finding:?}");
+    fn what_becomes_of_a_port_is_told_under_its_name_with_the_cure() {
+        let levels = [
+            (outlook(true, true, false), Level::Ok, None),
+            (outlook(false, false, false), Level::Note, Some("remove it")),
+            (outlook(false, false, true), Level::Warning, Some("remove it")),
+            (outlook(true, false, true), Level::Warning, Some("remove it")),
+        ];
+        for (outlook, level, cure) in levels {
+            let findings = bridge(&Bridge { outlooks: Ok(vec![outlook]), ..br0() });
+            let found = findings.iter().find(|finding| finding.check == "acceleration").unwrap();
+            assert_eq!((found.about.as_str(), found.level, found.cure.as_deref()), ("eth2", level, cure));
+            assert_eq!(found.mend, None, "what somebody may rely on is his to change");
+        }
+        let blind = Bridge { outlooks: Err("no netlink".into()), ..br0() };
+        assert_eq!(ills(&blind), [("acceleration", Level::Warning, None)]);
+    }
+
+    #[test]
+    fn a_port_that_serves_peers_alone_is_told() {
+        let outlook = Outlook { peers: true, ..outlook(false, false, false) };
+        let findings = bridge(&Bridge { outlooks: Ok(vec![outlook]), ..br0() });
+        let said = &findings.last().unwrap().sentence;
+        assert!(said.starts_with("stays with the kernel bridge") && said.contains("SERVER.CONF"), "{said}");
     }
 
     #[test]

@@ -63,7 +63,9 @@ fn stands(facts: &Nic) -> Vec<Finding> {
     if let Some(master) = &facts.master {
         let part_of = &master.name;
         findings.push(if master.bridge {
-            let sentence = format!("{name} is a port of the bridge {part_of}");
+            let sentence = format!(
+                "{name} is a port of the bridge {part_of}; `trestle doctor {part_of}` says what is done with it"
+            );
             found(facts, "master", Level::Note, sentence).cure(format!("trestle run --bridge {part_of}"))
         } else {
             let sentence = format!("{name} is a part of {part_of}: XDP must stand there");
@@ -144,7 +146,14 @@ fn modes(facts: &Nic) -> Vec<Finding> {
     let native = match &facts.native {
         Attempt::Works(()) => found(facts, "native", Level::Ok, "native XDP: tried, and got"),
         Attempt::NotTried(why) => {
-            found(facts, "native", Level::Note, format!("native XDP: not tried: {why}"))
+            let says = match facts.says_native {
+                Some(true) => "; its driver says that it has it",
+                Some(false) => {
+                    "; its driver says that it has none: generic XDP is used, several times slower"
+                }
+                None => "",
+            };
+            found(facts, "native", Level::Note, format!("native XDP: not tried: {why}{says}"))
         }
         Attempt::Fails(why) => found(facts, "native", Level::Warning, format!("no native XDP: {why}"))
             .cure("a NIC or kernel whose driver has it; till then generic XDP is used, several times slower"),
@@ -298,6 +307,7 @@ fn in_cloud(facts: &Nic, cloud: Cloud) -> Finding {
             "the tunnel's port open in the network security group; on Hyper-V MAC address spoofing on, to bridge; IP \
              forwarding of the NIC only if the host routes for others"
         }
+        Cloud::Hetzner => "the tunnel's port open in the cloud's firewall",
         Cloud::Google => {
             "a firewall rule for the tunnel's port; canIpForward, which can be set when the machine is made only, if the \
              host routes for others"
@@ -327,6 +337,7 @@ mod tests {
             master: None,
             addressed: true,
             ours: None,
+            says_native: Some(true),
             traffic_control: TrafficControl::default(),
             look: Ok(Look::default()),
             native: Attempt::Works(()),

@@ -53,7 +53,8 @@ pub fn examine(order: &Order) -> host::Result<Vec<Finding>> {
         findings.extend(if link.is_bridge() {
             judge_bridge::bridge(&gather::bridge(link, &around))
         } else {
-            judge_nic::nic(&gather::nic(link, &around, programs.as_mut().ok(), order.boldly))
+            let findings = judge_nic::nic(&gather::nic(link, &around, programs.as_mut().ok(), order.boldly));
+            if around.is_port(link) { findings.into_iter().map(finding::of_port).collect() } else { findings }
         });
     }
     Ok(findings)

@@ -20,6 +20,7 @@ use mio::{
 use serde::Serialize;
 
 use super::{capture::Ask, status::Request};
+use crate::config::Guards;
 
 /// Most clients at once; further ones are turned away with a sentence.
 pub const CLIENTS: usize = 16;
@@ -41,6 +42,8 @@ pub enum Asked {
     Question(Request),
     /// Copies of frames, until the client goes.
     Capture(Ask),
+    /// Other guards from now on, which a supervisor's file says.
+    Guards(Guards),
 }
 
 /// What became of a piece of a stream.
@@ -227,7 +230,9 @@ impl ControlSocket {
 
 impl Asked {
     fn from_line(line: &str) -> Option<Self> {
-        Request::from_word(line).map(Self::Question).or_else(|| Ask::from_line(line).map(Self::Capture))
+        let question = Request::from_word(line).map(Self::Question);
+        let capture = || Ask::from_line(line).map(Self::Capture);
+        question.or_else(capture).or_else(|| Guards::from_line(line).map(Self::Guards))
     }
 }
 

@@ -122,6 +122,7 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
     pub(super) fn obey_guards(&mut self, command: Command, now: Instant) {
         match command {
             Command::Guards(guards) => self.settings.guards = guards,
+            Command::MacLimit(peer_id, limit) => self.with_peer(peer_id, |peer| peer.mac_limit = limit),
             Command::Hold(peer_id, held) => self.with_peer(peer_id, |peer| peer.held = held),
             Command::Probe(peer_id, probe) => self.send_probe(peer_id, &probe, now),
             _ => {}

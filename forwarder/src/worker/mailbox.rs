@@ -61,6 +61,8 @@ pub enum Command {
     EndCapture(u64),
     /// What to watch for has changed.
     Guards(Guards),
+    /// Most stations behind the peer, from now on.
+    MacLimit(PeerId, usize),
     /// The loop guard holds the peer down, or lets it go.
     Hold(PeerId, bool),
     /// A probe for the peer, also one that is held down.

@@ -54,7 +54,9 @@ impl<N: Port, T: Port, H: Port> Worker<N, T, H> {
             | Command::VlanAware(_) => self.obey_bridge(command),
             Command::BeginCapture(capture) => self.captures.push(*capture),
             Command::EndCapture(id) => self.captures.retain(|capture| capture.id != id),
-            Command::Guards(_) | Command::Hold(..) | Command::Probe(..) => self.obey_guards(command, now),
+            Command::Guards(_) | Command::MacLimit(..) | Command::Hold(..) | Command::Probe(..) => {
+                self.obey_guards(command, now);
+            }
             Command::NicMac(mac) => self.settings.nic_mac = mac,
             Command::Stop => self.stopped = true,
         }

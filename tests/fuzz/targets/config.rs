@@ -7,7 +7,7 @@ use std::path::Path;
 use libfuzzer_sys::fuzz_target;
 use openvpn::server::PushEdit;
 use trestle::{
-    config::{Error, Server, client, clients, parse, segments},
+    config::{Error, Guards, Server, client, clients, parse, segments},
     management::pool_file,
 };
 
@@ -24,6 +24,9 @@ fuzz_target!(|input: &[u8]| {
     match segments::parse(input, Path::new("trestle.toml")) {
         Ok(found) => check_segments(&found),
         Err(error) => check_error(error, input),
+    }
+    if let Some(guards) = std::str::from_utf8(input).ok().and_then(Guards::from_line) {
+        assert_eq!(Guards::from_line(&guards.line()), Some(guards));
     }
     match client::parse(input, Path::new("client.ovpn")) {
         Ok(file) => check_client(&file, input),

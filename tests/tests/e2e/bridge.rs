@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use trestle_tests::bridged::{BRIDGE, Bridged, HOST, Kind, make_wire};
 use trestle_tests::echo::reachable;
-use trestle_tests::frame::{BROADCAST, local_mac, show_mac};
+use trestle_tests::frame::{BROADCAST, ETHERTYPE_EXPERIMENT, frame, local_mac, show_mac};
 use trestle_tests::gateway::{Mode, Start, binary, refused};
 use trestle_tests::network::Layout;
 use trestle_tests::process::{Process, output, patient, run, wait_until};
@@ -43,15 +43,15 @@ pub const SUITE: Suite = Suite {
 };
 
 const SOON: Duration = Duration::from_secs(10);
-const BOTH: &[&str] = &["from", "to"];
+pub const BOTH: &[&str] = &["from", "to"];
 const WIRES: [Kind; 3] = [Kind::Wire; 3];
 
-fn lay_out(site: &Site, kinds: &[Kind]) -> Result<Bridged> {
+pub fn lay_out(site: &Site, kinds: &[Kind]) -> Result<Bridged> {
     Bridged::lay_out(site.folder().to_owned(), kinds)
 }
 
 /// A host with three wires, accelerated, whose stations are known.
-fn three_wires(site: &Site) -> Result<Bridged> {
+pub fn three_wires(site: &Site) -> Result<Bridged> {
     let mut bridged = lay_out(site, &WIRES)?;
     bridged.accelerate()?;
     for station in 0..WIRES.len() {
@@ -64,11 +64,11 @@ fn three_wires(site: &Site) -> Result<Bridged> {
 /// Has everybody learn where a station is.
 fn announce(bridged: &Bridged, station: usize) -> Result<()> {
     let mac = bridged.stations[station].mac;
-    Volley::new(BROADCAST, mac).of_count(1).fly(&bridged.raw(station)?, &bridged.raw(station)?)?;
+    bridged.raw(station)?.send(&frame(BROADCAST, mac, ETHERTYPE_EXPERIMENT, &[0; 46]))?;
     bridged.wait_learnt(station)
 }
 
-fn volley(bridged: &Bridged, from: usize, to: usize) -> Volley {
+pub fn volley(bridged: &Bridged, from: usize, to: usize) -> Volley {
     Volley::new(bridged.stations[to].mac, bridged.stations[from].mac)
 }
 

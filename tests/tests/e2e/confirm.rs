@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use trestle_tests::bridged::{Bridged, Kind};
 use trestle_tests::echo::reachable;
-use trestle_tests::gateway::{Mode, Start};
-use trestle_tests::network::{GATEWAY, LAN_HOST, Layout, NIC};
-use trestle_tests::process::Process;
+use trestle_tests::gateway::{Mode, Start, refused};
+use trestle_tests::network::{BRIDGE, GATEWAY, LAN_HOST, Layout, NIC};
+use trestle_tests::process::{Process, wait_until};
 use trestle_tests::runner::Suite;
 use trestle_tests::site::Site;
-use trestle_tests::{Result, scenarios};
+use trestle_tests::{Fault, Result, scenarios};
 
 use crate::host_safety::traces;
 
@@ -23,6 +24,8 @@ pub const SUITE: Suite = Suite {
     fresh: true,
     scenarios: scenarios![
         what_nobody_confirms_is_taken_back,
+        a_bridge_that_peers_joined_is_given_back,
+        a_bridge_that_was_accelerated_is_given_back,
         what_is_confirmed_stays,
         a_gateway_outlives_the_terminal_it_was_started_in,
         a_gateway_that_hangs_is_ended_by_the_alarm,
@@ -62,6 +65,77 @@ fn what_nobody_confirms_is_taken_back(site: &mut Site) -> Result<()> {
     assert!(last.starts_with("trestle: nobody confirmed within 4 s"), "{log}");
     assert_eq!(state(site)?, before);
     assert!(reachable(&site.network.lan, GATEWAY, Duration::from_secs(5)));
+    Ok(())
+}
+
+/// What a gateway may change on a bridge and its ports, besides [`state`]; aged entries are nobody's doing.
+fn bridge_state(site: &Site) -> Result<String> {
+    let host = &site.network.gateway;
+    let kept: Vec<String> = host
+        .run("bridge", &format!("fdb show br {BRIDGE}"))?
+        .lines()
+        .filter(|line| line.contains("permanent") || line.contains("extern_learn") || line.contains("static"))
+        .map(String::from)
+        .collect();
+    Ok(format!("{}\n{}\n{}", state(site)?, host.run("bridge", "link show")?, kept.join("\n")))
+}
+
+/// Waits until the kernel has noticed that nobody has the TAP open.
+fn let_go_of_tap(site: &Site) -> Result<()> {
+    let host = &site.network.gateway;
+    let gone = || host.ip("link show tap0").ok().filter(|tap| tap.contains("NO-CARRIER")).map(drop);
+    wait_until("tap0 without carrier", Duration::from_secs(5), gone, String::new)
+}
+
+/// As the admin's own script leaves it.
+fn a_bridge_that_peers_joined_is_given_back(site: &mut Site) -> Result<()> {
+    site.network.bridge_up()?;
+    site.start().bridge = Some(BRIDGE.to_owned());
+    // The kernel takes a TAP's carrier for there until a program has let go of it once, and openvpn had.
+    site.start_gateway()?;
+    assert_eq!(site.gateway()?.stop()?.code(), Some(0));
+    let_go_of_tap(site)?;
+    let before = bridge_state(site)?;
+    site.start_gateway()?;
+    site.connect_agents(&[])?;
+    let host = &site.network.gateway;
+    let entered =
+        || host.run("bridge", "fdb show br br0").ok().filter(|all| all.contains("extern_learn")).map(drop);
+    let _ = reachable(site.agent(0), GATEWAY, Duration::from_secs(1));
+    wait_until("a peer's MAC on the host port", Duration::from_secs(3), entered, String::new)?;
+    assert_ne!(bridge_state(site)?, before, "a running gateway changes nothing: the test is blind");
+    assert_eq!(site.gateway()?.process().wait(OVER)?.code(), Some(1), "{}", site.gateway()?.log());
+    let_go_of_tap(site)?;
+    assert_eq!(bridge_state(site)?, before);
+    assert!(reachable(&site.network.lan, GATEWAY, Duration::from_secs(5)));
+    Ok(())
+}
+
+/// Without SERVER.CONF: XDP on the ports and their features are all there is to take back.
+fn a_bridge_that_was_accelerated_is_given_back(site: &mut Site) -> Result<()> {
+    let bridged = Bridged::lay_out(site.folder().to_owned(), &[Kind::Wire, Kind::Wire, Kind::Container])?;
+    let host = &bridged.host;
+    let look = || -> Result<String> {
+        let features = ["w0", "w1", "c2"].map(|port| host.run("ethtool", &format!("-k {port}")));
+        let features = features.into_iter().collect::<Result<Vec<_>>>()?.concat();
+        Ok(format!("{}\n{}\n{features}", traces(host)?, host.run("bridge", "link show")?))
+    };
+    let before = look()?;
+    let ended = std::thread::scope(|scope| {
+        let run = scope.spawn(|| {
+            refused(
+                host,
+                site.folder(),
+                &["--bridge", BRIDGE, "--confirm", SECONDS, "--control", "confirm.sock"],
+            )
+        });
+        let attached = || look().ok().filter(|now| now.contains("xdp") && *now != before).map(drop);
+        wait_until("XDP on the ports", Duration::from_secs(4), attached, String::new)?;
+        run.join().map_err(|_| Fault::other("the thread that waits for the gateway"))?
+    })?;
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    assert!(ended.stderr.contains("nobody confirmed within 4 s"), "{}", ended.stderr);
+    assert_eq!(look()?, before);
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use serde_json::Value;
+use trestle_tests::bridged::make_wire;
 use trestle_tests::gateway::{Mode, Start, diagnose};
 use trestle_tests::netns::Namespace;
 use trestle_tests::network::{Layout, NIC};
@@ -22,6 +23,7 @@ pub const SUITE: Suite = Suite {
         a_large_mtu_is_lowered_only_where_the_host_is_not_reached_by_it,
         another_s_program_is_told_and_left,
         a_bridge_keeps_its_address_once_it_is_mended,
+        what_a_start_would_do_with_each_port_of_a_bridge_is_told,
         what_a_killed_gateway_left_is_put_back,
         a_gateway_that_runs_is_left_in_peace,
         without_root_it_says_what_it_cannot_see,
@@ -136,6 +138,51 @@ fn a_bridge_keeps_its_address_once_it_is_mended(site: &mut Site) -> Result<()> {
     host.ip_batch("link add low0 address 02:00:00:00:00:01 type veth\nlink set low0 master br7")?;
     assert_eq!(host.mac("br7")?, before, "a port with a lower address joined");
     host.ip("link del br7").map(drop)
+}
+
+/// The one finding about a port: its level and all it says.
+fn outlook(site: &Site, port: &str) -> Result<(String, String)> {
+    let mut words = findings(site, &["br7"], "acceleration")?.1;
+    words.retain(|finding| finding["about"] == port);
+    let [finding] = &words[..] else { return Err(Fault::other(format!("{port}: {words:?}"))) };
+    let said = format!("{} {}", finding["sentence"], finding["cure"]);
+    Ok((finding["level"].as_str().unwrap_or_default().to_owned(), said))
+}
+
+fn what_a_start_would_do_with_each_port_of_a_bridge_is_told(site: &mut Site) -> Result<()> {
+    let host = spare(site)?;
+    host.ip_batch(
+        "link add wire0 type veth peer name wire1
+         link add wire2 type veth peer name wire3
+         link add br7 type bridge forward_delay 0
+         link set br7 up
+         link set wire1 up
+         link set wire3 up
+         link set wire0 master br7 up
+         link set wire2 master br7 up
+         link set spare0 master br7",
+    )?;
+    for far in ["wire1", "wire3"] {
+        make_wire(host, far)?;
+    }
+    for wire in ["wire0", "wire2"] {
+        assert_eq!(outlook(site, wire)?.0, "ok", "{:?}", outlook(site, wire)?);
+    }
+    // The kernel takes a moment to call new interfaces up.
+    let before = crate::host_safety::traces(host)?;
+    let (level, said) = outlook(site, "spare0")?;
+    assert!(level == "note" && said.contains("ethtool -K FAR tx off"), "a container's veth: {level}: {said}");
+    let (_, master) = findings(site, &["wire0"], "master")?;
+    assert!(master[0]["sentence"].to_string().contains("`trestle doctor br7`"), "{master:?}");
+    host.nft(
+        "table bridge guard { chain across { type filter hook forward priority 0; ether type 0x88b5 drop; }\n}",
+    )?;
+    let (level, said) = outlook(site, "wire0")?;
+    assert!(level == "warning" && said.contains("nft list chain bridge guard across"), "{level}: {said}");
+    host.nft("delete table bridge guard")?;
+    assert_eq!(outlook(site, "wire0")?.0, "ok");
+    assert_eq!(crate::host_safety::traces(host)?, before, "looking leaves something behind");
+    host.ip_batch("link del br7\nlink del wire0\nlink del wire2")
 }
 
 fn what_a_killed_gateway_left_is_put_back(site: &mut Site) -> Result<()> {

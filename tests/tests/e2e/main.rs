@@ -8,6 +8,8 @@ mod ageing;
 mod bad_packets;
 mod bad_start;
 mod bridge;
+mod bridge_obstacles;
+mod bridge_vlans;
 mod capture;
 mod checksums;
 mod ciphers;
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
         fragments::UNSERVED,
         guards::SUITE,
         loops::SUITE,
+        loops::JOINED,
         loops::STORMS,
         checksums::FINISHED,
         checksums::UNFINISHED,
@@ -95,6 +98,8 @@ fn main() -> ExitCode {
         load::ONE_CERTIFICATE,
         bad_start::SUITE,
         bridge::SUITE,
+        bridge_obstacles::SUITE,
+        bridge_vlans::SUITE,
         tcp::SUITE,
         weather::SUITE,
     ]))

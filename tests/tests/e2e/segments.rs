@@ -7,10 +7,13 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use trestle_tests::agent::Agent;
+use trestle_tests::echo::ping;
+use trestle_tests::frame::{BROADCAST, frame, local_mac};
 use trestle_tests::gateway::{Mode, Start, binary};
 use trestle_tests::network::{GATEWAY, Layout};
 use trestle_tests::pki::{Keys, Pki};
 use trestle_tests::process::{self, Process, wait_until};
+use trestle_tests::raw::RawPort;
 use trestle_tests::runner::Suite;
 use trestle_tests::site::Site;
 use trestle_tests::{Result, scenarios};
@@ -34,6 +37,7 @@ pub const SUITE: Suite = Suite {
     fresh: true,
     scenarios: scenarios![
         a_reload_touches_only_the_segments_that_have_changed,
+        two_servers_with_authorities_of_their_own_share_one_segment,
         a_segment_that_dies_comes_back_alone_and_all_end_with_the_supervisor,
     ],
 };
@@ -129,13 +133,10 @@ fn a_reload_touches_only_the_segments_that_have_changed(site: &mut Site) -> Resu
         both["segments"]["s1"]["peers"].is_array() && both["segments"]["s2"]["peers"].is_array(),
         "{both}"
     );
-    let (_first, second) = (connect(site, 1)?, connect(site, 2)?);
-    site.network.gateway.ip("address add 10.1.0.1/24 dev tap1")?;
+    let (_first, _second) = (connect(site, 1)?, connect(site, 2)?);
     let (pid, peer_id, age) = supervised.session(site, "s1")?;
-    let pings = "-i 0.1 -c 1000 -W 2 10.1.0.1";
-    let mut pinging = site.network.agents[0].command("ping");
-    pinging.args(pings.split(' '));
-    let mut pinging = Process::spawn("ping", &mut pinging, &site.folder().join("ping.log"))?;
+    let before = supervised.session(site, "s2")?;
+    let (pinging, other) = (start_pinging(site, 1)?, start_pinging(site, 2)?);
 
     let (done, said) = supervised.reload(site, &[&one, &two, &three])?;
     assert!(done && said == "s1: kept\ns2: kept\ns3: started\n", "{said}");
@@ -151,15 +152,17 @@ fn a_reload_touches_only_the_segments_that_have_changed(site: &mut Site) -> Resu
     let (done, said) = supervised.reload(site, &[&one, &two, "[segment.x]\nserver = './1.conf'\n"])?;
     assert!(!done && said.contains("is segment `s1`'s already"), "{said}");
 
-    let guarded = format!("{two}guards.broadcast = 100\n");
+    let guarded = format!("{two}guards = {{ broadcast = 5, mac-limit = 3, loop-guard = false }}\n");
     let (done, said) = supervised.reload(site, &[&one, &guarded])?;
-    assert!(done && said == "s1: kept\ns2: restarted\ns3: stopped\n", "{said}");
-    wait_until(
-        "the client back",
-        SOON,
-        || (second.times("Initialization Sequence Completed") > 1).then_some(()),
-        || second.log(),
-    )?;
+    assert!(done && said == "s1: kept\ns2: applied live\ns3: stopped\n", "{said}");
+    limits_bite(site, &supervised)?;
+    let older = || {
+        let (same_pid, same_peer, later) = supervised.session(site, "s2").ok()?;
+        assert_eq!((same_pid, same_peer), (before.0, before.1));
+        (later > before.2).then_some(())
+    };
+    wait_until("the session to be older", SOON, older, String::new)?;
+    lost_nothing(other)?;
 
     // A revocation list's place: the authority's own file, whose bytes change and whose meaning does not.
     let ca = fs::read_to_string(site.folder().join("ca.crt")).unwrap_or_default();
@@ -190,10 +193,37 @@ fn a_reload_touches_only_the_segments_that_have_changed(site: &mut Site) -> Resu
     let (same_pid, same_peer, later) = supervised.session(site, "s1")?;
     assert_eq!((same_pid, same_peer), (pid, peer_id));
     assert!(later > age && later < 1000, "{age} s, then {later} s");
+    lost_nothing(pinging)
+}
+
+/// Agent `number` asks the host, until it is told to stop.
+fn start_pinging(site: &Site, number: usize) -> Result<Process> {
+    site.network.gateway.ip(&format!("address add 10.{number}.0.1/24 dev tap{number}"))?;
+    let mut ping = site.network.agents[number - 1].command("ping");
+    ping.args(format!("-i 0.1 -c 1000 -W 2 10.{number}.0.1").split(' '));
+    Process::spawn("ping", &mut ping, &site.folder().join(format!("ping{number}.log")))
+}
+
+fn lost_nothing(mut pinging: Process) -> Result<()> {
     pinging.signal(Signal::SIGINT)?;
     pinging.wait(SOON)?;
     assert!(pinging.log().contains(" 0% packet loss"), "{}", pinging.log_tail());
     Ok(())
+}
+
+/// The second agent floods, and has more stations than it may: most of that is lost, and known for what it is.
+fn limits_bite(site: &Site, supervised: &Supervised) -> Result<()> {
+    let port = RawPort::open(&site.network.agents[1], "tap0")?;
+    for number in 0..40 {
+        let source = local_mac(0x30_0000 + number % 10);
+        port.send(&frame(BROADCAST, source, 0x88b5, &[0; 46]))?;
+    }
+    let bitten = || {
+        let drops = supervised.status(site, "s2").ok()?["drops"].clone();
+        let lost = |reason: &str| drops[reason].as_u64().unwrap_or_default();
+        (lost("mac_limit") > 20 && lost("storm_broadcast") > 0).then_some(())
+    };
+    wait_until("the limits to bite", SOON, bitten, || supervised.process.log_tail())
 }
 
 fn a_segment_that_dies_comes_back_alone_and_all_end_with_the_supervisor(site: &mut Site) -> Result<()> {
@@ -211,4 +241,64 @@ fn a_segment_that_dies_comes_back_alone_and_all_end_with_the_supervisor(site: &m
     wait_until("the end of all", SOON, || (gone(again) && gone(second)).then_some(()), String::new)?;
     assert!(!site.network.gateway.has_device("tap1") && !site.network.gateway.has_device("tap2"));
     Ok(())
+}
+
+/// A server's file on `port`, its keys in `folder`, that leases ten addresses from 10.1.0.`first`.
+fn sharing(port: u16, folder: &str, first: u8) -> String {
+    format!(
+        "port {port}\ndev tap1\nca {folder}ca.crt\ncert {folder}server.crt\nkey {folder}server.key\nclient-to-client\n\
+         keepalive 1 20\nserver-bridge 10.1.0.1 255.255.255.0 10.1.0.{first} 10.1.0.{}\n",
+        first + 9
+    )
+}
+
+fn two_servers_with_authorities_of_their_own_share_one_segment(site: &mut Site) -> Result<()> {
+    let folder = site.folder().to_owned();
+    let other = Pki::new(Keys::Ecdsa)?;
+    fs::create_dir_all(folder.join("other")).expect("the site's folder is ours");
+    other.write_server(&folder.join("other"))?;
+    write(&folder.join("a.conf"), &sharing(1001, "", 100))?;
+    write(&folder.join("b.conf"), &sharing(1002, "other/", 120))?;
+    let both = "[segment.both]\nserver = ['a.conf', 'b.conf']\ndatapath = 'socket'\nworkers = 2\n";
+    let supervised = Supervised::start(site, &[both])?;
+    supervised.wait_status(site, "both")?;
+    let [one, two, ..] = &site.network.agents[..] else { panic!("two agents") };
+    let by = |port| ["--remote", "203.0.113.1", port];
+    let mut stranger = Agent::launch(two, &folder, &other, "stranger", &by("1001"))?;
+    stranger.process().wait_for("VERIFY ERROR", SOON)?;
+    drop(stranger);
+    let mut first = Agent::launch(one, &folder, &site.pki, "first", &by("1001"))?;
+    let mut second = Agent::launch(two, &folder, &other, "second", &by("1002"))?;
+    let addresses = (first.wait_connected(one)?, second.wait_connected(two)?);
+    assert_eq!((addresses.0.octets()[3], addresses.1.octets()[3]), (100, 120));
+    let status = supervised.wait_status(site, "both")?;
+    let peers: Vec<_> = status["peers"].as_array().into_iter().flatten().collect();
+    let mut numbers: Vec<_> = peers.iter().filter_map(|peer| peer["peer_id"].as_u64()).collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, [0, 256], "{status}");
+    let echoes = ping(one, addresses.1, 20, 1400)?;
+    assert!(echoes.complete(), "from one server's client to the other's: {echoes:?}");
+
+    let limited = format!("{both}guards.mac-limit = 3\n");
+    let (done, said) = supervised.reload(site, &[&limited])?;
+    assert!(done && said == "both: applied live\n", "{said}");
+    limits_stations(site, &supervised, "both")?;
+    write(&folder.join("b.conf"), &sharing(1001, "other/", 120))?;
+    let (done, said) = supervised.reload(site, &[&limited])?;
+    let wanted =
+        "b.conf: this listens on udp 0.0.0.0:1001, as a.conf has it; give one of them another `port`\n";
+    assert!(!done && said.ends_with(wanted), "{said}");
+    assert!(ping(two, addresses.0, 5, 56)?.complete());
+    Ok(())
+}
+
+/// The second agent has more stations than it may.
+fn limits_stations(site: &Site, supervised: &Supervised, segment: &str) -> Result<()> {
+    let port = RawPort::open(&site.network.agents[1], "tap0")?;
+    for number in 0..10 {
+        port.send(&frame(BROADCAST, local_mac(0x31_0000 + number), 0x88b5, &[0; 46]))?;
+    }
+    let lost =
+        || supervised.status(site, segment).ok()?["drops"]["mac_limit"].as_u64().filter(|lost| *lost > 5);
+    wait_until("the limit to bite", SOON, lost, || supervised.process.log_tail()).map(drop)
 }

@@ -2,7 +2,7 @@
 
 use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
-use super::{Directory, Sizes, Wrappings};
+use super::{Directory, Share, Sizes, Wrappings};
 use crate::data::{Cipher, Digest};
 
 /// What the server does, from `server.conf`. Times not in the file have upstream's defaults.
@@ -41,6 +41,8 @@ pub struct Config {
     pub directory: Option<Arc<dyn Directory>>,
     /// Most peers at once.
     pub max_clients: usize,
+    /// The peer ids it gives.
+    pub share: Share,
     /// Without it a new login closes the older session of the same name.
     pub duplicate_cn: bool,
     /// `reneg-sec`; `None`: the server never begins a rekey by time.
@@ -79,6 +81,7 @@ impl Config {
             former: Former::default(),
             directory: None,
             max_clients: 1024,
+            share: Share::default(),
             duplicate_cn: false,
             reneg: Some(Duration::from_secs(3600)),
             hand_window: Duration::from_secs(60),

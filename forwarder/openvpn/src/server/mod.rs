@@ -36,6 +36,7 @@ pub use directory::{Barred, Directory, Particulars, PushEdit};
 pub use event::{Connected, ControlError, Event, GoneReason, Path, Transmit, Transport};
 pub use jobs::{Job, JobDone};
 pub use name::common_name;
+pub use numbers::Share;
 pub use sizes::{Limit, Mssfix, Sizes};
 pub use wrappings::{OwnKeys, Wrappings};
 
@@ -99,6 +100,7 @@ impl Server {
     /// A server without sessions. `seed` is secret randomness: the cookie key and session ids come from it.
     pub fn new(config: Config, seed: [u8; 32], now: Instant) -> Self {
         let mut random = Random::new(seed);
+        let numbers = Numbers::of(config.share);
         Self {
             cookie: Cookie::new(&mut random, now),
             first_packets: RateLimit::new(config.connect_freq_initial, now),
@@ -111,7 +113,7 @@ impl Server {
             instances: BTreeMap::new(),
             next_instance: 0,
             by_path: HashMap::new(),
-            numbers: Numbers::default(),
+            numbers,
             by_name: HashMap::new(),
             timers: BTreeMap::new(),
             timer_of: HashMap::new(),

@@ -86,7 +86,7 @@ impl Server {
     pub(super) fn forget_all(&mut self) {
         self.instances.clear();
         self.by_path.clear();
-        self.numbers = Numbers::default();
+        self.numbers = Numbers::of(self.config.share);
         self.by_name.clear();
         self.timers.clear();
         self.timer_of.clear();

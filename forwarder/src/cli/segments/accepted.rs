@@ -12,8 +12,7 @@ use clap::Parser;
 use crate::{
     cli::{Cli, Command, Error, run},
     config::{
-        self, Config, Listener, Source,
-        guards::Storm,
+        self, Config, Guards, Listener, Source,
         segments::{self, Segment},
         tls,
     },
@@ -22,8 +21,10 @@ use crate::{
 /// A segment that can be started.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Accepted {
-    /// What `trestle` is called with.
-    pub words: Vec<OsString>,
+    /// What `trestle run` is called with, but for guards.
+    words: Vec<OsString>,
+    /// Its guards, which a running gateway can take.
+    pub guards: Guards,
     /// What TRESTLE_LOG says, where the segment has a `verb`.
     pub log: Option<&'static str>,
     /// Its control socket.
@@ -35,10 +36,24 @@ pub(super) struct Accepted {
 }
 
 impl Accepted {
-    /// A running gateway can become this by reading its certificates again.
-    pub fn differs_in_certificates_only(&self, other: &Self) -> bool {
+    /// What `trestle` is called with.
+    pub fn command_line(&self) -> Vec<OsString> {
+        command_line(&self.guards, &self.words)
+    }
+
+    /// A running gateway can become this: certificates and guards change under connected peers.
+    pub fn can_become(&self, other: &Self) -> bool {
         (&self.words, self.log, self.contents) == (&other.words, other.log, other.contents)
     }
+
+    pub const fn has_certificates_of(&self, other: &Self) -> bool {
+        self.certificates == other.certificates
+    }
+}
+
+fn command_line(guards: &Guards, words: &[OsString]) -> Vec<OsString> {
+    let guards = guards.arguments().into_iter().map(OsString::from);
+    [OsString::from("run")].into_iter().chain(guards).chain(words.iter().cloned()).collect()
 }
 
 /// Reads `file` and judges all of it. Control sockets of the segments are made in `directory`.
@@ -47,29 +62,20 @@ pub(super) fn accept(file: &Path, directory: &Path) -> Result<BTreeMap<String, A
     let mut accepted = BTreeMap::new();
     for (name, segment) in segments::read(file)?.segments {
         let control = directory.join(format!("{name}.sock"));
-        let words = words(&segment, &control)?;
+        let words = words(&segment, &control);
         let wrong = |error: Error| Error::new(format!("{}: segment `{name}`: {error}", segment.place()));
-        let config = judge(&words).map_err(wrong)?;
+        let config = judge(&command_line(&segment.guards, &words)).map_err(wrong)?;
         claims.add(&segment, &config)?;
         let log = segment.verb.map(level);
-        let (contents, certificates) = (contents(&config.server), certificates(&config.server));
-        accepted.insert(name, Accepted { words, log, control, contents, certificates });
+        let (contents, certificates) = (contents(&config), certificates(&config));
+        let guards = segment.guards;
+        accepted.insert(name, Accepted { words, guards, log, control, contents, certificates });
     }
     Ok(accepted)
 }
 
-/// The command line of a segment, without the program's name.
-fn words(segment: &Segment, control: &Path) -> Result<Vec<OsString>, Error> {
-    if let [_, second, ..] = &segment.servers[..] {
-        let cure = "a second server file in one segment comes later; give it a segment of its own, or a second \
-                    `local` line";
-        return Err(Error::new(format!("{}: {}: {cure}", segment.place(), second.display())));
-    }
-    let guards = &segment.guards;
-    let limits = [guards.broadcast, guards.multicast, guards.unknown];
-    let limits = Storm::ALL.into_iter().zip(limits);
-    let storms =
-        limits.filter_map(|(storm, limit)| Some(format!("--storm-limit={}={}", storm.name(), limit?)));
+/// The words that stand behind the guards in a segment's command line.
+fn words(segment: &Segment, control: &Path) -> Vec<OsString> {
     let values = [
         ("uplink", segment.uplink.clone()),
         ("bridge", segment.bridge.clone()),
@@ -78,16 +84,13 @@ fn words(segment: &Segment, control: &Path) -> Result<Vec<OsString>, Error> {
         ("datapath", word(segment.datapath)),
         ("xdp", word(segment.xdp)),
         ("ageing", segment.ageing.map(|seconds| seconds.to_string())),
-        ("mac-limit", guards.mac_limit.map(|limit| limit.to_string())),
     ];
     let values = values.into_iter().filter_map(|(key, value)| Some(format!("--{key}={}", value?)));
-    let loops = (!guards.loop_guard).then(|| "--no-loop-guard".to_owned());
-    let mut words: Vec<OsString> = vec!["run".into()];
-    words.extend(values.chain(storms).chain(loops).map(OsString::from));
+    let mut words: Vec<OsString> = values.map(OsString::from).collect();
     words.extend(["--control".into(), control.as_os_str().to_owned()]);
     words.extend(["--supervisor".into(), std::process::id().to_string().into(), "--".into()]);
     words.extend(segment.servers.iter().map(|path| path.as_os_str().to_owned()));
-    Ok(words)
+    words
 }
 
 fn word(value: impl clap::ValueEnum) -> Option<String> {
@@ -137,8 +140,9 @@ impl Claims {
                 )));
             }
         }
-        let file = &config.server.file;
-        for listener in &config.server.listeners {
+        let listeners =
+            config.servers().flat_map(|server| server.listeners.iter().map(|one| (&server.file, one)));
+        for (file, listener) in listeners {
             if let Some((_, other)) = self.listeners.iter().find(|(other, _)| other.overlaps(listener)) {
                 return Err(Error::new(format!(
                     "{}: {} and {} both listen on {listener}; give one of them another `port`",
@@ -153,15 +157,20 @@ impl Claims {
     }
 }
 
-/// Of a server's file and the keys that wrap control packets.
-fn contents(server: &config::Server) -> u64 {
-    let wrapping = &server.wrapping;
-    let keys = [&wrapping.tls_auth, &wrapping.tls_crypt, &wrapping.tls_crypt_v2].map(Option::as_ref);
-    digest(files(server, keys).chain([server.file.clone()]))
+/// Of the servers' files and the keys that wrap control packets.
+fn contents(config: &Config) -> u64 {
+    let keys = |server: &config::Server| {
+        let wrapping = &server.wrapping;
+        let keys = [&wrapping.tls_auth, &wrapping.tls_crypt, &wrapping.tls_crypt_v2].map(Option::as_ref);
+        files(server, keys).chain([server.file.clone()]).collect::<Vec<_>>()
+    };
+    digest(config.servers().flat_map(keys))
 }
 
-fn certificates(server: &config::Server) -> u64 {
-    digest(files(server, [Some(&server.ca), Some(&server.cert), Some(&server.key), server.crl.as_ref()]))
+fn certificates(config: &Config) -> u64 {
+    digest(config.servers().flat_map(|server| {
+        files(server, [Some(&server.ca), Some(&server.cert), Some(&server.key), server.crl.as_ref()])
+    }))
 }
 
 fn files<'a, const N: usize>(

@@ -13,7 +13,10 @@ use nix::{
 };
 
 use super::accepted::Accepted;
-use crate::{cli::ask, management::status::Request};
+use crate::{
+    cli::{Error, ask},
+    management::status::Request,
+};
 
 /// How an answer begins that says so.
 const TAKEN: &str = "{\"reload\"";
@@ -26,6 +29,10 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// A segment that ran so long has proved itself: its next end is a first one.
 const PROVED: Duration = Duration::from_secs(60);
+
+fn taken(answer: Result<String, Error>) -> bool {
+    answer.is_ok_and(|answer| answer.starts_with(TAKEN))
+}
 
 /// One segment, as accepted, and its process if it has one.
 pub(super) struct Segment {
@@ -53,8 +60,11 @@ impl Segment {
     /// read its key again (`user`) it says so.
     pub fn takes_live(&self, wanted: &Accepted) -> bool {
         self.child.is_some()
-            && self.accepted.differs_in_certificates_only(wanted)
-            && ask::ask(&wanted.control, Request::Reload).is_ok_and(|answer| answer.starts_with(TAKEN))
+            && self.accepted.can_become(wanted)
+            && (self.accepted.has_certificates_of(wanted)
+                || taken(ask::ask(&wanted.control, Request::Reload)))
+            && (self.accepted.guards == wanted.guards
+                || taken(ask::change_guards(&wanted.control, &wanted.guards)))
     }
 
     /// Finds out whether it has died, and starts it when it is time.
@@ -94,7 +104,7 @@ impl Segment {
 
     fn spawn(&self) -> io::Result<Child> {
         let mut command = Command::new(std::env::current_exe()?);
-        command.args(&self.accepted.words).stdin(Stdio::null()).env_remove("NOTIFY_SOCKET");
+        command.args(self.accepted.command_line()).stdin(Stdio::null()).env_remove("NOTIFY_SOCKET");
         command.envs(self.accepted.log.map(|level| ("TRESTLE_LOG", level)));
         command.spawn()
     }

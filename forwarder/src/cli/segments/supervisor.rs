@@ -102,7 +102,7 @@ impl Supervisor {
         for (client, asked) in self.management.handle_ready(token) {
             let answer = match asked {
                 Asked::Question(Request::Reload) => self.answer_reload(),
-                Asked::Question(Request::Confirm) | Asked::Capture(_) => {
+                Asked::Question(Request::Confirm) | Asked::Capture(_) | Asked::Guards(_) => {
                     json!({ "error": "that is asked of one segment: name it by --segment" })
                 }
                 Asked::Question(_) => self.overview(),

@@ -1,6 +1,6 @@
 //! Looking at a port: what its frames are like, what its device takes, and what XDP would bypass.
 
-use super::policy::{Arrival, State, Vlans};
+use super::policy::{Arrival, Attached, Facts, State, Vlans};
 use crate::{
     host::{
         bridge::{Bridge, Port, PortState},
@@ -31,6 +31,31 @@ impl Looked {
     pub fn look_at_device(&mut self, port: &Port, devices: Option<&AllXdpFeatures>) {
         // The kernel says nothing before 6.3; of what it does not know nothing is taken.
         self.takes_frames = devices.map(|all| all.of(port.link.index).is_some_and(|can| can.takes_frames()));
+    }
+
+    /// Puts together what is known of a port; `xdp` is what came, or would come, of attaching to it.
+    pub fn facts(
+        &self,
+        port: &Port,
+        bridge: &Bridge,
+        obstacles: &[(Option<u32>, String)],
+        xdp: Attached,
+        numbered: bool,
+    ) -> Facts {
+        let here = |of: &Option<u32>| of.is_none_or(|index| index == port.link.index);
+        let obstacles = obstacles.iter().filter(|(of, _)| here(of)).map(|(_, sentence)| sentence.clone());
+        Facts {
+            running: port.link.up && port.link.running,
+            state: state(port),
+            answers_neighbours: port.settings.answers_neighbours,
+            vlan_tunnel: port.settings.vlan_tunnel,
+            vlans: vlans(bridge),
+            arrival: self.arrival.clone(),
+            takes_frames: self.takes_frames,
+            xdp,
+            obstacles: obstacles.collect(),
+            numbered,
+        }
     }
 }
 

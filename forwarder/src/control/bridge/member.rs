@@ -2,7 +2,7 @@
 
 use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use common::bridge::{PortCounters, PortValue, port_flag as flag};
@@ -11,6 +11,7 @@ use super::{
     look::{self, Looked},
     peers::{OwnPort, Served},
     policy::{self, Arrival, Attached, Facts, Reason, Ruling},
+    refusal::{Refusal, Refused},
 };
 use crate::{
     control::datapath::Datapath,
@@ -26,8 +27,6 @@ use crate::{
     },
 };
 
-/// What was refused is tried again after this long: the MTU may have been lowered, another owner be gone.
-const AGAIN: Duration = Duration::from_secs(5);
 /// Ethernet header and a tag, above the MTU.
 const HEADER_BYTES: u32 = 18;
 
@@ -42,11 +41,12 @@ pub(super) struct Member {
     /// What was prepared while its far end could be reached.
     early: Option<Preparation>,
     served: Served,
-    refused: Option<(String, Instant)>,
+    refused: Option<Refused>,
     ruling: Ruling,
     /// What XDP was told.
     told: PortValue,
-    vlans: VlanSet,
+    /// Its VLANs as XDP was told; `None`: those of who had the number before may stand there.
+    vlans: Option<VlanSet>,
     /// What the number's former port had counted.
     counted: PortCounters,
 }
@@ -92,7 +92,7 @@ impl Member {
             refused: None,
             ruling: Ruling::default(),
             told: PortValue::default(),
-            vlans: VlanSet::default(),
+            vlans: None,
             counted: counted.unwrap_or_default(),
         }
     }
@@ -109,6 +109,10 @@ impl Member {
     /// Whether it has AF_XDP sockets.
     pub fn has_sockets(&self) -> bool {
         self.served.is_open()
+    }
+
+    pub fn is_attached(&self) -> bool {
+        self.held.is_some()
     }
 
     pub fn ruling(&self) -> &Ruling {
@@ -138,27 +142,14 @@ impl Member {
         devices: Option<&AllXdpFeatures>,
     ) -> Facts {
         self.looked.look_at_device(port, devices);
-        let here = |of: &Option<u32>| of.is_none_or(|index| index == port.link.index);
-        let obstacles = obstacles.iter().filter(|(of, _)| here(of)).map(|(_, sentence)| sentence.clone());
-        let facts = Facts {
-            running: port.link.up && port.link.running,
-            state: look::state(port),
-            answers_neighbours: port.settings.answers_neighbours,
-            vlan_tunnel: port.settings.vlan_tunnel,
-            vlans: look::vlans(bridge),
-            arrival: self.looked.arrival.clone(),
-            takes_frames: self.looked.takes_frames,
-            xdp: self.attachment(),
-            obstacles: obstacles.collect(),
-            numbered: self.wire.is_some(),
-        };
+        let facts = self.looked.facts(port, bridge, obstacles, self.attachment(), self.wire.is_some());
         self.facts = Some(facts.clone());
         facts
     }
 
     fn attached(&self) -> Attached {
         match &self.refused {
-            Some((sentence, _)) if self.held.is_none() => Attached::Refused(sentence.clone()),
+            Some(refused) if self.held.is_none() => Attached::Refused(refused.sentence.clone()),
             _ => self.attachment(),
         }
     }
@@ -175,7 +166,7 @@ impl Member {
     pub fn close_if_unfit(&mut self, port: &Port, datapath: &mut Datapath) {
         let forwards = look::state(port) == policy::State::Forwarding && port.link.up && port.link.running;
         let isolation = self.told.flags & flag::ISOLATED != 0;
-        if !forwards || isolation != port.settings.isolated {
+        if !forwards || isolation != port.settings.isolated || self.vlans != Some(vlans(port)) {
             self.shut(datapath);
         }
     }
@@ -194,7 +185,7 @@ impl Member {
     }
 
     /// Nothing of it is used, for now.
-    fn shut(&mut self, datapath: &mut Datapath) {
+    pub fn shut(&mut self, datapath: &mut Datapath) {
         self.tell(PortValue { flags: self.told.flags & flag::CAPTURE, ..self.told }, datapath);
         if let Some(wire) = self.wire {
             datapath.let_peers_out(wire, false);
@@ -218,18 +209,21 @@ impl Member {
         now: Instant,
     ) {
         let filters_vlans = terms.filters_vlans;
-        if candidate && self.held.is_none() && self.refused.as_ref().is_none_or(|(_, again)| now >= *again) {
+        if candidate
+            && self.held.is_none()
+            && self.refused.as_ref().is_none_or(|refused| now >= refused.again)
+        {
             self.attach(port, terms, datapath, now);
         }
         let Some(mut facts) = self.facts.clone() else { return };
         facts.xdp = self.attached();
         self.ruling = policy::rule(&facts, candidate);
         self.serve_peers(port, terms, datapath, now);
-        let value = self.value(port, filters_vlans);
-        if filters_vlans {
-            self.tell_vlans(port, datapath);
+        // Also where VLANs are not filtered: what stands there is what counts in the moment they are.
+        if !self.tell_vlans(port, datapath) {
+            return self.shut(datapath);
         }
-        self.tell(value, datapath);
+        self.tell(self.value(port, filters_vlans), datapath);
         if let Some(wire) = self.wire {
             datapath.let_peers_out(wire, self.ruling.peers);
         }
@@ -249,9 +243,9 @@ impl Member {
                 tracing::info!(port = %port.link.name, "accelerated");
                 (self.held, self.refused) = (Some(held), None);
             }
-            Err(sentence) => {
-                tracing::debug!(port = %port.link.name, %sentence, "not accelerated");
-                self.refused = Some((sentence, now + AGAIN));
+            Err(refusal) => {
+                tracing::debug!(port = %port.link.name, sentence = %refusal.sentence, "not accelerated");
+                self.refused = Some(Refused::after(self.refused.as_ref(), refusal, now));
             }
         }
     }
@@ -286,19 +280,22 @@ impl Member {
         }
     }
 
-    fn tell_vlans(&mut self, port: &Port, datapath: &mut Datapath) {
-        let mut vlans = VlanSet::default();
-        for range in &port.vlans.ranges {
-            (range.first..=range.last).for_each(|vlan| vlans.insert(vlan, range.untagged));
+    /// Written word by word, so only while the port is closed. False: XDP has others than the bridge.
+    fn tell_vlans(&mut self, port: &Port, datapath: &mut Datapath) -> bool {
+        let vlans = vlans(port);
+        if self.vlans.as_ref() == Some(&vlans) {
+            return true;
         }
-        if vlans == self.vlans {
-            return;
-        }
-        let (Some(wire), Some(programs)) = (self.wire, datapath.programs()) else { return };
+        self.shut(datapath);
+        let (Some(wire), Some(programs)) = (self.wire, datapath.programs()) else { return true };
         match programs.vlans.set(wire, &vlans) {
-            Ok(()) => self.vlans = vlans,
-            Err(error) => tracing::warn!("{error}"),
+            Ok(()) => self.vlans = Some(vlans),
+            Err(error) => {
+                tracing::warn!("{error}");
+                return false;
+            }
         }
+        true
     }
 
     /// The port is none any more, or we end: nothing of it is used from here on.
@@ -312,6 +309,14 @@ impl Member {
     }
 }
 
+fn vlans(port: &Port) -> VlanSet {
+    let mut vlans = VlanSet::default();
+    for range in &port.vlans.ranges {
+        (range.first..=range.last).for_each(|vlan| vlans.insert(vlan, range.untagged));
+    }
+    vlans
+}
+
 /// What holds for all ports alike.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Terms {
@@ -323,25 +328,25 @@ pub(super) struct Terms {
     pub own: Option<OwnPort>,
 }
 
-/// Attaches, then prepares the port unless it `is_prepared`; the sentence says why not.
+/// Attaches, then prepares the port unless it `is_prepared`.
 fn hold(
     port: &Port,
     wire: Option<WireId>,
     xdp: XdpChoice,
     is_prepared: bool,
     datapath: &mut Datapath,
-) -> Result<Held, String> {
+) -> Result<Held, Refusal> {
     let (Some(wire), Some(programs)) = (wire, datapath.programs()) else {
-        return Err("there are no XDP programs".into());
+        return Err(Refusal::untouched("there are no XDP programs"));
     };
     // Attached first: it passes all until it is told otherwise, and where it is refused nothing was touched.
-    let attachment = programs.attach_port(&port.link.name, xdp).map_err(|error| error.to_string())?;
+    let attachment = programs.attach_port(&port.link.name, xdp).map_err(Refusal::untouched)?;
     let preparation =
-        (!is_prepared).then(|| Preparation::of(&port.link)).transpose().map_err(|error| error.to_string())?;
+        (!is_prepared).then(|| Preparation::of(&port.link)).transpose().map_err(Refusal::touched)?;
     if let Some(refused) = preparation.iter().flat_map(Preparation::refused).next() {
-        return Err(refused.clone());
+        return Err(Refusal::touched(refused));
     }
-    enter(programs, wire, port.link.index).map_err(|error| error.to_string())?;
+    enter(programs, wire, port.link.index).map_err(Refusal::touched)?;
     Ok(Held { attachment, _preparation: preparation })
 }
 

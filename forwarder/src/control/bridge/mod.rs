@@ -30,6 +30,8 @@ use crate::{
 };
 
 mod captured;
+/// What would become of ports, for who asks before a start.
+pub mod forecast;
 mod look;
 mod member;
 mod numbers;
@@ -37,6 +39,7 @@ mod peers;
 /// What of a port is accelerated, and what is not and why.
 mod policy;
 mod refresh;
+mod refusal;
 mod report;
 
 pub(super) use captured::Standing;
@@ -48,6 +51,8 @@ use refresh::Refresh;
 
 /// How often ports are looked at anew for what the kernel gives no news of.
 const CHECK: Duration = Duration::from_secs(1);
+/// Accelerated ports looked at each time: a few system calls each.
+const LOOKS: usize = 16;
 /// How often everything is read anew, see [`Mirror::reread`].
 const REREAD: Duration = Duration::from_secs(30);
 
@@ -180,14 +185,18 @@ impl Bridge {
         self.refresh.turn(&mut self.mirror, &self.numbers, datapath, stations, now);
     }
 
-    /// The port whose look is the oldest: with hundreds of containers' ports each is seen every few minutes.
+    /// Those accelerated first, for a far end may begin to leave checksums unfinished; of the others the one whose look
+    /// is the oldest: with hundreds of containers' ports each is seen every few minutes.
     fn look_again(&mut self) {
         let ports = self.mirror.known().ports();
-        let oldest = self.members.iter_mut().min_by_key(|(_, member)| member.looked_turn);
-        if let Some((index, member)) = oldest
-            && let Some(port) = ports.get(index)
-        {
-            member.look(port);
+        let mut members: Vec<_> = self.members.iter_mut().collect();
+        members.sort_by_key(|(_, member)| (!member.is_attached(), member.looked_turn));
+        let attached = members.iter().take_while(|(_, member)| member.is_attached()).count();
+        let (attached, others) = members.split_at_mut(attached);
+        for (index, member) in attached.iter_mut().take(LOOKS).chain(others.first_mut()) {
+            if let Some(port) = ports.get(index) {
+                member.look(port);
+            }
         }
     }
 
@@ -195,7 +204,11 @@ impl Bridge {
     fn judge(&mut self, datapath: &mut Datapath, now: Instant) {
         let Self { mirror, members, devices, obstacles, peers, .. } = self;
         let Some(bridge) = mirror.known().bridge() else { return };
-        datapath.set_vlan_filtering(bridge.vlan_filtering);
+        if datapath.filters_vlans() != bridge.vlan_filtering {
+            // No frame is judged half by the old way and half by the new.
+            members.values_mut().for_each(|member| member.shut(datapath));
+            datapath.set_vlan_filtering(bridge.vlan_filtering);
+        }
         let terms = Terms {
             filters_vlans: bridge.vlan_filtering,
             // Between ports generic XDP gains nothing.

@@ -1,7 +1,7 @@
 use std::{path::Path as File, sync::Arc};
 
 use super::*;
-use crate::worker::Clock;
+use crate::{config::Guards, worker::Clock};
 
 const FILE: &str = "dev tap\nremote 127.0.0.1 1\nremote 127.0.0.2 2\nremote ::1 3\nconnect-timeout 4\n\
      <ca>\n</ca>\n<cert>\n</cert>\n<key>\n</key>\n";
@@ -20,7 +20,7 @@ fn dialler(lines: &str, now: Instant) -> Dialler {
 }
 
 fn sessions(now: Instant) -> Sessions {
-    Sessions::new(Clock::new(now), 1514, 8)
+    Sessions::new(Clock::new(now), 1514, vec![8], Guards::default())
 }
 
 /// Ports of the remotes that are called within `seconds`, in order.

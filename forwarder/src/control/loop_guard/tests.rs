@@ -89,7 +89,10 @@ impl Network {
             let joined = self.joined.clone();
             for (peer, by) in joined.into_iter().filter(|(peer, _)| !self.held.contains(&id(*peer))) {
                 if self.ms().is_multiple_of(100) && !matches!(by, Port::Peer(by) if self.held.contains(&by)) {
-                    self.guard.handle_move(port(peer), by, self.now);
+                    self.guard.handle_move(id(peer), self.now);
+                    if let Port::Peer(by) = by {
+                        self.guard.handle_move(by, self.now);
+                    }
                 }
             }
             self.guard.handle_time(self.now);
@@ -197,7 +200,7 @@ fn a_loop_round_three_peers_is_cut_once() {
 fn stations_that_move_for_ever_hold_nobody_and_cost_few_probes() {
     let mut network = Network::new(2);
     for _ in 0..6000 {
-        network.guard.handle_move(port(0), port(1), network.now);
+        (0..2).for_each(|peer| network.guard.handle_move(id(peer), network.now));
         network.run(10);
     }
     assert_eq!(network.holds(), []);
@@ -236,7 +239,7 @@ fn three_hundred_quiet_peers_get_thirty_probes_a_second() {
 enum Step {
     Connect(u32),
     Gone(u32),
-    Move(u32, u32),
+    Move(u32),
     /// The so-many-th last probe is said to have come by a port.
     Return(usize, u32),
     Forge(u8, u32),
@@ -247,7 +250,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         (0..5u32).prop_map(Step::Connect),
         (0..5u32).prop_map(Step::Gone),
-        (0..6u32, 0..6u32).prop_map(|(from, to)| Step::Move(from, to)),
+        (0..6u32).prop_map(Step::Move),
         (0..40usize, 0..6u32).prop_map(|(which, by)| Step::Return(which, by)),
         (any::<u8>(), 0..6u32).prop_map(|(byte, by)| Step::Forge(byte, by)),
         (0..8000u16).prop_map(Step::Wait),
@@ -279,7 +282,7 @@ proptest! {
                     network.held.retain(|held| *held != id(peer));
                     network.guard.handle_gone(id(peer));
                 }
-                Step::Move(from, to) => network.guard.handle_move(any_port(from), any_port(to), network.now),
+                Step::Move(peer) => network.guard.handle_move(id(peer), network.now),
                 Step::Return(which, by) => {
                     returned = true;
                     let sent = network.sent.iter().rev().nth(which).copied();

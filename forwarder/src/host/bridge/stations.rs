@@ -29,10 +29,26 @@ impl Mirror {
     }
 }
 
+/// The kernel takes no VLAN for all of the port's (`br_fdb_add` in net/bridge/br_fdb.c): a station of a bridge that does
+/// not filter would come to stand in every VLAN, so on ports of several it ages, and is learnt again by its next frame.
 fn may_touch(known: &Known, station: &Station) -> bool {
     let Some(now) = known.station(&station.key) else { return false };
+    let filters = known.bridge().is_some_and(|bridge| bridge.vlan_filtering);
     let learns = known.ports().get(&now.port).is_some_and(|port| {
-        port.settings.learning && matches!(port.settings.state, PortState::Learning | PortState::Forwarding)
+        let in_one = match now.key.vlan {
+            0 => {
+                !filters
+                    && port
+                        .vlans
+                        .ranges
+                        .iter()
+                        .all(|range| Some(range.first) == port.vlans.pvid && range.first == range.last)
+            }
+            _ => filters,
+        };
+        in_one
+            && port.settings.learning
+            && matches!(port.settings.state, PortState::Learning | PortState::Forwarding)
     });
     learns && now.port == station.port && now.kind == StationKind::Learned && !now.locked
 }

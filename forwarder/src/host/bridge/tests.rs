@@ -355,6 +355,45 @@ fn many_stations_are_entered_and_removed_in_one_go() {
 }
 
 #[test]
+fn stations_beyond_those_kept_stay_with_the_bridge_and_are_told_nobody() {
+    let Some(host) = bridge() else { return };
+    let mut followed = Followed::new(&host);
+    let index = followed.port("p1").unwrap().link.index;
+    let keys: Vec<_> = (0..STATIONS as u32 + 2000)
+        .map(|number| {
+            let [_, a, b, c] = number.to_be_bytes();
+            FdbKey::new(0, [2, 0, 1, a, b, c])
+        })
+        .collect();
+    let orders = keys.clone();
+    let entered = host.run(move || {
+        enter_stations(&mut crate::host::netlink::Requests::routing().unwrap(), index, &orders).unwrap()
+    });
+    assert_eq!(entered, keys.len());
+    // More news than there is room for: the bridge is read anew.
+    followed.until("as many as are kept", |known| known.stations().len() == STATIONS);
+    let told = followed.events.iter().filter(|event| matches!(event, Event::Station(_))).count();
+    assert!(told <= STATIONS && followed.known().unkept() > 0, "{told} were told");
+    // Who is not kept may move: nobody is told, and nothing grows.
+    let strangers: Vec<_> =
+        keys.iter().copied().filter(|key| followed.known().station(key).is_none()).take(1000).collect();
+    assert_eq!(strangers.len(), 1000);
+    let (other, moved) = (followed.port("p2").unwrap().link.index, strangers.clone());
+    host.run(move || {
+        enter_stations(&mut crate::host::netlink::Requests::routing().unwrap(), other, &moved).unwrap()
+    });
+    followed.events.clear();
+    let before = followed.known().unkept();
+    followed.until("the moves to be heard", |known| known.unkept() > before);
+    let told = followed.events.iter().filter_map(|event| match event {
+        Event::Station(station) | Event::StationGone(station) => Some(station.key),
+        _ => None,
+    });
+    assert!(told.into_iter().all(|key| !strangers.contains(&key)));
+    assert_eq!(followed.known().stations().len(), STATIONS);
+}
+
+#[test]
 fn vlans_of_ports_are_followed_where_the_kernel_filters() {
     let Some(host) = bridge() else { return };
     if !host.ip_takes("link set br0 type bridge vlan_filtering 1") {

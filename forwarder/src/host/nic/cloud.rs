@@ -13,6 +13,8 @@ pub enum Cloud {
     Azure,
     /// Google Compute Engine.
     Google,
+    /// Hetzner, whose dedicated servers look like anybody's: only its cloud's machines are known.
+    Hetzner,
 }
 
 impl fmt::Display for Cloud {
@@ -21,6 +23,7 @@ impl fmt::Display for Cloud {
             Self::Ec2 => "Amazon EC2",
             Self::Azure => "Microsoft Azure or Hyper-V",
             Self::Google => "Google Compute Engine",
+            Self::Hetzner => "Hetzner",
         })
     }
 }
@@ -45,6 +48,7 @@ impl Cloud {
         match (dmi("sys_vendor").trim(), dmi("product_name").trim()) {
             ("Amazon EC2", _) => Some(Self::Ec2),
             ("Google", _) | (_, "Google Compute Engine") => Some(Self::Google),
+            ("Hetzner", _) => Some(Self::Hetzner),
             ("Microsoft Corporation", "Virtual Machine") => Some(Self::Azure),
             _ => None,
         }
@@ -52,6 +56,12 @@ impl Cloud {
 
     /// What to tell who bridges `nic`.
     pub fn bridge_warning(&self, nic: &str) -> String {
+        if *self == Self::Hetzner {
+            return format!(
+                "{nic} is a NIC of {self}, who takes foreign MAC addresses for abuse and may block the machine: peers must \
+                 not send to its wire; use --uplink {nic}:underlay"
+            );
+        }
         format!(
             "{nic} is a NIC of {self}, whose network drops frames of foreign MAC addresses, broadcast and protocols \
              other than IP: what peers send to its wire is lost; use --uplink {nic}:underlay"
@@ -83,11 +93,13 @@ mod tests {
         assert_eq!(Cloud::of(Some("veth"), google.path()), None, "a software interface is nobody's wire");
         assert_eq!(Cloud::of(None, google.path()), None);
         assert_eq!(Cloud::of(Some("ixgbevf"), machine("Amazon EC2", "c4.large").path()), Some(Cloud::Ec2));
+        assert_eq!(Cloud::of(Some("virtio_net"), machine("Hetzner", "vServer").path()), Some(Cloud::Hetzner));
         assert_eq!(Cloud::of(Some("mlx5_core"), machine("Dell Inc.", "PowerEdge").path()), None);
     }
 
     #[test]
     fn the_warning_names_the_nic_and_the_cure() {
+        assert!(Cloud::Hetzner.bridge_warning("eth0").contains("abuse"));
         let warning = Cloud::Ec2.bridge_warning("ens5");
         assert!(
             warning.contains("ens5 is a NIC of Amazon EC2") && warning.ends_with("--uplink ens5:underlay")

@@ -46,6 +46,7 @@ impl Loop {
                     match asked {
                         Asked::Question(request) => self.socket.reply(client, &snapshot.answer(request)),
                         Asked::Capture(ask) => self.stream(client, &ask),
+                        Asked::Guards(guards) => self.socket.reply(client, &guards.line()),
                     }
                 }
             }
