@@ -192,6 +192,11 @@ impl Datapath {
         self.kernel.as_mut()?.programs.sources.next_source()
     }
 
+    /// Readable when XDP has copied frames.
+    pub fn captured(&self) -> Option<BorrowedFd<'_>> {
+        self.kernel.as_ref().map(|kernel| kernel.programs.captures.as_fd())
+    }
+
     /// Tells the eBPF programs where tunnel packets are addressed to.
     pub fn set_listeners(&mut self, listeners: BTreeSet<SocketAddr>) {
         if let Some(kernel) = &mut self.kernel {
@@ -223,6 +228,12 @@ impl Datapath {
     /// What XDP has done with frames of a port of the bridge.
     pub fn port_counts(&self, wire: WireId) -> Option<PortCounters> {
         self.kernel.as_ref()?.programs.port_counts.read(wire).ok()
+    }
+
+    /// Frames that captures of ports have missed, since the programs were loaded: the ring was full.
+    pub fn uncaptured(&self) -> u64 {
+        let wires = (0..).map_while(WireId::new);
+        wires.filter_map(|wire| self.port_counts(wire)).map(|counts| counts.uncaptured).sum()
     }
 
     /// What XDP was told of it.

@@ -51,6 +51,7 @@ pub(super) mod token {
     pub const SIGNALS: Token = Token(3);
     pub const NOTICES: Token = Token(4);
     pub const BRIDGE: Token = Token(5);
+    pub const CAPTURES: Token = Token(6);
     /// The UDP listeners have this one and those above, up to the next.
     pub const TUNNEL: Token = Token(16);
     /// The control socket and its clients have this one and all above.
@@ -128,6 +129,7 @@ impl Gateway {
             (self.bridge.as_ref().map(AsFd::as_fd), token::BRIDGE),
             (self.bridge.as_ref().and_then(Bridge::devices), token::BRIDGE),
             (self.datapath.sources(), token::SOURCES),
+            (self.datapath.captured(), token::CAPTURES),
             (Some(self.signals.as_fd()), token::SIGNALS),
         ];
         for (fd, token) in fds {
@@ -172,7 +174,8 @@ impl Gateway {
             token::NETLINK => self.handle_surroundings(now),
             token::SOURCES => self.handle_sources(now),
             token::SIGNALS => self.handle_signals(now),
-            token::NOTICES => {}
+            // Looked at in every turn.
+            token::NOTICES | token::CAPTURES => {}
             token::BRIDGE => self.handle_bridge(now),
             tunnel if tunnel.0 < token::MANAGEMENT => self.handle_datagrams(tunnel, now),
             other => self.handle_management(other, now),

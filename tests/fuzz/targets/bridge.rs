@@ -1,4 +1,5 @@
-//! What the kernel says about a bridge, in any order and of any contents: what is told as events is what is known.
+//! What the kernel says about a bridge, in any order and of any contents: what is told as events is what is known. And
+//! what XDP copies of its frames.
 #![no_main]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -6,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use libfuzzer_sys::fuzz_target;
 use trestle::host::bridge::obstacles::{nftables::Chain, tc::Qdisc};
 use trestle::host::bridge::{Event, Known, STATIONS};
+use trestle::xdp::maps::ports::captured;
 
 /// `RTM_NEWLINK`; the messages looked at are this one, the next, and those of neighbours twelve further.
 const NEW_LINK: u16 = 16;
@@ -21,6 +23,9 @@ fuzz_target!(|input: &[u8]| {
     for (_, record) in &records {
         let _ = Chain::parse(record).map(|chain| chain.shown());
         let _ = Qdisc::parse(record);
+        if let Some((_, bytes)) = captured(record) {
+            assert!(record.ends_with(bytes));
+        }
     }
     // 0 is of a dump, the others news: links new and gone, neighbours new and gone.
     let dump: Vec<_> = records.iter().filter(|(what, _)| *what == 0).map(|(_, record)| record.to_vec()).collect();

@@ -2,15 +2,16 @@
 //!
 //! Every scenario lays out a host and a bridge of its own; the suite's site is no more than a folder.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use trestle_tests::bridged::{BRIDGE, Bridged, HOST, Kind, make_wire};
 use trestle_tests::echo::reachable;
 use trestle_tests::frame::{BROADCAST, ETHERTYPE_EXPERIMENT, frame, local_mac, show_mac};
-use trestle_tests::gateway::{Mode, Start, refused};
+use trestle_tests::gateway::{Mode, Start, binary, refused};
 use trestle_tests::network::Layout;
-use trestle_tests::process::{output, patient, wait_until};
-use trestle_tests::raw::Volley;
+use trestle_tests::process::{Process, output, patient, run, wait_until};
+use trestle_tests::raw::{Tally, Volley};
 use trestle_tests::runner::Suite;
 use trestle_tests::site::Site;
 use trestle_tests::traffic::{Extent, Flow, FlowReport, Stream, iperf3};
@@ -25,6 +26,7 @@ pub const SUITE: Suite = Suite {
     fresh: false,
     scenarios: scenarios![
         known_unicast_goes_by_xdp_and_all_else_by_the_kernel,
+        a_capture_of_a_port_shows_every_frame_once,
         a_port_that_leaves_is_not_used_any_more,
         stations_in_use_do_not_age_and_silent_ones_do,
         a_loop_is_blocked_by_the_spanning_tree_and_xdp_obeys,
@@ -91,6 +93,91 @@ fn known_unicast_goes_by_xdp_and_all_else_by_the_kernel(site: &mut Site) -> Resu
     }
     assert_eq!(bridged.by_xdp("w0")?, before, "a flood went by XDP");
     Ok(())
+}
+
+fn a_capture_of_a_port_shows_every_frame_once(site: &mut Site) -> Result<()> {
+    let mut bridged = three_wires(site)?;
+    let raw = [bridged.raw(0)?, bridged.raw(1)?, bridged.raw(2)?];
+    let file = site.folder().join("w1.pcapng");
+    let mut capture = begin_capture(site, &mut bridged, "w1", &file)?;
+    assert!(xdp_copies_frames(&mut bridged)?, "no port bears the flag");
+    let (zero, one) = (bridged.stations[0].mac, bridged.stations[1].mac);
+    let forwarded = bridged.by_xdp("w0")?;
+    let to_one = volley(&bridged, 0, 1).of_count(20).fly(&raw[0], &raw[1])?;
+    let from_one = volley(&bridged, 1, 0).of_count(30).fly(&raw[1], &raw[0])?;
+    let flood = Volley::new(BROADCAST, zero).of_count(5).fly(&raw[0], &raw[1])?;
+    let tagged = Volley::new(BROADCAST, one).in_vlan(7).of_count(6).fly(&raw[1], &raw[0])?;
+    // Neither comes nor goes by w1.
+    let past = volley(&bridged, 0, 2).of_count(7).fly(&raw[0], &raw[2])?;
+    assert!([to_one, from_one, flood, tagged, past].iter().all(Tally::complete));
+    assert_eq!(bridged.by_xdp("w0")? - forwarded, 20 + 7, "the test is blind");
+    let line = |way: u8, from, to, vlan: &str| {
+        format!("w1|0x0000000{way}|{}|{}|{vlan}", show_mac(from), show_mac(to))
+    };
+    let expected = [
+        (line(2, zero, one, ""), 20),
+        (line(1, one, zero, ""), 30),
+        (line(2, zero, BROADCAST, ""), 5),
+        (line(1, one, BROADCAST, "7"), 6),
+    ];
+    pause(300);
+    capture.terminate(Duration::from_secs(5))?;
+    let lines = read_capture(&file)?;
+    for (line, count) in &expected {
+        assert_eq!(lines.iter().filter(|found| *found == line).count(), *count, "{line}: {lines:#?}");
+    }
+    assert_eq!(lines.len(), 20 + 30 + 5 + 6, "{lines:#?}");
+    let gone = || (!xdp_copies_frames(&mut bridged).ok()?).then_some(());
+    wait_until("the flag to be gone", SOON, gone, String::new)
+}
+
+/// Starts `trestle capture` of a port, and waits until the accelerator has begun.
+fn begin_capture(site: &Site, bridged: &mut Bridged, port: &str, file: &Path) -> Result<Process> {
+    let mut command = bridged.host.command(&binary()?.display().to_string());
+    command.args(["capture", port, "-w"]).arg(file).arg("--control").arg(bridged.gateway()?.control());
+    let process = Process::spawn("trestle capture", &mut command, &site.folder().join("capture.log"))?;
+    let begun = || bridged.gateway.as_ref()?.log().contains("a capture begins").then_some(());
+    wait_until("the capture to begin", SOON, begun, || process.log())?;
+    Ok(process)
+}
+
+/// What tshark reads: a line a frame, of interface, direction, source, destination and VLAN.
+fn read_capture(file: &Path) -> Result<Vec<String>> {
+    let mut command = std::process::Command::new("tshark");
+    let fields = ["frame.interface_name", "frame.packet_flags_direction", "eth.src", "eth.dst", "vlan.id"];
+    command.arg("-r").arg(file).args(["-T", "fields", "-E", "separator=|"]);
+    fields.iter().for_each(|field| _ = command.args(["-e", field]));
+    Ok(run(&mut command, 30)?.lines().map(str::to_owned).collect())
+}
+
+/// Whether any port in the accelerator's map bears `port_flag::CAPTURE`.
+fn xdp_copies_frames(bridged: &mut Bridged) -> Result<bool> {
+    /// In the second word of a port.
+    const CAPTURE: u64 = 1 << 5;
+    let id = map_of_ports(bridged.gateway()?.process().pid())?;
+    let map: serde_json::Value =
+        serde_json::from_str(&bridged.host.run("bpftool", &format!("-j map dump id {id}"))?)
+            .map_err(|error| Fault::other(format!("bpftool's map cannot be read: {error}")))?;
+    let flags = |entry: &serde_json::Value| {
+        let byte = entry["value"][4].as_str()?.trim_start_matches("0x");
+        u64::from_str_radix(byte, 16).ok()
+    };
+    let entries = map.as_array().ok_or_else(|| Fault::other(format!("no entries: {map}")))?;
+    let flags: Vec<u64> = entries.iter().filter_map(flags).collect();
+    assert!(!flags.is_empty(), "the test is blind: {}", map[0]);
+    Ok(flags.iter().any(|flags| flags & CAPTURE != 0))
+}
+
+/// The number of the map that XDP is told of ports by: others' maps have the same name.
+fn map_of_ports(process: u32) -> Result<u32> {
+    let folder = format!("/proc/{process}/fdinfo");
+    let described = std::fs::read_dir(&folder).map_err(Fault::io("reading descriptors"))?.flatten();
+    let described = described.filter_map(|entry| std::fs::read_to_string(entry.path()).ok());
+    let is_ports = |text: &String| text.contains("value_size:\t16\n") && text.contains("max_entries:\t256\n");
+    let found = described
+        .filter(is_ports)
+        .find_map(|text| text.lines().find_map(|line| line.strip_prefix("map_id:")?.trim().parse().ok()));
+    found.ok_or_else(|| Fault::other(format!("no map of ports in {folder}")))
 }
 
 fn a_port_that_leaves_is_not_used_any_more(site: &mut Site) -> Result<()> {
@@ -264,7 +351,7 @@ fn foreign_program(site: &Site) -> Result<String> {
     std::fs::write(&source, text).map_err(Fault::io("writing a program"))?;
     let mut clang = std::process::Command::new("clang");
     clang.args(["-O2", "-g", "-target", "bpf", "-c"]).arg(&source).arg("-o").arg(&object);
-    trestle_tests::process::run(&mut clang, 30)?;
+    run(&mut clang, 30)?;
     Ok(object.display().to_string())
 }
 

@@ -192,6 +192,13 @@ impl Member {
         }
     }
 
+    /// Has XDP copy what it takes here, or not. A port that leaves takes the flag with it.
+    pub fn set_captured(&mut self, captured: bool, datapath: &mut Datapath) {
+        let others = self.told.flags & !flag::CAPTURE;
+        let flags = if captured { others | flag::CAPTURE } else { others };
+        self.tell(PortValue { flags, ..self.told }, datapath);
+    }
+
     /// Attaches to a candidate, and tells XDP what may be done with it.
     pub fn open(
         &mut self,

@@ -29,6 +29,7 @@ use crate::{
     xdp::attach::{XdpChoice, XdpGot},
 };
 
+mod captured;
 /// What would become of ports, for who asks before a start.
 pub mod forecast;
 mod look;
@@ -41,6 +42,7 @@ mod refresh;
 mod refusal;
 mod report;
 
+pub(super) use captured::Standing;
 use member::{Early, Member, Terms};
 use numbers::Numbers;
 use peers::OwnPort;

@@ -115,6 +115,14 @@ impl PortCounts {
     }
 }
 
+/// What is said of a captured frame, and its first bytes; `None`: the record is too short for one, as the programs write
+/// none.
+pub fn captured(record: &[u8]) -> Option<(CaptureHeader, &[u8])> {
+    // The kernel rounds nothing.
+    let (header, bytes) = record.split_first_chunk()?;
+    Some((CaptureHeader::from_bytes(*header), bytes))
+}
+
 /// Frames that XDP took at ports with [`common::bridge::port_flag::CAPTURE`].
 pub struct Captures(pub(in crate::xdp) RingBuf<MapData>);
 
@@ -124,9 +132,8 @@ impl Captures {
     pub fn next_frame<T>(&mut self, read: impl FnOnce(CaptureHeader, &[u8]) -> T) -> Option<T> {
         loop {
             let record = self.0.next()?;
-            // The kernel rounds nothing, and the programs write no shorter ones.
-            if let Some((header, bytes)) = record.split_first_chunk() {
-                return Some(read(CaptureHeader::from_bytes(*header), bytes));
+            if let Some((header, bytes)) = captured(&record) {
+                return Some(read(header, bytes));
             }
         }
     }
