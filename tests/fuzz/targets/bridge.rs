@@ -28,7 +28,8 @@ fuzz_target!(|input: &[u8]| {
         }
     }
     // 0 is of a dump, the others news: links new and gone, neighbours new and gone.
-    let dump: Vec<_> = records.iter().filter(|(what, _)| *what == 0).map(|(_, record)| record.to_vec()).collect();
+    let dump: Vec<_> =
+        records.iter().filter(|(what, _)| *what == 0).map(|(_, record)| record.to_vec()).collect();
     let mut known = Known::read("br0", &dump);
     let mut model = Model::of(&known);
     for (what, record) in records.iter().filter(|(what, _)| *what != 0) {

@@ -10,7 +10,12 @@ fuzz_target!(|input: &[u8]| {
     for (slot, change) in contents.changes {
         assert!(slot < SLOTS && change.index > 0 && change.was != change.set);
         assert!(!change.name.is_empty() && change.name.len() <= 15 && !change.name.contains('/'));
-        assert!(change.feature.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-'));
+        assert!(
+            change
+                .feature
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+        );
         let record = Record::Change(change);
         let again = record.to_slot().expect("what was read fits");
         assert_eq!(Record::from_slot(&again), Some(record));
