@@ -26,8 +26,8 @@ use trestle::{
     },
     switch::{Segment, WireId, Wires},
     worker::{
-        Clock, Command, Handovers, Mailbox, NewPeer, Outer, PeerCounters, Ports, Post, Settings, Worker,
-        WorkerCounters,
+        Clock, Command, Guards, Handovers, Mailbox, NewPeer, Outer, PeerCounters, Ports, Post, Settings,
+        Worker, WorkerCounters,
         outer::{self, OUTER_HEADER},
     },
 };
@@ -103,6 +103,8 @@ impl Gateway {
             nic_mac: NIC,
             max_frame: MAX_FRAME,
             report_interval: Duration::from_secs(30),
+            // Probes are looked for in whatever comes.
+            guards: Guards { probe_source: Some([2, 0, 0, 0, 0, 0x77]), ..Guards::default() },
         };
         let ports = Ports { nic, tunnel, host: Some(host) };
         let frames = Frames::in_memory(32, CAPACITY);
