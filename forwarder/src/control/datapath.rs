@@ -150,6 +150,11 @@ impl Datapath {
         &self.posts[peer_id.index() % self.posts.len()]
     }
 
+    /// Peers' stations in the kernel bridge that is joined.
+    pub fn peer_entries(&mut self) -> Option<&mut PeerEntries> {
+        self.peer_entries.as_mut()
+    }
+
     /// True when workers have a NIC queue to send tunnel packets by.
     pub fn sends_by_nic(&self) -> bool {
         self.xsk.is_some() || self.wires.are_some_open()

@@ -40,9 +40,7 @@ impl PeerEntries {
     pub fn follow(&mut self, change: Change) {
         let (key, port) = (change.key, change.station.map(|station| station.port));
         let told = match port {
-            Some(Port::Peer(_)) if self.entered.insert(name(key)) => {
-                enter_station(&mut self.requests, self.port, key)
-            }
+            Some(Port::Peer(_)) if self.entered.insert(name(key)) => self.enter(key),
             Some(Port::Peer(_)) => Ok(()),
             _ if !self.entered.remove(&name(key)) => Ok(()),
             None => remove_station(&mut self.requests, self.port, key),
@@ -52,6 +50,30 @@ impl PeerEntries {
         if let Err(error) = told {
             tracing::warn!(?key, "{error}");
         }
+    }
+
+    /// Somebody has taken the entry of `key` away from our port, by a flush perhaps: if it is ours, it is entered again.
+    pub fn restore(&mut self, key: FdbKey) {
+        if self.entered.contains(&name(key))
+            && let Err(error) = self.enter(key)
+        {
+            tracing::warn!(?key, "{error}");
+        }
+    }
+
+    /// Our port has come back into the bridge, which has forgotten everything of it.
+    pub fn restore_all(&mut self) {
+        let entered: Vec<_> = self.entered.iter().copied().collect();
+        entered.into_iter().for_each(|(vlan, mac)| self.restore(FdbKey::new(vlan, mac)));
+    }
+
+    /// What the bridge does not take is not entered: it is tried again when the station is news again.
+    fn enter(&mut self, key: FdbKey) -> host::Result<()> {
+        let outcome = enter_station(&mut self.requests, self.port, key);
+        if outcome.is_err() {
+            self.entered.remove(&name(key));
+        }
+        outcome
     }
 }
 

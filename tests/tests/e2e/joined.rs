@@ -45,6 +45,7 @@ pub const ACCELERATED: Suite = Suite {
         known_frames_between_lan_and_peer_do_not_pass_the_bridge,
         a_station_that_moves_between_lan_and_peer_is_followed,
         a_rule_on_the_bridge_holds_for_peers_as_well,
+        peers_stations_come_back_when_somebody_takes_them_away,
     ],
 };
 
@@ -341,6 +342,30 @@ fn a_rule_on_the_bridge_holds_for_peers_as_well(site: &mut Site) -> Result<()> {
     site.network.gateway.nft("delete table bridge guard")?;
     wait_ways(site, "peers", "")?;
     assert_eq!(crosses(b"after the rule")?, [true; 2]);
+    Ok(())
+}
+
+fn peers_stations_come_back_when_somebody_takes_them_away(site: &mut Site) -> Result<()> {
+    let agent = Station::agent(site, 0)?;
+    agent.announce(agent.mac)?;
+    wait_place(site, agent.mac, "tap0", "peer")?;
+    let entered = format!("{} dev tap0 extern_learn", show_mac(agent.mac));
+    let host = &site.network.gateway;
+    let there = || -> Result<()> {
+        let look = || {
+            let entries = host.run("bridge", &format!("fdb show br {BRIDGE}")).ok()?;
+            entries.contains(&entered).then_some(())
+        };
+        wait_until("the agent's station on tap0", SOON, look, String::new)
+    };
+    there()?;
+    host.run("bridge", &format!("fdb del {} dev tap0 master", show_mac(agent.mac)))?;
+    there()?;
+    host.run("brctl", &format!("delif {BRIDGE} tap0"))?;
+    sleep(Duration::from_millis(200));
+    host.run("brctl", &format!("addif {BRIDGE} tap0"))?;
+    there()?;
+    assert!(reachable(site.agent(0), LAN_HOST, SOON));
     Ok(())
 }
 

@@ -18,7 +18,7 @@ use std::{
 
 use common::Mac;
 
-use super::{datapath::Datapath, plan::Plan, stations::Stations};
+use super::{datapath::Datapath, peer_entries::PeerEntries, plan::Plan, stations::Stations};
 use crate::{
     host::{
         self,
@@ -234,7 +234,10 @@ impl Bridge {
     }
 
     fn add(&mut self, port: u32, datapath: &mut Datapath) {
-        if self.members.contains_key(&port) || self.is_own(port) {
+        if self.is_own(port) {
+            return datapath.peer_entries().into_iter().for_each(PeerEntries::restore_all);
+        }
+        if self.members.contains_key(&port) {
             return;
         }
         let Some(known) = self.mirror.known().ports().get(&port) else { return };
@@ -279,7 +282,12 @@ impl Bridge {
 
     fn forget(&self, station: Station, datapath: &mut Datapath, stations: &mut Stations) {
         if !self.is_own(station.port) {
-            stations.unmirror(&mut datapath.copies(), station.key);
+            return stations.unmirror(&mut datapath.copies(), station.key);
+        }
+        // While our port is out of the bridge nothing can be entered there.
+        let here = self.mirror.known().ports().contains_key(&station.port);
+        if let Some(entries) = datapath.peer_entries().filter(|_| here) {
+            entries.restore(station.key);
         }
     }
 
