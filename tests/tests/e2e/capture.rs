@@ -25,7 +25,7 @@ pub const SUITE: Suite = Suite {
 };
 
 /// Starts `trestle capture` with `words`, and waits until the gateway has begun.
-fn capture(site: &mut Site, words: &[&str]) -> Result<Process> {
+pub fn capture(site: &mut Site, words: &[&str]) -> Result<Process> {
     let before = site.gateway()?.log().matches("a capture begins").count();
     let log = site.folder().join(format!("capture-{before}.log"));
     let control = site.gateway()?.control().to_owned();
@@ -45,7 +45,7 @@ fn capture(site: &mut Site, words: &[&str]) -> Result<Process> {
 }
 
 /// What tshark reads: a line a frame, of interface, direction, source and comment.
-fn read(file: &PathBuf) -> Result<Vec<String>> {
+pub fn read(file: &PathBuf) -> Result<Vec<String>> {
     let mut command = std::process::Command::new("tshark");
     let fields = ["frame.interface_name", "frame.packet_flags_direction", "eth.src", "frame.comment"];
     command.arg("-r").arg(file).args(["-T", "fields", "-E", "separator=|"]);

@@ -16,6 +16,7 @@ use trestle_tests::site::Site;
 use trestle_tests::traffic::{Extent, Flow, Stream, iperf3};
 use trestle_tests::{Fault, Result, scenarios};
 
+use crate::capture;
 use crate::stations::{self, Station};
 
 /// How long the gateway and the kernel may take to agree.
@@ -46,6 +47,7 @@ pub const ACCELERATED: Suite = Suite {
         a_station_that_moves_between_lan_and_peer_is_followed,
         a_rule_on_the_bridge_holds_for_peers_as_well,
         peers_stations_come_back_when_somebody_takes_them_away,
+        a_capture_of_the_nic_shows_what_goes_between_lan_and_peers,
     ],
 };
 
@@ -366,6 +368,31 @@ fn peers_stations_come_back_when_somebody_takes_them_away(site: &mut Site) -> Re
     host.run("brctl", &format!("addif {BRIDGE} tap0"))?;
     there()?;
     assert!(reachable(site.agent(0), LAN_HOST, SOON));
+    Ok(())
+}
+
+fn a_capture_of_the_nic_shows_what_goes_between_lan_and_peers(site: &mut Site) -> Result<()> {
+    let [agent, _, lan, _] = stations::all(site)?;
+    lan.announce(lan.mac)?;
+    agent.announce(agent.mac)?;
+    wait_place(site, lan.mac, NIC, "wire")?;
+    wait_place(site, agent.mac, "tap0", "peer")?;
+    let file = site.folder().join("nic.pcapng");
+    let mut process = capture::capture(site, &[NIC, "-w", &file.display().to_string()])?;
+    let [to_lan, to_agent] = [(&agent, &lan), (&lan, &agent)]
+        .map(|(from, to)| Volley::new(to.mac, from.mac).of_count(20).fly(&from.port, &to.port));
+    assert!(to_lan?.complete() && to_agent?.complete());
+    let line = |way: u8, from: Mac| format!("{NIC}|0x0000000{way}|{}|", show_mac(from));
+    let seen = || {
+        let lines = capture::read(&file).ok()?;
+        let count = |line: &str| lines.iter().filter(|found| *found == line).count();
+        (count(&line(2, agent.mac)) >= 20 && count(&line(1, lan.mac)) >= 20).then_some(lines)
+    };
+    let lines = wait_until("all frames in the file", SOON, seen, || format!("{:#?}", capture::read(&file)))?;
+    process.terminate(SOON)?;
+    // Neighbours are asked for meanwhile; but nothing is there twice.
+    let most = |line: &str| lines.iter().filter(|found| *found == line).count() < 30;
+    assert!(most(&line(2, agent.mac)) && most(&line(1, lan.mac)), "{lines:#?}");
     Ok(())
 }
 
