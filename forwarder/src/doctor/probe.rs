@@ -37,6 +37,9 @@ use crate::{
 const NEAR: &str = "probe0";
 /// A frame takes microseconds. So long for one, on a machine that is busy otherwise.
 const PATIENCE: Duration = Duration::from_millis(500);
+/// Together two seconds, as a gateway waits at its start.
+const BUSY_ATTEMPTS: u32 = 40;
+const BUSY_INTERVAL: Duration = Duration::from_millis(50);
 const CHUNKS: u32 = 64;
 /// To nobody, from nobody, of the EtherType for experiments: XDP floods it.
 const FRAME: [u8; 60] = {
@@ -94,8 +97,7 @@ fn attempt(near: &Link, far: &Link, choice: XdpChoice) -> Attempt<()> {
 
 fn send_one(near: &Link, far: &Link, choice: XdpChoice) -> Result<bool, String> {
     let mut programs = Programs::load().map_err(text)?;
-    let mut frames = Frames::for_nic(CHUNKS, SMALL_CHUNK_BYTES, false).map_err(text)?;
-    let mut rings = Rings::open(&frames, NEAR, 0, true).map_err(text)?;
+    let (mut frames, mut rings) = open_rings()?;
     rings.fill(&mut frames, CHUNKS as usize);
     let settings = Settings {
         nic: near.index,
@@ -110,6 +112,18 @@ fn send_one(near: &Link, far: &Link, choice: XdpChoice) -> Result<bool, String> 
         programs.attach(&Uplink { nic: NEAR, xdp: Some(choice), host_port: None }).map_err(text)?;
     send_from(far).map_err(text)?;
     Ok(arrives(&mut rings, &mut frames))
+}
+
+/// The socket of the attempt before holds its queue until the kernel lets go of it, in its own time.
+fn open_rings() -> Result<(Frames, Rings), String> {
+    for _ in 0..BUSY_ATTEMPTS {
+        let frames = Frames::for_nic(CHUNKS, SMALL_CHUNK_BYTES, false).map_err(text)?;
+        match Rings::open(&frames, NEAR, 0, true) {
+            Err(error) if error.is_busy() => thread::sleep(BUSY_INTERVAL),
+            opened => return opened.map(|rings| (frames, rings)).map_err(text),
+        }
+    }
+    Err(format!("the kernel has held the queue of {NEAR} for two seconds"))
 }
 
 fn send_from(far: &Link) -> io::Result<()> {
