@@ -15,6 +15,10 @@ fn bridge() -> Option<Namespace> {
         host.ip(&format!("link set {far} up"));
     }
     host.ip("link set br0 up");
+    // Until then no learnt station can be entered: EPERM of fdb_add_entry in net/bridge/br_fdb.c.
+    eventually("both ports forward", || {
+        host.command("bridge", "link show").matches("state forwarding").count() == 2
+    });
     Some(host)
 }
 
