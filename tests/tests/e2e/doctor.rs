@@ -1,13 +1,14 @@
 //! `trestle doctor`: faults made on purpose are found, and mended where that harms nobody.
 
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::Value;
 use trestle_tests::bridged::make_wire;
 use trestle_tests::gateway::{Mode, Start, diagnose};
 use trestle_tests::netns::Namespace;
 use trestle_tests::network::{Layout, NIC};
-use trestle_tests::process::{Output, run};
+use trestle_tests::process::{Output, run, wait_until};
 use trestle_tests::runner::Suite;
 use trestle_tests::site::Site;
 use trestle_tests::{Fault, Result, scenarios};
@@ -168,7 +169,9 @@ fn what_a_start_would_do_with_each_port_of_a_bridge_is_told(site: &mut Site) -> 
     for wire in ["wire0", "wire2"] {
         assert_eq!(outlook(site, wire)?.0, "ok", "{:?}", outlook(site, wire)?);
     }
-    // The kernel takes a moment to call new interfaces up.
+    // The kernel takes a moment to call new interfaces up, the bridge last of all.
+    let up = || host.ip("-br link show dev br7").ok()?.contains(" UP ").then_some(());
+    wait_until("br7 to be up", Duration::from_secs(5), up, String::new)?;
     let before = crate::host_safety::traces(host)?;
     let (level, said) = outlook(site, "spare0")?;
     assert!(level == "note" && said.contains("ethtool -K FAR tx off"), "a container's veth: {level}: {said}");
