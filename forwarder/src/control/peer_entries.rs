@@ -10,6 +10,7 @@ use common::FdbKey;
 use crate::{
     host::{
         self,
+        bridge::remove_stations,
         links::{enter_station, entered_stations, remove_station},
         netlink::Requests,
     },
@@ -30,9 +31,8 @@ impl PeerEntries {
     /// On the port with that number, from which what a killed gateway left is taken away.
     pub fn open(port: u32) -> host::Result<Self> {
         let mut requests = Requests::routing().map_err(host::Error::os("talk to netlink"))?;
-        for key in entered_stations(&mut requests, port)? {
-            remove_station(&mut requests, port, key)?;
-        }
+        let left = entered_stations(&mut requests, port)?;
+        remove_stations(&mut requests, port, &left)?;
         Ok(Self { requests, port, entered: BTreeSet::new() })
     }
 
@@ -80,10 +80,10 @@ impl PeerEntries {
 /// A port that outlives us (the operator's own TAP) keeps nothing of ours.
 impl Drop for PeerEntries {
     fn drop(&mut self) {
-        for (vlan, mac) in std::mem::take(&mut self.entered) {
-            if remove_station(&mut self.requests, self.port, FdbKey::new(vlan, mac)).is_err() {
-                return;
-            }
+        let entered = std::mem::take(&mut self.entered);
+        let keys: Vec<FdbKey> = entered.into_iter().map(|(vlan, mac)| FdbKey::new(vlan, mac)).collect();
+        if let Err(error) = remove_stations(&mut self.requests, self.port, &keys) {
+            tracing::warn!("{error}");
         }
     }
 }
